@@ -1,0 +1,79 @@
+"""JSON documents from outside: bounded, typed access to their members.
+
+Every accessor raises `InvalidContent` naming the member when it is not of the
+expected type, so parsers above read like the schemas they implement.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TypeAlias, cast
+
+from .errors import InvalidContent
+
+MAX_DOCUMENT = 4 << 20  # bytes of a manifest, index or config; registries refuse larger ones too
+
+Object: TypeAlias = Mapping[str, object]
+
+
+def parse_object(raw: bytes, what: str) -> Object:
+    """Read one JSON object of at most `MAX_DOCUMENT` bytes; `what` names it in messages.
+
+    Raises:
+        InvalidContent: it is too large, not JSON, or not an object.
+    """
+    if len(raw) > MAX_DOCUMENT:
+        raise InvalidContent(f"{what} has {len(raw)} bytes, at most {MAX_DOCUMENT} are accepted")
+    try:
+        document: object = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidContent(f"{what} is not JSON: {error}") from error
+    return as_object(document, what)
+
+
+def as_object(value: object, what: str) -> Object:
+    """Return `value` as a JSON object."""
+    if not isinstance(value, dict):
+        raise InvalidContent(f"{what} is not a JSON object")
+    return cast("Object", value)  # JSON object keys are always strings
+
+
+def members(value: object, what: str) -> list[object]:
+    """Return `value` as a JSON array; absent and null count as empty."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InvalidContent(f"{what} is not a JSON array")
+    return cast("list[object]", value)
+
+
+def string(document: Object, key: str, what: str) -> str:
+    """Return a string member; absent and null count as empty."""
+    value = document.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InvalidContent(f"{key} of {what} is not a string")
+    return value
+
+
+def strings(document: Object, key: str, what: str) -> dict[str, str]:
+    """Return an object member whose values are strings; absent and null count as empty."""
+    value = document.get(key)
+    if value is None:
+        return {}
+    found: dict[str, str] = {}
+    for name, text in as_object(value, f"{key} of {what}").items():
+        if not isinstance(text, str):
+            raise InvalidContent(f"{name} in {key} of {what} is not a string")
+        found[name] = text
+    return found
+
+
+def size(document: Object, key: str, what: str) -> int:
+    """Return a member that counts bytes: an integer from 0 to 2^63 - 1."""
+    value = document.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise InvalidContent(f"{key} of {what} is not a size: {value!r}")
+    return value
