@@ -1,6 +1,8 @@
 """Fixtures and checks shared by every test."""
 
+import os
 import sys
+from collections.abc import Generator
 
 import pytest
 
@@ -12,3 +14,29 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if strays := ROOT_FOLDERS & sys.modules.keys():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         sys.stderr.write(f"imported without the ocistow. prefix: {sorted(strays)}\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that is skipped although OCISTOW_NO_SKIP=1 says that nothing is missing."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail a whole module that skips itself, likewise."""
+    report = yield
+    if report.skipped:
+        refuse_skip(report)
+    return report
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure that keeps the reason."""
+    if os.environ.get("OCISTOW_NO_SKIP") == "1":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"OCISTOW_NO_SKIP=1, but: {reason}"
