@@ -1,0 +1,60 @@
+# Everything is installed below .venv; only missing Debian packages need root.
+
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check check-lint check-format check-mypy check-basedpyright check-imports \
+	clean system system-test
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.runtime ## Store, mount and compare a few small images in a temporary directory
+	PATH="$(abspath $(BIN)):$$PATH" scripts/demo
+
+test: $(VENV)/.development | system-test ## Run all tests; ARGS="-k name" is handed to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+check: check-lint check-format check-mypy check-basedpyright check-imports ## Run all static checks
+
+check-lint: $(VENV)/.development ## Run ruff's linter
+	$(BIN)/ruff check
+
+check-format: $(VENV)/.development ## Run ruff's formatter without changing anything
+	$(BIN)/ruff format --check
+
+check-mypy: $(VENV)/.development ## Check types with mypy
+	$(BIN)/mypy
+
+check-basedpyright: $(VENV)/.development ## Check types with basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+check-imports: $(VENV)/.development ## Check who imports whom
+	$(BIN)/lint-imports
+
+clean: ## Remove the virtual environment and everything generated
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache .benchmarks .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+system:
+	@scripts/bootstrap "$(PYTHON)" run
+
+system-test:
+	@scripts/bootstrap "$(PYTHON)" test
+
+# The stamps are rebuilt when pyproject.toml changes; dependency groups need pip 25.1.
+$(VENV)/.runtime: pyproject.toml | system
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.runtime
+	$(PIP) install --editable . --group dev
+	@touch $@
