@@ -1,0 +1,51 @@
+"""The lists of root folders agree; CONTRIBUTING.md says how to add one."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+IMPORT_ROOT = ROOT / "src" / "ocistow"
+FOLDERS = {path.name for path in IMPORT_ROOT.iterdir() if (path / "__init__.py").is_file()}
+TOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+
+
+def test_there_are_folders() -> None:
+    assert {"oci", "store"} <= FOLDERS
+
+
+def test_every_link_leads_to_the_root_folder_of_its_name() -> None:
+    for link in (path for path in IMPORT_ROOT.iterdir() if path.is_symlink()):
+        assert link.readlink() == Path("../..", link.name)
+
+
+def test_every_root_package_is_linked() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages <= FOLDERS
+
+
+def test_basedpyright_sees_every_folder() -> None:
+    assert set(TOOLS["basedpyright"]["include"]) == FOLDERS | {"tests", "benchmarks"}
+
+
+def test_coverage_sees_every_folder() -> None:
+    assert set(TOOLS["coverage"]["run"]["source"]) == FOLDERS
+
+
+def test_every_folder_has_its_layer() -> None:
+    [layers] = [
+        contract["layers"]
+        for contract in TOOLS["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    ]
+    assert {name.strip() for layer in layers for name in layer.split("|")} == FOLDERS
+
+
+def test_stray_imports_of_every_folder_are_noticed() -> None:
+    source = ast.parse((ROOT / "tests" / "conftest.py").read_text())
+    [known] = [
+        ast.literal_eval(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROOT_FOLDERS"
+    ]
+    assert known == FOLDERS
