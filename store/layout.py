@@ -1,0 +1,297 @@
+"""One OCI image layout over the pool: its index, its blobs, and how they change.
+
+Source: image-spec, image-layout.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+
+from ..oci.descriptor import Descriptor
+from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
+from ..oci.document import MAX_DOCUMENT
+from ..oci.errors import DigestMismatch, InvalidContent, NotFound
+from ..oci.graph import walk
+from ..oci.manifest import ImageConfig, Index, Manifest
+from .blobs import BlobStore
+from .disk import Disk, open_directory
+from .lock import Lock
+
+BLOBS = "blobs"
+INDEX = "index.json"
+MARKER = "oci-layout"
+MARKER_CONTENT = b'{"imageLayoutVersion":"1.0.0"}\n'
+
+_NEW = ".{}.new"  # where a file waits for its rename; only one writer at a time has the lock
+
+
+class Layout:
+    """A directory below the layout root that holds one image, or will.
+
+    Reading needs no lock: `index.json` is replaced, never edited. Thread-safe.
+    """
+
+    def __init__(
+        self, root: int, name: PurePosixPath, blobs: BlobStore, disk: Disk, lock: Lock
+    ) -> None:
+        self._root = root
+        self._blobs = blobs
+        self._disk = disk
+        self._lock = lock
+        self.name = name
+
+    def index(self) -> Index:
+        """Return the committed index.
+
+        Raises:
+            NotFound: there is no layout here.
+            InvalidContent: `index.json` is not an index, or over `MAX_DOCUMENT` bytes.
+        """
+        with self._directory(self.name) as directory:
+            try:
+                file = os.open(INDEX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            except FileNotFoundError:
+                raise NotFound(self.name) from None
+        with open(file, "rb") as stream:
+            raw = stream.read(MAX_DOCUMENT + 1)
+        return Index.parse(raw, f"{INDEX} of {self.name}")
+
+    def open(self, digest: Digest) -> int:
+        """Return a file descriptor to read a blob of the pool, or of this layout alone.
+
+        The caller closes it.
+
+        Raises:
+            NotFound: neither has it.
+        """
+        try:
+            return self._blobs.open(digest)
+        except NotFound:
+            with self._directory(self.name) as directory:
+                path = f"{BLOBS}/{digest.algorithm}/{digest.encoded}"
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                try:
+                    return os.open(path, flags, dir_fd=directory)
+                except OSError as error:
+                    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                        raise NotFound(digest) from None
+                    raise
+
+    def read(self, descriptor: Descriptor) -> bytes:
+        """Return the bytes of a manifest or config, checked against its descriptor.
+
+        Raises:
+            NotFound: the blob is absent.
+            InvalidContent: it is over `MAX_DOCUMENT` bytes, or not what the descriptor says.
+        """
+        if descriptor.size > MAX_DOCUMENT:
+            raise InvalidContent(
+                f"{descriptor.digest} has {descriptor.size} bytes, "
+                f"at most {MAX_DOCUMENT} are accepted"
+            )
+        with open(self.open(descriptor.digest), "rb") as stream:
+            raw = stream.read(descriptor.size + 1)
+        if len(raw) != descriptor.size:
+            raise InvalidContent(
+                f"{descriptor.digest} does not have the {descriptor.size} bytes "
+                "that its descriptor announces"
+            )
+        if (actual := Digest.of(raw, descriptor.digest.algorithm)) != descriptor.digest:
+            raise DigestMismatch(descriptor.digest, actual)
+        return raw
+
+    def config(self, manifest: Manifest) -> ImageConfig:
+        """Return the configuration of an image."""
+        return ImageConfig.parse(self.read(manifest.config), f"config {manifest.config.digest}")
+
+    def linked(self) -> Iterator[tuple[Digest, os.stat_result]]:
+        """Yield every blob that the layout has, with the attributes of its file."""
+        with self._directory(self.name) as directory:
+            for algorithm in HEX_LENGTHS:
+                try:
+                    with (
+                        self._blobs_of(directory, algorithm) as blobs,
+                        os.scandir(blobs) as entries,
+                    ):
+                        for entry in entries:
+                            if is_encoded(algorithm, entry.name):
+                                status = entry.stat(follow_symlinks=False)
+                                yield Digest(algorithm, entry.name), status
+                except NotFound:
+                    continue
+
+    def reachable(self, index: Index) -> list[Descriptor]:
+        """Return the blobs below `index` that the store holds, children before parents.
+
+        Layers may be absent, since an image may be sparse; manifests and configs
+        may not.
+
+        Raises:
+            NotFound: a manifest or config is absent; `name` is its digest.
+            InvalidContent: something is malformed, or has another size than announced.
+        """
+        present: dict[Digest, Descriptor] = {}
+        for root in index.manifests:
+            for node in walk(root, self.read):
+                descriptor = node.descriptor
+                size = self._size(descriptor.digest)
+                if isinstance(node.document, Manifest):
+                    self._require(node.document.config)
+                if size is None:
+                    continue
+                if size != descriptor.size:
+                    raise InvalidContent(
+                        f"{descriptor.digest} has {size} bytes, "
+                        f"its descriptor announces {descriptor.size}"
+                    )
+                present[descriptor.digest] = descriptor
+        return list(present.values())
+
+    def commit(self, index: Index, *, marker: bool = True) -> None:
+        """Make `index` the layout's index, with links to all it reaches in the pool.
+
+        When this returns the image survives power loss; before that, the old
+        index is in force. `marker=False` leaves `oci-layout` to somebody else.
+
+        Raises:
+            NotFound: a manifest or config is absent; `name` is its digest.
+            InvalidContent: the index or what it reaches is malformed.
+            Busy: another process holds the store.
+        """
+        reachable = self.reachable(index)
+        self._blobs.sync()
+        with self._lock.held(), self._directory(self.name, create=True) as directory:
+            changed: dict[str, int] = {}
+            try:
+                for descriptor in reachable:
+                    self._link(directory, descriptor.digest, changed)
+                for algorithm in changed.values():
+                    self._disk.sync(algorithm)
+            finally:
+                for algorithm in changed.values():
+                    os.close(algorithm)
+            if marker:
+                self._replace(directory, MARKER, MARKER_CONTENT, only_if_absent=True)
+            self._replace(directory, INDEX, index.raw)
+            self._disk.sync(directory)
+
+    def remove(self) -> list[str]:
+        """Remove the layout's own files and return the names of other entries that stay.
+
+        The pool keeps the blobs. Directories that become empty go too, up to the root.
+
+        Raises:
+            NotFound: there is no layout here.
+            Busy: another process holds the store.
+        """
+        with self._lock.held():
+            with self._directory(self.name) as directory:
+                if INDEX not in os.listdir(directory):
+                    raise NotFound(self.name)
+                self._disk.unlink(directory, INDEX)
+                self._disk.sync(directory)  # from here on nothing mentions the blobs
+                self._empty(directory)
+                self._disk.sync(directory)
+                left = sorted(os.listdir(directory))
+            for name in (self.name, *self.name.parents[:-1]):
+                with self._directory(name.parent) as above:
+                    if not self._disk.rmdir(above, name.name):
+                        break
+                    self._disk.sync(above)
+        return left
+
+    def _empty(self, directory: int) -> None:
+        for algorithm in HEX_LENGTHS:
+            try:
+                with self._blobs_of(directory, algorithm) as blobs:
+                    for name in os.listdir(blobs):
+                        if is_encoded(algorithm, name):
+                            self._disk.unlink(blobs, name)
+                with self._step(directory, BLOBS) as above:
+                    self._disk.rmdir(above, algorithm)
+            except NotFound:
+                continue
+        self._disk.rmdir(directory, BLOBS)
+        for name in (MARKER, _NEW.format(INDEX), _NEW.format(MARKER)):
+            self._disk.unlink(directory, name)
+
+    def _require(self, descriptor: Descriptor) -> None:
+        if self._size(descriptor.digest) is None:
+            raise NotFound(descriptor.digest)
+
+    def _size(self, digest: Digest) -> int | None:
+        try:
+            return self._blobs.stat(digest).st_size
+        except NotFound:
+            pass
+        try:
+            with open(self.open(digest), "rb") as stream:
+                return os.fstat(stream.fileno()).st_size
+        except NotFound:
+            return None
+
+    def _link(self, directory: int, digest: Digest, changed: dict[str, int]) -> None:
+        if digest not in self._blobs:
+            return  # a file of this layout alone, from before the store knew it
+        if digest.algorithm not in changed:
+            with self._blobs_of(directory, digest.algorithm, create=True) as blobs:
+                changed[digest.algorithm] = os.dup(blobs)
+        self._blobs.link(digest, changed[digest.algorithm], digest.encoded)
+
+    def _replace(
+        self, directory: int, name: str, content: bytes, *, only_if_absent: bool = False
+    ) -> None:
+        file = self._disk.create(directory, 0o644)
+        try:
+            self._disk.write(file, content, 0)
+            self._disk.sync(file)
+            if only_if_absent:
+                self._disk.name(file, directory, name)
+                return
+            new = _NEW.format(name)
+            self._disk.unlink(directory, new)
+            self._disk.name(file, directory, new)
+            self._disk.rename(directory, new, directory, name)
+        finally:
+            self._disk.close(file)
+
+    @contextmanager
+    def _directory(self, name: PurePosixPath, *, create: bool = False) -> Generator[int]:
+        """Open a directory element by element, never through a symbolic link."""
+        directory = os.dup(self._root)
+        try:
+            for part in name.parts:
+                with self._step(directory, part, create=create) as below:
+                    os.dup2(below, directory, inheritable=False)
+            yield directory
+        finally:
+            os.close(directory)
+
+    @contextmanager
+    def _blobs_of(self, directory: int, algorithm: str, *, create: bool = False) -> Generator[int]:
+        with (
+            self._step(directory, BLOBS, create=create) as blobs,
+            self._step(blobs, algorithm, create=create) as found,
+        ):
+            yield found
+
+    @contextmanager
+    def _step(self, parent: int, name: str, *, create: bool = False) -> Generator[int]:
+        if create and self._disk.mkdir(parent, name):
+            self._disk.sync(parent)
+        try:
+            directory = open_directory(name, parent)
+        except FileNotFoundError:
+            raise NotFound(self.name) from None
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise InvalidContent(f"{self.name}: {name!r} is not a directory") from None
+            raise
+        try:
+            yield directory
+        finally:
+            os.close(directory)

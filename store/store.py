@@ -1,0 +1,195 @@
+"""A store: one pool of blobs, many layouts, a lock and a format version.
+
+The format is specified in docs/format.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from ..oci.descriptor import REF_NAME, Descriptor
+from ..oci.errors import InvalidContent, NotFound
+from ..oci.manifest import Index
+from ..oci.reference import Reference
+from .blobs import BlobStore
+from .disk import Disk, open_directory
+from .layout import BLOBS, INDEX, MARKER, Layout
+from .lock import Lock
+
+VERSION = 1
+
+_VERSION_FILE = "ocistow.json"
+_LAYOUTS = "layouts"
+_LOCK = "lock"
+_MAX_VERSION_FILE = 4096  # bytes
+
+
+class Store:
+    """A directory with a pool and layouts. Thread-safe; several processes may have it open."""
+
+    def __init__(self, path: Path, blobs: BlobStore, layouts: int, disk: Disk) -> None:
+        self._layouts = layouts
+        self._disk = disk
+        self._lock = Lock(path / _LOCK)
+        self.path = path
+        self.blobs = blobs
+
+    @classmethod
+    def open(cls, path: Path, disk: Disk | None = None) -> Self:
+        """Open the store at `path`; the caller closes it.
+
+        Raises:
+            NotFound: there is none.
+            InvalidContent: it has a format that this version does not know.
+        """
+        disk = disk or Disk()
+        try:
+            with (path / _VERSION_FILE).open("rb") as file:
+                raw = file.read(_MAX_VERSION_FILE)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"a store at {path}") from None
+        try:
+            version = json.loads(raw)["version"]
+        except (ValueError, TypeError, KeyError):
+            raise InvalidContent(f"{path / _VERSION_FILE} does not state a version") from None
+        if version != VERSION:
+            raise InvalidContent(f"{path} has format version {version}, expected {VERSION}")
+        blobs = BlobStore(path / BLOBS, disk)
+        try:
+            return cls(path, blobs, open_directory(path / _LAYOUTS), disk)
+        except BaseException:
+            blobs.close()
+            raise
+
+    @classmethod
+    def create(cls, path: Path, disk: Disk | None = None) -> Self:
+        """Open the store at `path`, making it if there is none.
+
+        The version file is written last, so that a creation that was interrupted
+        is simply done again.
+
+        Raises:
+            InvalidContent: `path` holds something else, or another format.
+        """
+        disk = disk or Disk()
+        try:
+            return cls.open(path, disk)
+        except NotFound:
+            pass
+        path.mkdir(parents=True, exist_ok=True)
+        if strays := sorted(set(os.listdir(path)) - {BLOBS, _LAYOUTS, _LOCK, "lost+found"}):
+            raise InvalidContent(f"{path} is no store and not empty: it holds {strays[0]!r}")
+        with Lock(path / _LOCK).held():
+            root = open_directory(path)
+            try:
+                disk.mkdir(root, BLOBS)
+                disk.mkdir(root, _LAYOUTS)
+                file = disk.create(root, 0o644)
+                try:
+                    disk.write(file, json.dumps({"version": VERSION}).encode() + b"\n", 0)
+                    disk.sync(file)
+                    disk.sync(root)
+                    disk.name(file, root, _VERSION_FILE)
+                    disk.sync(root)
+                finally:
+                    disk.close(file)
+            finally:
+                os.close(root)
+        return cls.open(path, disk)
+
+    @property
+    def layouts(self) -> Path:
+        """The directory that a mount shows."""
+        return self.path / _LAYOUTS
+
+    def layout(self, name: PurePosixPath) -> Layout:
+        """Return the layout with this path below the layout root, which need not exist yet."""
+        return Layout(self._layouts, name, self.blobs, self._disk, self._lock)
+
+    def find(self, text: str) -> Layout:
+        """Return the layout that a user's word names: a reference, or a path as `names` gives it.
+
+        Raises:
+            NotFound: there is no such layout.
+            InvalidContent: the word is neither a reference nor a path below the root.
+        """
+        try:
+            reference = Reference.parse(text)
+        except InvalidContent:
+            if not _is_inside(text):
+                raise
+        else:
+            if self._is_layout(reference.path):
+                return self.layout(reference.path)
+        if _is_inside(text) and self._is_layout(PurePosixPath(text)):
+            return self.layout(PurePosixPath(text))
+        raise NotFound(text)
+
+    def names(self) -> Iterator[PurePosixPath]:
+        """Yield the path below the layout root of every layout that has an index, sorted."""
+        yield from self._names(PurePosixPath())
+
+    def put(self, reference: Reference, root: Descriptor) -> Layout:
+        """Give the image whose blobs are in the pool a name, replacing what had it.
+
+        Raises:
+            NotFound: the pool lacks a manifest or config of the image.
+            InvalidContent: the image is malformed, or the name would lie inside
+                another layout or hold one.
+        """
+        self._check_nesting(reference)
+        annotations = {k: v for k, v in root.annotations.items() if k != REF_NAME}
+        if reference.tag:
+            annotations[REF_NAME] = reference.tag
+        named = Descriptor(root.media_type, root.digest, root.size, annotations, root.platform)
+        layout = self.layout(reference.path)
+        layout.commit(Index.of([named]))
+        return layout
+
+    def close(self) -> None:
+        """Close the store."""
+        self.blobs.close()
+        if self._layouts >= 0:
+            os.close(self._layouts)
+            self._layouts = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _names(self, name: PurePosixPath) -> Iterator[PurePosixPath]:
+        with os.scandir(self.layouts / name) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        is_layout = any(entry.name == INDEX for entry in found)
+        if is_layout:
+            yield name
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False) and not (is_layout and entry.name == BLOBS):
+                yield from self._names(name / entry.name)
+
+    def _is_layout(self, name: PurePosixPath) -> bool:
+        return (self.layouts / name / INDEX).is_file()
+
+    def _check_nesting(self, reference: Reference) -> None:
+        path = reference.path
+        for above in path.parents[:-1]:
+            if any((self.layouts / above / entry).exists() for entry in (INDEX, MARKER)):
+                raise InvalidContent(f"{reference} would lie inside the layout {above}")
+        below = next((n for n in self._below(path) if n != path), None)
+        if below is not None:
+            raise InvalidContent(f"{reference} would hold the layout {below}")
+
+    def _below(self, path: PurePosixPath) -> Iterator[PurePosixPath]:
+        if (self.layouts / path).is_dir():
+            yield from self._names(path)
+
+
+def _is_inside(text: str) -> bool:
+    """Tell whether text is a plain relative path: no `..`, no empty or control characters."""
+    return text.isprintable() and all(part not in ("", ".", "..") for part in text.split("/"))
