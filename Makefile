@@ -9,15 +9,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test check check-lint check-format check-mypy check-basedpyright check-imports \
-	clean system system-test
+	clean system
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.runtime ## Store, mount and compare a few small images in a temporary directory
-	PATH="$(abspath $(BIN)):$$PATH" scripts/demo
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/demo.py
 
-test: $(VENV)/.development | system-test ## Run all tests; ARGS="-k name" is handed to pytest
+test: $(VENV)/.development ## Run all tests; ARGS="-k name" is handed to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
 check: check-lint check-format check-mypy check-basedpyright check-imports ## Run all static checks
@@ -43,10 +43,7 @@ clean: ## Remove the virtual environment and everything generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 system:
-	@scripts/bootstrap "$(PYTHON)" run
-
-system-test:
-	@scripts/bootstrap "$(PYTHON)" test
+	@scripts/bootstrap "$(PYTHON)" $(if $(filter test,$(MAKECMDGOALS)),test,run)
 
 # The stamps are rebuilt when pyproject.toml changes; dependency groups need pip 25.1.
 $(VENV)/.runtime: pyproject.toml | system

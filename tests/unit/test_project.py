@@ -25,7 +25,8 @@ def test_every_root_package_is_linked() -> None:
 
 
 def test_basedpyright_sees_every_folder() -> None:
-    assert set(TOOLS["basedpyright"]["include"]) == FOLDERS | {"tests", "benchmarks"}
+    others = {"tests", "benchmarks", "scripts"}
+    assert set(TOOLS["basedpyright"]["include"]) == FOLDERS | others
 
 
 def test_coverage_sees_every_folder() -> None:
