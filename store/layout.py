@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
-from ..oci.document import MAX_DOCUMENT
+from ..oci.document import MAX_DOCUMENT, parse_object, string
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound
 from ..oci.graph import walk
 from ..oci.manifest import ImageConfig, Index, Manifest
@@ -24,7 +24,8 @@ from .lock import Lock
 BLOBS = "blobs"
 INDEX = "index.json"
 MARKER = "oci-layout"
-MARKER_CONTENT = b'{"imageLayoutVersion":"1.0.0"}\n'
+LAYOUT_VERSION = "1.0.0"
+MARKER_CONTENT = f'{{"imageLayoutVersion":"{LAYOUT_VERSION}"}}\n'.encode()
 
 _NEW = ".{}.new"  # where a file waits for its rename; only one writer at a time has the lock
 
@@ -151,11 +152,12 @@ class Layout:
                 present[descriptor.digest] = descriptor
         return list(present.values())
 
-    def commit(self, index: Index, *, marker: bool = True) -> None:
+    def commit(self, index: Index, *, existing: bool = False) -> None:
         """Make `index` the layout's index, with links to all it reaches in the pool.
 
         When this returns the image survives power loss; before that, the old
-        index is in force. `marker=False` leaves `oci-layout` to somebody else.
+        index is in force. `existing=True` changes only a directory that is there, and
+        leaves `oci-layout` to whoever made that.
 
         Raises:
             NotFound: a manifest or config is absent; `name` is its digest.
@@ -164,7 +166,7 @@ class Layout:
         """
         reachable = self.reachable(index)
         self._blobs.sync()
-        with self._lock.held(), self._directory(self.name, create=True) as directory:
+        with self._lock.held(), self._directory(self.name, create=not existing) as directory:
             changed: dict[str, int] = {}
             try:
                 for descriptor in reachable:
@@ -174,9 +176,22 @@ class Layout:
             finally:
                 for algorithm in changed.values():
                     os.close(algorithm)
-            if marker:
+            if not existing:
                 self._replace(directory, MARKER, MARKER_CONTENT, only_if_absent=True)
             self._replace(directory, INDEX, index.raw)
+            self._disk.sync(directory)
+
+    def mark(self, content: bytes) -> None:
+        """Replace the `oci-layout` file of a directory that is there.
+
+        Raises:
+            InvalidContent: the content is not one of a layout version that we know.
+        """
+        version = string(parse_object(content, MARKER), "imageLayoutVersion", MARKER)
+        if version != LAYOUT_VERSION:
+            raise InvalidContent(f"{MARKER} has layout version {version!r}, not {LAYOUT_VERSION}")
+        with self._lock.held(), self._directory(self.name) as directory:
+            self._replace(directory, MARKER, content)
             self._disk.sync(directory)
 
     def remove(self) -> list[str]:

@@ -17,6 +17,7 @@ from ..oci.manifest import Index
 from ..oci.reference import Reference
 from .blobs import BlobStore
 from .disk import Disk, open_directory
+from .files import Files
 from .layout import BLOBS, INDEX, MARKER, Layout
 from .lock import Lock
 
@@ -37,6 +38,7 @@ class Store:
         self._lock = Lock(path / _LOCK)
         self.path = path
         self.blobs = blobs
+        self.files = Files(layouts, blobs, disk)
 
     @classmethod
     def open(cls, path: Path, disk: Disk | None = None) -> Self:

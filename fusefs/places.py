@@ -1,0 +1,54 @@
+"""What a name means on the mount, by where it stands: pure, no I/O."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
+
+_ALGORITHMS = {name.encode(): name for name in HEX_LENGTHS}
+_HIDDEN = {b".index.json.new", b".oci-layout.new"}  # the store's own, for a moment
+
+
+class Place(Enum):
+    """The rules that hold for a file with some name."""
+
+    ORDINARY = auto()  # a plain file: caches, tarballs, temporary files in an image's root
+    BLOB = auto()  # blobs/<algorithm>/<hex>: content must hash to its name
+    TEMPORARY = auto()  # any other name below blobs/: a blob that has no name yet
+    INDEX = auto()  # index.json: replaced whole, and only by a valid one
+    MARKER = auto()  # oci-layout: likewise
+
+
+def place_of(above: bytes, parent: bytes, name: bytes) -> Place:
+    """Return what a file `name` in the directory `above/parent` is; both are single names."""
+    if parent in _ALGORITHMS and above == b"blobs":
+        is_blob = is_encoded(_ALGORITHMS[parent], name.decode("latin-1"))
+        return Place.BLOB if is_blob else Place.TEMPORARY
+    if parent == b"blobs":
+        return Place.TEMPORARY
+    if name == b"index.json":
+        return Place.INDEX
+    if name == b"oci-layout":
+        return Place.MARKER
+    return Place.ORDINARY
+
+
+def digest_of(parent: bytes, name: bytes) -> Digest:
+    """Return the digest that a name in a BLOB place is."""
+    return Digest(_ALGORITHMS[parent], name.decode("ascii"))
+
+
+def role_of(parent: bytes, name: bytes) -> bytes:
+    """Return what a directory `name` in `parent` does for the files in it; empty for nothing.
+
+    Moving a directory to a name with another role would turn files into blobs unread.
+    """
+    if name == b"blobs" or (parent == b"blobs" and name in _ALGORITHMS):
+        return name
+    return b"blobs/" if parent == b"blobs" else b""
+
+
+def is_hidden(name: bytes) -> bool:
+    """Tell whether a name on disk is the store's own affair."""
+    return name in _HIDDEN

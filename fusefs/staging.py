@@ -1,0 +1,94 @@
+"""A file that a client is still writing: pure over Ingest and a base to start from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ..oci.document import MAX_DOCUMENT
+from ..oci.errors import InvalidContent
+from ..store.blobs import READ_SIZE, Ingest
+from .places import Place
+
+
+class Staging:
+    """One generation of a file: nobody but its writer sees it until it is settled.
+
+    It begins as what `base` opens, copied at the first change, or empty without a base.
+    Not thread-safe; the caller serialises its calls.
+    """
+
+    def __init__(
+        self, ingest: Ingest, place: Place, mode: int, base: Callable[[], int] | None = None
+    ) -> None:
+        self._base = base
+        self.ingest = ingest
+        self.place = place
+        self.mode = mode
+        self.handles = 0
+        self.unsettled = base is None  # bytes or a length that nobody decided on yet
+        self.accepted = False
+        self.refusal = ""  # why it was last refused, for one warning when it is given up
+
+    @property
+    def size(self) -> int:
+        """The length of the content in bytes."""
+        if self._base is None:
+            return self.ingest.size
+        file = self._base()
+        try:
+            return os.fstat(file).st_size
+        finally:
+            os.close(file)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`."""
+        if self._base is None:
+            return os.pread(self.ingest.file, size, offset)
+        file = self._base()
+        try:
+            return os.pread(file, size, offset)
+        finally:
+            os.close(file)
+
+    def write(self, offset: int, data: bytes) -> int:
+        """Write at `offset`; returns how many bytes, which is all of them."""
+        self._fill()
+        self.unsettled = True
+        self.ingest.write_at(offset, data)
+        return len(data)
+
+    def truncate(self, length: int) -> None:
+        """Cut or extend to `length` bytes."""
+        if length:
+            self._fill()
+        self._base = None
+        self.unsettled = True
+        self.ingest.truncate(length)
+
+    def document(self) -> bytes:
+        """Return the whole content of something that must be a small JSON document.
+
+        Raises:
+            InvalidContent: it is over `MAX_DOCUMENT` bytes.
+        """
+        if self.size > MAX_DOCUMENT:
+            raise InvalidContent(f"{self.size} bytes, at most {MAX_DOCUMENT} are accepted")
+        return self.read(0, MAX_DOCUMENT)
+
+    def discard(self) -> None:
+        """Let the content go."""
+        self.ingest.close()
+
+    def _fill(self) -> None:
+        if self._base is None:
+            return
+        file = self._base()
+        try:
+            offset = 0
+            while data := os.pread(file, READ_SIZE, offset):
+                self.ingest.write_at(offset, data)
+                offset += len(data)
+        finally:
+            os.close(file)
+        self._base = None

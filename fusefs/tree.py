@@ -1,0 +1,137 @@
+"""The inode table: what the kernel knows of, and where it lies now. Pure, no I/O.
+
+Every inode that is handed to the kernel counts one lookup, and stays in the
+table until the kernel has forgotten as many (libfuse, `fuse_reply_entry`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+ROOT = 1  # FUSE_ROOT_ID
+
+Content = TypeVar("Content")
+
+
+@dataclass(eq=False, slots=True)
+class Node(Generic[Content]):
+    """An inode, what it is, and the names it has: a file may have several, a directory has one."""
+
+    inode: int
+    content: Content
+    lookups: int = 0
+    names: dict[tuple[int, bytes], Node[Content]] = field(
+        default_factory=dict["tuple[int, bytes]", "Node[Content]"]
+    )
+
+    @property
+    def name(self) -> bytes:
+        """The last element of the path; empty for the root and for what has no name any more."""
+        return next(reversed(self.names))[1] if self.names else b""
+
+    @property
+    def parent(self) -> Node[Content] | None:
+        """The directory that the path leads through."""
+        return self.names[next(reversed(self.names))] if self.names else None
+
+    @property
+    def path(self) -> bytes:
+        """The path below the root, without a leading slash; the root's is `.`.
+
+        Raises:
+            OSError: ESTALE, since the node has no name any more.
+        """
+        parts: list[bytes] = []
+        node = self
+        while node.inode != ROOT:
+            above = node.parent
+            if above is None:
+                raise stale()
+            parts.append(node.name)
+            node = above
+        return b"/".join(reversed(parts)) or b"."
+
+    def child(self, name: bytes) -> bytes:
+        """Return the path of a name in this directory."""
+        return name if self.inode == ROOT else b"%b/%b" % (self.path, name)
+
+
+class Tree(Generic[Content]):
+    """Nodes by inode and by name. Not thread-safe: its owner is the event loop."""
+
+    def __init__(self, root: Content) -> None:
+        self._nodes: dict[int, Node[Content]] = {ROOT: Node(ROOT, root, lookups=1)}
+        self._names: dict[tuple[int, bytes], Node[Content]] = {}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, inode: int) -> Node[Content]:
+        """Return a node.
+
+        Raises:
+            OSError: ESTALE, since the kernel was never told of this inode or forgot it.
+        """
+        node = self._nodes.get(inode)
+        if node is None:
+            raise stale()
+        return node
+
+    def get(self, inode: int) -> Node[Content] | None:
+        """Return a node if the kernel knows of it."""
+        return self._nodes.get(inode)
+
+    def find(self, parent: Node[Content], name: bytes) -> Node[Content] | None:
+        """Return the node that was last known by this name."""
+        return self._names.get((parent.inode, name))
+
+    def enter(self, inode: int, content: Content) -> Node[Content]:
+        """Return the node for an inode that the kernel is about to be told of, counting that."""
+        node = self._nodes.get(inode)
+        if node is None:
+            node = self._nodes[inode] = Node(inode, content)
+        node.content = content
+        node.lookups += 1
+        return node
+
+    def name(self, node: Node[Content], parent: Node[Content], name: bytes) -> None:
+        """Record that a node has this name, and that nothing else has it."""
+        self.unname(parent, name)
+        node.names[parent.inode, name] = parent
+        self._names[parent.inode, name] = node
+
+    def unname(self, parent: Node[Content], name: bytes) -> None:
+        """Record that nothing has this name any more."""
+        node = self._names.pop((parent.inode, name), None)
+        if node is not None:
+            node.names.pop((parent.inode, name), None)
+
+    def move(
+        self, parent: Node[Content], name: bytes, new_parent: Node[Content], new_name: bytes
+    ) -> None:
+        """Record a rename; what had the new name loses it."""
+        node = self._names.get((parent.inode, name))
+        self.unname(parent, name)
+        self.unname(new_parent, new_name)
+        if node is not None:
+            self.name(node, new_parent, new_name)
+
+    def forget(self, inode: int, lookups: int) -> None:
+        """Take back lookups; a node without any leaves the table. The root never does."""
+        node = self._nodes.get(inode)
+        if node is None or inode == ROOT:
+            return
+        node.lookups -= lookups
+        if node.lookups <= 0:
+            del self._nodes[inode]
+            for key in node.names:
+                if self._names.get(key) is node:
+                    del self._names[key]
+
+
+def stale() -> OSError:
+    """Return the error for an inode that means nothing any more."""
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
