@@ -237,18 +237,18 @@ def test_a_registry_closes_although_a_client_waits(action: Action) -> None:
 
 
 def test_a_client_that_leaves_in_the_middle_is_no_warning(
-    registry: Registry, capfd: pytest.CaptureFixture[str]
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    host, port = registry.host.split(":")
-    url = "/v2/b/blobs/uploads/?digest=" + str(DIGEST)
-    for body in (
-        b"Content-Length: 99\r\n\r\nabc",
-        b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
-        b"",
-    ):
-        with socket.create_connection((host, int(port))) as client:
-            client.sendall(b"POST %b HTTP/1.1\r\n%b" % (url.encode(), body))
-    while len(registry.requests) < 2:
-        pass
+    with Registry() as registry:
+        host, port = registry.host.split(":")
+        for body in (
+            b"Content-Length: 99\r\n\r\nabc",
+            b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        ):
+            with socket.create_connection((host, int(port))) as client:
+                path = f"/v2/b/blobs/uploads/?digest={DIGEST}".encode()
+                client.sendall(b"POST %b HTTP/1.1\r\n%b" % (path, body))
+        while len(registry.requests) < 2:
+            pass
     assert not registry.repositories.blobs("b")
     assert capfd.readouterr().err == ""

@@ -3,6 +3,7 @@ import hashlib
 import json
 import subprocess
 import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,14 @@ def test_a_seed_makes_the_same_image_again_and_another_seed_another(tmp_path: Pa
     assert (again.manifest, again.layers) == (first.manifest, first.layers)
     assert not {*first.layers} & {*other.layers}
     assert len({*first.layers}) == 3
+    contents: set[bytes] = set()
+    for image in (first, other):
+        for layer in image.layers:
+            data = image.blob(layer).read_bytes()
+            assert data[4:8] == bytes(4)  # gzip's time
+            with tarfile.open(fileobj=BytesIO(data)) as tar:
+                contents |= {f.read() for m in tar if m.isfile() and (f := tar.extractfile(m))}
+    assert len(contents) == 2 * 3 * 3  # images, layers, files: nothing to share
 
 
 def test_layers_are_tars_with_the_asked_number_of_random_bytes(tmp_path: Path) -> None:
