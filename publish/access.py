@@ -1,0 +1,27 @@
+"""How to reach registries and daemons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DOCKER_HOST = "unix:///var/run/docker.sock"
+TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds between bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach the other side.
+
+    Attributes:
+        credentials: user and password for Basic authentication, or None.
+        plain_http: whether a registry speaks HTTP; None means if it is on loopback.
+        tls_verify: whether a registry's certificate is checked.
+        docker_host: `unix:///path` or `tcp://host:port` of the Docker daemon.
+        timeout: seconds to connect, seconds between bytes.
+    """
+
+    credentials: tuple[str, str] | None = None
+    plain_http: bool | None = None
+    tls_verify: bool = True
+    docker_host: str = DOCKER_HOST
+    timeout: tuple[float, float] = TIMEOUT

@@ -1,0 +1,255 @@
+"""Image layouts: the store as source and sink, and any layout directory as source.
+
+Source: image-spec, image-layout.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..oci.descriptor import REF_NAME, Descriptor
+from ..oci.digest import Digest, new_hash
+from ..oci.document import MAX_DOCUMENT
+from ..oci.errors import DigestMismatch, InvalidContent, NotFound
+from ..oci.manifest import Index
+from ..oci.platform import Platform
+from ..oci.reference import Reference
+from ..store.layout import BLOBS, INDEX, Layout
+from ..store.store import Store
+from .sink import Image
+from .source import Blob, Source, select_platform
+
+_CANNOT_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK}
+_READ_ONLY = 0o444
+_MAX_NAMES = 10  # in one message
+
+
+class LayoutSource:
+    """One image of a layout directory that anybody may have written.
+
+    Files may be symbolic links to others inside the directory. Thread-safe.
+    """
+
+    sparse = True
+
+    def __init__(self, path: Path, name: str = "", platform: Platform | None = None) -> None:
+        self._path = path
+        self._name = name
+        self._platform = platform
+
+    def resolve(self) -> Descriptor:
+        """Return the image that the name selects, see `select`."""
+        try:
+            file = self._open(INDEX)
+        except FileNotFoundError:
+            raise NotFound(f"an image layout at {self._path}") from None
+        with open(file, "rb") as stream:
+            raw = stream.read(MAX_DOCUMENT + 1)
+        index = Index.parse(raw, f"{self._path / INDEX}")
+        root = select(index, self._name, str(self._path), self._platform)
+        return select_platform(self, root, self._platform) if self._platform else root
+
+    def open(self, descriptor: Descriptor) -> Blob:
+        """Open a blob of the layout.
+
+        Raises:
+            NotFound: it is absent; `name` is its digest.
+            InvalidContent: it is no regular file inside the directory, or has another size.
+        """
+        digest = descriptor.digest
+        try:
+            file = self._open(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
+        except FileNotFoundError:
+            raise NotFound(digest) from None
+        return _blob(file, descriptor)
+
+    def _open(self, name: str) -> int:
+        """Open a regular file that lies in the directory, wherever links may lead.
+
+        O_PATH touches nothing behind a link, such as a device or a FIFO, before
+        the path that the kernel reports is known to be inside.
+        """
+        path = self._path / name
+        inside = os.path.realpath(self._path)
+        try:
+            found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise InvalidContent(f"{path} is not a regular file in the layout") from None
+            raise
+        try:
+            entry = f"/proc/self/fd/{found}"
+            if not os.readlink(entry).startswith(f"{inside.rstrip('/')}/"):
+                raise InvalidContent(f"{path} leads out of the layout")
+            if not stat.S_ISREG(os.fstat(found).st_mode):
+                raise InvalidContent(f"{path} is not a regular file")
+            return os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(found)
+
+
+class StoreSource:
+    """One image of the store. Thread-safe."""
+
+    sparse = True
+
+    def __init__(self, layout: Layout, platform: Platform | None = None) -> None:
+        self._layout = layout
+        self._platform = platform
+
+    def resolve(self) -> Descriptor:
+        """Return what the layout's index mentions.
+
+        Raises:
+            NotFound: there is no layout.
+            InvalidContent: it has several images.
+        """
+        root = select(self._layout.index(), "", str(self._layout.name), self._platform)
+        return select_platform(self, root, self._platform) if self._platform else root
+
+    def open(self, descriptor: Descriptor) -> Blob:
+        """Open a blob of the image.
+
+        Raises:
+            NotFound: it is absent; `name` is its digest.
+            InvalidContent: it has another size.
+        """
+        return _blob(self._layout.open(descriptor.digest), descriptor)
+
+
+class StoreSink:
+    """A name in the store."""
+
+    sparse = True
+
+    def __init__(self, store: Store, reference: Reference) -> None:
+        self._store = store
+        self._pool = store.blobs
+        self._reference = reference
+
+    def platform(self) -> None:
+        """The store takes indexes."""
+
+    def begin(self, image: Image) -> None:
+        """Refuse content that cannot have this name.
+
+        Raises:
+            InvalidContent: the name is another digest.
+        """
+        digest = self._reference.digest
+        if digest not in (None, image.root.digest):
+            raise InvalidContent(f"{self._reference} cannot name {image.root.digest}")
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Tell whether the pool has the blob.
+
+        Raises:
+            InvalidContent: it has it with another size.
+        """
+        try:
+            size = self._pool.stat(descriptor.digest).st_size
+        except NotFound:
+            return False
+        if size != descriptor.size:
+            raise InvalidContent(
+                f"{descriptor.digest} has {size} bytes, its descriptor announces {descriptor.size}"
+            )
+        return True
+
+    def put_blob(self, descriptor: Descriptor, source: Source) -> None:
+        """Take a blob into the pool, sharing the source's bytes where the file system can."""
+        with source.open(descriptor) as blob:
+            file = blob.file
+            if file is not None and (self._clone(descriptor, file) or self._link(blob, file)):
+                return
+        with source.open(descriptor) as blob:
+            self._pool.add(blob, descriptor.digest, descriptor.size)
+
+    def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
+        """Take a manifest into the pool."""
+        self._pool.add([raw], descriptor.digest, descriptor.size)
+
+    def tag(self, root: Descriptor) -> None:
+        """Commit the layout."""
+        self._store.put(self._reference, root)
+
+    def _clone(self, descriptor: Descriptor, file: int) -> bool:
+        with self._pool.ingest(descriptor.digest.algorithm) as ingest:
+            if not ingest.clone(file):
+                return False
+            ingest.commit(descriptor.digest)
+            return True
+
+    def _link(self, blob: Blob, file: int) -> bool:
+        """Link a file that cannot change: read-only for all, and of root or this user.
+
+        Its mode stays, since it is not only the pool's.
+        """
+        status = os.fstat(file)
+        if (
+            stat.S_IMODE(status.st_mode) != _READ_ONLY
+            or status.st_uid not in (0, os.geteuid())
+            or status.st_dev != os.stat(self._pool.path).st_dev
+        ):
+            return False
+        digest = blob.descriptor.digest
+        running = new_hash(digest.algorithm)
+        for chunk in blob:
+            running.update(chunk)
+        actual = Digest(digest.algorithm, running.hexdigest())
+        if actual != digest:
+            raise DigestMismatch(digest, actual)
+        try:
+            self._pool.accept(file, digest)
+        except OSError as error:
+            if error.errno not in _CANNOT_LINK:
+                raise
+            return False
+        return True
+
+
+def select(index: Index, name: str, where: str, platform: Platform | None = None) -> Descriptor:
+    """Return the entry of an `index.json` that is called `name`, or the only one.
+
+    A name is the value of `org.opencontainers.image.ref.name`, or `@` and the
+    position. Of several entries that match, `platform` chooses one.
+
+    Raises:
+        NotFound: no entry is meant.
+        InvalidContent: several are.
+    """
+    entries = index.manifests
+    if name.startswith("@"):
+        number = name[1:]
+        found = [entry for position, entry in enumerate(entries) if number == str(position)]
+    elif name:
+        found = [entry for entry in entries if entry.annotations.get(REF_NAME) == name]
+    else:
+        found = list(entries)
+    if len(found) > 1 and platform is not None:
+        found = [e for e in found if e.platform is None or platform.runs(e.platform)]
+    if not found:
+        raise NotFound(f"{name or 'an image'} in {where} (there: {named(entries)})")
+    if len({entry.digest for entry in found}) > 1:
+        raise InvalidContent(f"{where} has several images, choose one: {named(found)}")
+    return found[0]
+
+
+def named(entries: Sequence[Descriptor]) -> str:
+    """Return what the first entries of an index can be selected by."""
+    names = [entry.annotations.get(REF_NAME) or f"@{at}" for at, entry in enumerate(entries)]
+    return ", ".join(names[:_MAX_NAMES] + ["…"] * (len(names) > _MAX_NAMES)) or "nothing"
+
+
+def _blob(file: int, descriptor: Descriptor) -> Blob:
+    size = os.fstat(file).st_size
+    if size != descriptor.size:
+        os.close(file)
+        raise InvalidContent(
+            f"blob {descriptor.digest} has {size} bytes, {descriptor.size} were announced"
+        )
+    return Blob(open(file, "rb"), descriptor, file)

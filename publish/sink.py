@@ -1,0 +1,78 @@
+"""Where an image goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..oci.descriptor import Descriptor
+from ..oci.graph import Node
+from ..oci.platform import Platform
+from .source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image about to be copied.
+
+    Attributes:
+        root: its manifest or index.
+        nodes: all it consists of, each digest once, children before parents.
+        source: where the blobs can be read, until the copy has ended.
+    """
+
+    root: Descriptor
+    nodes: tuple[Node, ...]
+    source: Source
+
+    @property
+    def blobs(self) -> Iterator[Descriptor]:
+        """What is neither manifest nor index."""
+        return (node.descriptor for node in self.nodes if node.document is None)
+
+
+class Sink(Protocol):
+    """A name that an image can be given, and the place of its blobs.
+
+    Used for one image, in the order of the methods. `has` and `put_blob` are
+    thread-safe.
+    """
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it takes an image some of whose layers are nowhere."""
+        ...
+
+    def platform(self) -> Platform | None:
+        """Return the only platform it takes of an index, or None if it takes indexes."""
+        ...
+
+    def begin(self, image: Image) -> None:
+        """Learn what will come, before anything is sent.
+
+        Raises:
+            InvalidContent: it cannot take such an image.
+        """
+        ...
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Tell whether a blob or manifest need not be put."""
+        ...
+
+    def put_blob(self, descriptor: Descriptor, source: Source) -> None:
+        """Take a blob; it is there when this returns, or at the latest when `tag` does.
+
+        Raises:
+            NotFound: `source` lacks it; `name` is its digest.
+            InvalidContent: its bytes are not what the descriptor says.
+        """
+        ...
+
+    def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
+        """Take a manifest or index whose children are there; likewise."""
+        ...
+
+    def tag(self, root: Descriptor) -> None:
+        """Give the image its name; until then whatever had it stays."""
+        ...
