@@ -14,21 +14,23 @@ from .places import Place
 class Staging:
     """One generation of a file: nobody but its writer sees it until it is settled.
 
-    It begins as what `base` opens, copied at the first change, or empty without a base.
+    It begins empty, or as a file that exists and is copied at the first change.
     Not thread-safe; the caller serialises its calls.
     """
 
-    def __init__(
-        self, ingest: Ingest, place: Place, mode: int, base: Callable[[], int] | None = None
-    ) -> None:
-        self._base = base
+    def __init__(self, ingest: Ingest, place: Place, mode: int) -> None:
+        self._base: Callable[[], int] | None = None
         self.ingest = ingest
         self.place = place
         self.mode = mode
-        self.handles = 0
-        self.unsettled = base is None  # bytes or a length that nobody decided on yet
-        self.accepted = False
+        self.handles = 1
+        self.unsettled = True  # content that nobody decided on yet
         self.refusal = ""  # why it was last refused, for one warning when it is given up
+
+    def start_from(self, base: Callable[[], int]) -> None:
+        """Begin as the file that `base` opens; as long as nothing changes, all is settled."""
+        self._base = base
+        self.unsettled = False
 
     @property
     def size(self) -> int:

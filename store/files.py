@@ -36,7 +36,7 @@ class Files:
             os.close(directory)
 
     def open(self, path: bytes, flags: int, mode: int = 0o600) -> int:
-        """Open a file like open(2); the caller closes it.
+        """Open a file the way open(2) does; the caller closes it.
 
         A blob that got an ordinary name is copied before it is opened for writing, since its
         bytes belong to the pool.
@@ -71,7 +71,7 @@ class Files:
         os.link(path, new, src_dir_fd=self._root, dst_dir_fd=self._root, follow_symlinks=False)
 
     def rename(self, path: bytes, new: bytes) -> None:
-        """Move a file or directory, replacing what rename(2) may replace."""
+        """Move a file or directory; what may be replaced is what the system lets be replaced."""
         os.rename(path, new, src_dir_fd=self._root, dst_dir_fd=self._root)
 
     def chmod(self, path: bytes, mode: int) -> None:

@@ -1,0 +1,326 @@
+"""Open files: reading, writing, and the moment when what was written counts."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import os
+from dataclasses import dataclass, replace
+
+from ..oci.digest import CANONICAL, Digest
+from ..oci.errors import InvalidContent, NotFound
+from .attributes import Attributes
+from .places import Place
+from .staging import Staging
+from .tree import Node, stale
+from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, refused
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Handle:
+    """What one open(2) gave: a descriptor of the disk, or a generation of its own."""
+
+    node: Node[Content]
+    file: int = -1
+    staged: Staged | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The answer to open and create."""
+
+    handle: int
+    direct: bool  # past the page cache, which all opens of an inode share
+    keep: bool  # the page cache may keep what it has: content never changes
+
+
+class Handles:
+    """Open files by number. Lives on the event loop."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._handles: dict[int, Handle] = {}
+        self._numbers = itertools.count(1)
+        self._waiting: set[Staged] = set()  # indexes whose manifests are still to come
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    async def open(self, inode: int, flags: int) -> Opened:
+        """Open a file that exists."""
+        node = self._view.tree[inode]
+        content = node.content
+        writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        if isinstance(content, Staged):
+            content.staging.handles += 1
+            if flags & os.O_TRUNC:
+                content.staging.truncate(0)
+            return self._add(Handle(node, staged=content), direct=True)
+        if isinstance(content, Blob):
+            if not writing:
+                file = self._view.open_blob(node, content.digest)
+                return self._add(Handle(node, file), keep=True)
+            return self._regenerate(node, Place.BLOB, flags)
+        if isinstance(content, Guarded):
+            if not writing:
+                return self._add(Handle(node, self._open_file(node)), direct=True)
+            return self._regenerate(node, content.place, flags)
+        if isinstance(content, Ordinary):
+            file = self._view.files.open(node.path, flags & (os.O_ACCMODE | os.O_TRUNC))
+            content.files.append(file)
+            if flags & os.O_TRUNC:
+                content.restart()
+            return self._add(Handle(node, file))
+        raise refused(errno.EISDIR if isinstance(content, Directory) else errno.ELOOP)
+
+    async def create(
+        self, parent: int, name: bytes, mode: int, flags: int
+    ) -> tuple[Opened, Attributes]:
+        """Create a file and open it; the name may become visible only when it is settled."""
+        directory = self._view.tree[parent]
+        place = self._view.place(directory, name)
+        if place is Place.ORDINARY:
+            flags = flags & (os.O_ACCMODE | os.O_TRUNC | os.O_EXCL) | os.O_CREAT
+            file = self._view.files.open(directory.child(name), flags, mode & 0o777 | 0o600)
+            content = Ordinary()
+            node = self._view.enter(directory, name, os.fstat(file).st_ino, content)
+            if isinstance(node.content, Ordinary):
+                node.content.files.append(file)
+            if os.fstat(file).st_size == 0:
+                content.restart()
+            return self._add(Handle(node, file)), self._view.attributes(node)
+        staged = self._stage(directory, name, place, mode)
+        node = staged.node = self._view.tree.enter(self._view.new_inode(), staged)
+        if place is Place.TEMPORARY:
+            self._view.tree.name(node, directory, name)
+            self._view.staged[directory.inode, name] = staged
+        return self._add(Handle(node, staged=staged), direct=True), self._view.attributes(node)
+
+    async def read(self, number: int, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`."""
+        handle = self._handles[number]
+        if handle.staged is not None:
+            return handle.staged.staging.read(offset, size)
+        if (data := read_cached(handle.file, offset, size)) is not None:
+            return data
+        return await self._view.blocking(os.pread, handle.file, size, offset)
+
+    async def write(self, number: int, offset: int, data: bytes) -> int:
+        """Write `data` at `offset`."""
+        handle = self._handles[number]
+        if handle.staged is not None:
+            async with handle.staged.lock:
+                staging = handle.staged.staging
+                return await self._view.blocking(staging.write, offset, data, size=len(data))
+        content = handle.node.content
+        if not isinstance(content, Ordinary):
+            raise refused(errno.EPERM)  # it became a blob, and belongs to the pool
+        async with content.lock:
+            write = self._view.files.write
+            await self._view.blocking(write, handle.file, offset, data, size=len(data))
+            await self._view.blocking(content.follow, offset, data, size=len(data))
+        return len(data)
+
+    async def truncate(self, inode: int, number: int | None, length: int) -> Attributes | None:
+        """Cut or extend an open file, or one that is not open; returns the writer's own view."""
+        handle = self._handles[number] if number is not None else None
+        if handle is not None and handle.staged is not None:
+            async with handle.staged.lock:
+                await self._view.blocking(handle.staged.staging.truncate, length)
+            shown = self._view.attributes(handle.node)
+            return replace(shown, size=length, attr_timeout=0.0)
+        node = self._view.tree[inode]
+        content = node.content
+        if isinstance(content, Staged):
+            async with content.lock:
+                content.staging.truncate(length)
+        elif isinstance(content, Ordinary):
+            async with content.lock:
+                await self._view.blocking(self._view.files.truncate, node.path, length)
+                content.restart()
+                if length:
+                    content.hash = None
+        else:
+            raise refused(errno.EPERM)
+        return None
+
+    async def flush(self, number: int) -> None:
+        """Decide about what was written: the only answer that reaches close(2).
+
+        Raises:
+            InvalidContent: it is refused; nobody but its writer ever saw it.
+        """
+        handle = self._handles[number]
+        if handle.staged is not None:
+            await self._settle(handle.staged)
+
+    async def fsync(self, number: int) -> None:
+        """Return once what was written survives power loss."""
+        handle = self._handles[number]
+        staged = handle.staged
+        if staged is None:
+            await self._view.blocking(self._view.files.sync, handle.file)
+        elif staged.staging.place in (Place.INDEX, Place.MARKER):
+            await self._settle(staged)
+            if staged.missing is not None:
+                raise InvalidContent(_wait(staged))
+        else:
+            await self._view.blocking(self._view.files.sync, staged.staging.ingest.file)
+
+    async def release(self, number: int) -> None:
+        """Forget an open file; what it wrote and nobody accepted is gone."""
+        handle = self._handles.pop(number)
+        if handle.staged is not None:
+            handle.staged.staging.handles -= 1
+            self._drop_if_over(handle.staged)
+        else:
+            if isinstance(handle.node.content, Ordinary):
+                handle.node.content.files.remove(handle.file)
+            os.close(handle.file)
+
+    async def settled(self) -> None:
+        """Tell waiting indexes that a blob arrived, which may be what they waited for."""
+        for staged in list(self._waiting):
+            if staged.missing is not None and staged.missing in self._view.store.blobs:
+                try:
+                    await self._settle(staged, again=True)
+                except (InvalidContent, OSError) as error:
+                    log.warning("refused %s: %s", _path(staged), error)
+                    staged.missing = None
+                self._drop_if_over(staged)
+
+    def close(self) -> None:
+        """End with the mount: close everything, and say what was never accepted."""
+        for staged in list(self._waiting):
+            log.warning("gave up %s", _wait(staged))
+        for handle in self._handles.values():
+            if handle.file >= 0:
+                os.close(handle.file)
+        self._handles.clear()
+        for staged in self._view.staged.values():
+            staged.staging.discard()
+
+    def drop(self, staged: Staged) -> None:
+        """Take the name from a visible staged file, and the content when nobody has it open."""
+        self._view.staged.pop((staged.parent.inode, staged.name), None)
+        self._view.tree.unname(staged.parent, staged.name)
+        self._waiting.discard(staged)
+        staged.missing = None
+        self._drop_if_over(staged)
+
+    async def _settle(self, staged: Staged, *, again: bool = False) -> None:
+        staging = staged.staging
+        async with staged.lock:
+            if not staging.unsettled and not again:
+                return
+            try:
+                if staging.place is Place.BLOB:
+                    await self._settle_blob(staged)
+                elif staging.place is Place.MARKER:
+                    raw = staging.document()
+                    await self._view.blocking(self._view.gate.marker, raw, staged.parent.path)
+                    self._accept(staged, Guarded(Place.MARKER))
+                elif staging.place is Place.INDEX:
+                    await self._settle_index(staged)
+            except InvalidContent as error:
+                staging.refusal = str(error)
+                raise
+        if staging.place is Place.BLOB:
+            await self.settled()
+
+    async def _settle_blob(self, staged: Staged) -> None:
+        digest = self._view.digest(staged.parent, staged.name)
+        path = staged.parent.child(staged.name)
+        await self._view.blocking(self._view.gate.blob, staged.staging.ingest, digest, path)
+        self._accept(staged, Blob(digest))
+
+    async def _settle_index(self, staged: Staged) -> None:
+        try:
+            raw = staged.staging.document()
+            await self._view.blocking(self._view.gate.index, raw, staged.parent.path)
+        except NotFound as error:
+            if self._view.has_index(staged.parent) or staged.node is None:
+                raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
+            self._wait_for(staged, error)
+        else:
+            self._accept(staged, Guarded(Place.INDEX))
+
+    def _wait_for(self, staged: Staged, error: NotFound) -> None:
+        """Show an index whose manifests are still to come, as `cp -a` and tar order them.
+
+        Only where there is no index yet: a good one is never replaced by a hope.
+        """
+        staged.missing = error.name if isinstance(error.name, Digest) else None
+        staged.staging.unsettled = False
+        self._waiting.add(staged)
+        self._view.staged[staged.parent.inode, staged.name] = staged
+        if staged.node is not None:
+            self._view.tree.name(staged.node, staged.parent, staged.name)
+
+    def _accept(self, staged: Staged, content: Content) -> None:
+        staged.staging.unsettled = False
+        staged.staging.refusal = ""
+        staged.missing = None
+        self._waiting.discard(staged)
+        key = (staged.parent.inode, staged.name)
+        self._view.whiteouts.discard(key)
+        if staged.node is not None:
+            if self._view.staged.get(key) is staged:
+                del self._view.staged[key]
+            staged.node.content = content
+            self._view.tree.name(staged.node, staged.parent, staged.name)
+
+    def _drop_if_over(self, staged: Staged) -> None:
+        key = (staged.parent.inode, staged.name)
+        if staged.staging.handles or self._view.staged.get(key) is staged:
+            return
+        if staged.staging.unsettled and staged.staging.refusal:
+            log.warning("refused %s: %s", _path(staged), staged.staging.refusal)
+        staged.staging.discard()
+
+    def _stage(self, parent: Node[Content], name: bytes, place: Place, mode: int) -> Staged:
+        is_blob = place is Place.BLOB
+        algorithm = self._view.digest(parent, name).algorithm if is_blob else CANONICAL
+        staging = Staging(self._view.store.blobs.ingest(algorithm), place, mode & 0o777)
+        return Staged(staging, parent, name)
+
+    def _regenerate(self, node: Node[Content], place: Place, flags: int) -> Opened:
+        """Open a committed file for writing: a new generation, its content until changed."""
+        parent = node.parent
+        if parent is None:
+            raise stale()
+        staged = self._stage(parent, node.name, place, 0o644)
+        if not flags & os.O_TRUNC:
+            staged.staging.start_from(lambda: self._open_file(node))
+        return self._add(Handle(node, staged=staged), direct=True)
+
+    def _open_file(self, node: Node[Content]) -> int:
+        if isinstance(node.content, Blob):
+            return self._view.open_blob(node, node.content.digest)
+        return self._view.files.open(node.path, os.O_RDONLY)
+
+    def _add(self, handle: Handle, *, direct: bool = False, keep: bool = False) -> Opened:
+        number = next(self._numbers)
+        self._handles[number] = handle
+        return Opened(number, direct, keep)
+
+
+def read_cached(file: int, offset: int, size: int) -> bytes | None:
+    """Return the bytes if the page cache holds them all; None instead of waiting for a disk."""
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(file, [buffer], offset, os.RWF_NOWAIT)
+    except OSError:  # EAGAIN: not cached.  EOPNOTSUPP: this file system cannot tell.
+        return None
+    return bytes(buffer) if count == size else None
+
+
+def _path(staged: Staged) -> str:
+    return os.fsdecode(staged.parent.child(staged.name))
+
+
+def _wait(staged: Staged) -> str:
+    return f"{_path(staged)}: it mentions {staged.missing}, which never came"

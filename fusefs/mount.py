@@ -1,0 +1,149 @@
+"""A mount's life: from the mount point to the main loop and back."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from ..oci.errors import Busy, InvalidContent
+from ..store.store import Store
+from .attributes import Presentation
+from .operations import Operations
+from .view import View
+
+log = logging.getLogger(__name__)
+
+READ_AHEAD = 1024  # KiB; with the kernel's 128 a first read is half as fast
+UNMOUNT_TIMEOUT = 30  # seconds for fusermount3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a store is shown. `uid`, `gid` and `umask` are for show: see docs/mount.md."""
+
+    uid: int
+    gid: int
+    umask: int = 0o022
+    read_only: bool = False
+    allow_other: bool = False
+    virtual_presence: bool = True
+
+
+def serve(store: Store, mountpoint: Path, options: Options, ready: Callable[[], None]) -> None:
+    """Mount the store's layouts and answer requests until unmounted, SIGTERM or SIGINT.
+
+    `ready` is called when the mount can be used. A dead mount at the same place is
+    removed first. Must run in the main thread, once a process: pyfuse3 has one session.
+
+    Raises:
+        InvalidContent: the mount point is no directory.
+        Busy: a living mount of ocistow is there already.
+        OSError: the kernel refuses.
+    """
+    prepare(mountpoint)
+    presentation = Presentation(options.uid, options.gid, options.umask)
+    view = View(store, presentation, virtual=options.virtual_presence)
+    operations = Operations(view)
+    wanted = {f"fsname={store.path}", "subtype=ocistow"}
+    if options.allow_other:
+        wanted.add("allow_other")
+    if options.read_only:
+        wanted.add("ro")
+    try:
+        pyfuse3.init(operations, str(mountpoint), wanted)
+    except RuntimeError as error:
+        raise OSError(
+            errno.EPERM, f"cannot mount: is /dev/fuse usable, and fusermount3 installed? ({error})"
+        ) from error
+    unmount_it = False
+    try:
+        trio.run(_serve, mountpoint, ready)
+        unmount_it = True
+    finally:
+        with contextlib.suppress(RuntimeError):
+            pyfuse3.close(unmount=True)
+        operations.close()
+        if not unmount_it:
+            log.error("the mount at %s ended because of a bug", mountpoint)
+
+
+async def _serve(mountpoint: Path, ready: Callable[[], None]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signals)
+        nursery.start_soon(_announce, mountpoint, ready)
+        await pyfuse3.main()
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signals() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("stopping on %s", signal.Signals(number).name)
+            pyfuse3.terminate()
+
+
+async def _announce(mountpoint: Path, ready: Callable[[], None]) -> None:
+    """Say that the mount can be used, once a client has seen that it can."""
+    device = await trio.to_thread.run_sync(lambda: os.stat(mountpoint).st_dev)
+    bdi = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    with contextlib.suppress(OSError):  # only root may; it is speed, not function
+        await trio.to_thread.run_sync(bdi.write_text, str(READ_AHEAD))
+    ready()
+
+
+def prepare(mountpoint: Path) -> None:
+    """Make sure that there is a directory to mount on, and no dead mount in the way.
+
+    Raises:
+        InvalidContent: it is no directory.
+        Busy: a living mount of ocistow is there already.
+    """
+    try:
+        mode_ok = mountpoint.is_dir()
+        os.stat(mountpoint)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        log.warning("removing the dead mount at %s", mountpoint)
+        unmount(mountpoint, lazy=True)
+        mode_ok = mountpoint.is_dir()
+    if not mode_ok:
+        raise InvalidContent(f"{mountpoint} is not a directory")
+    if any(path == mountpoint.resolve() and kind == "fuse.ocistow" for path, kind in mounts()):
+        raise Busy(f"{mountpoint}: a store is mounted there already")
+
+
+def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
+    """Unmount a store; `lazy` detaches it even while it is in use.
+
+    Raises:
+        Busy: somebody uses it.
+        OSError: it is not mounted, or not ours to unmount.
+    """
+    command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
+    done = subprocess.run(  # noqa: S603 - a fixed command and one path after `--`
+        command, capture_output=True, text=True, timeout=UNMOUNT_TIMEOUT, check=False
+    )
+    if done.returncode == 0:
+        return
+    words = done.stderr.strip().removeprefix("fusermount3: ")
+    if "busy" in words.lower():
+        raise Busy(f"{mountpoint}: in use")
+    raise OSError(errno.EINVAL, words or "fusermount3 failed", str(mountpoint))
+
+
+def mounts() -> Iterator[tuple[Path, str]]:
+    """Yield mount point and file system type of every mount that this process sees."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split(" ")
+        yield Path(where.encode().decode("unicode_escape")), kind

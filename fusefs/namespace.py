@@ -1,0 +1,221 @@
+"""Changes to names: directories made, files renamed, linked and removed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+from ..oci.digest import CANONICAL, Digest
+from ..oci.document import MAX_DOCUMENT
+from ..oci.errors import InvalidContent, NotFound
+from .attributes import Attributes
+from .handles import Handles
+from .places import Place, is_hidden, role_of
+from .tree import Node
+from .view import Blob, Content, Directory, Ordinary, Staged, View, refused
+
+log = logging.getLogger(__name__)
+
+RENAME_NOREPLACE = 1
+
+Name = tuple[Node[Content], bytes]
+
+
+class Namespace:
+    """Names of one mount. Lives on the event loop; the kernel orders calls within a directory."""
+
+    def __init__(self, view: View, handles: Handles) -> None:
+        self._view = view
+        self._handles = handles
+
+    def mkdir(self, parent: int, name: bytes) -> Attributes:
+        """Make a directory."""
+        directory = self._view.tree[parent]
+        self._view.files.mkdir(directory.child(name))
+        return self._entered(directory, name)
+
+    def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:
+        """Make a symbolic link, where content has no rules to keep."""
+        directory = self._view.tree[parent]
+        if self._view.place(directory, name) is not Place.ORDINARY:
+            raise refused(errno.EPERM)
+        self._view.files.symlink(target, directory.child(name))
+        return self._entered(directory, name)
+
+    def readlink(self, inode: int) -> bytes:
+        """Return where a symbolic link leads."""
+        return self._view.files.readlink(self._view.tree[inode].path)
+
+    def list(self, inode: int) -> list[bytes]:
+        """Return the names in a directory: what the layout really has, not what the pool could."""
+        names = set(self._view.files.list(self._view.tree[inode].path))
+        names.update(name for parent, name in self._view.staged if parent == inode)
+        return sorted(name for name in names if not is_hidden(name))
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        """Remove a file's name; of a blob the layout's own link, never the pool's file."""
+        directory = self._view.tree[parent]
+        _, content = self._view.peek(directory, name)
+        if isinstance(content, Directory):
+            raise refused(errno.EISDIR)
+        if isinstance(content, Staged):
+            self._handles.drop(content)
+            return
+        if not isinstance(content, Blob) or self._view.linked(directory, name):
+            self._view.files.unlink(directory.child(name))
+        if isinstance(content, Blob):
+            self._view.whiteouts.add((parent, name))
+        self._view.tree.unname(directory, name)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        """Remove an empty directory."""
+        directory = self._view.tree[parent]
+        inode, _ = self._view.peek(directory, name)
+        if any(above == inode for above, _ in self._view.staged):
+            raise refused(errno.ENOTEMPTY)
+        self._view.files.rmdir(directory.child(name))
+        self._view.tree.unname(directory, name)
+        self._view.whiteouts = {key for key in self._view.whiteouts if key[0] != inode}
+
+    async def link(self, inode: int, parent: int, name: bytes) -> Attributes:
+        """Give a file another name; one below `blobs` must be the digest of its content."""
+        node, directory = self._view.tree[inode], self._view.tree[parent]
+        content, place = node.content, self._view.place(directory, name)
+        path = directory.child(name)
+        if isinstance(content, Blob) and place in (Place.BLOB, Place.ORDINARY):
+            if place is Place.BLOB and content.digest != self._view.digest(directory, name):
+                raise InvalidContent(f"{os.fsdecode(path)} is {content.digest}")
+            await self._view.blocking(self._view.files.link_blob, content.digest, path)
+        elif isinstance(content, Ordinary) and place is Place.ORDINARY:
+            self._view.files.link(node.path, path)
+        else:
+            raise refused(errno.EXDEV)  # the client copies instead, and the copy is checked
+        return self._entered(directory, name)
+
+    async def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
+    ) -> None:
+        """Move a name; a file that moves to the name of a blob or index must deserve it.
+
+        Raises:
+            InvalidContent: it does not; everything is as before.
+        """
+        old = (self._view.tree[parent], name)
+        new = (self._view.tree[new_parent], new_name)
+        if flags & ~RENAME_NOREPLACE:
+            raise refused(errno.EINVAL)
+        if flags & RENAME_NOREPLACE and self._exists(new):
+            raise refused(errno.EEXIST)
+        _, content = self._view.peek(*old)
+        place = self._view.place(*new)
+        if isinstance(content, Directory):
+            self._rename_directory(old, new)
+            return
+        try:
+            if place is Place.BLOB:
+                await self._rename_to_blob(content, old, new)
+            elif place in (Place.INDEX, Place.MARKER):
+                await self._rename_to_guarded(content, old, new, place)
+            else:
+                await self._rename_to_plain(content, old, new, place)
+        except InvalidContent as error:
+            log.warning("refused %s: %s", os.fsdecode(new[0].child(new[1])), error)
+            raise
+        if place is Place.BLOB:
+            await self._handles.settled()
+
+    def _rename_directory(self, old: Name, new: Name) -> None:
+        if role_of(old[0].name, old[1]) != role_of(new[0].name, new[1]):
+            raise refused(errno.EXDEV)  # its files would become blobs unread
+        self._view.files.rename(old[0].child(old[1]), new[0].child(new[1]))
+        self._view.tree.move(*old, *new)
+
+    async def _rename_to_blob(self, content: Content, old: Name, new: Name) -> None:
+        digest, path = self._view.digest(*new), new[0].child(new[1])
+        if isinstance(content, Staged):
+            async with content.lock:
+                ingest = content.staging.ingest
+                await self._view.blocking(self._view.gate.blob, ingest, digest, path)
+                content.staging.unsettled = False
+            self._handles.drop(content)
+            self._renamed(old, new, content.node, Blob(digest))
+        elif isinstance(content, Ordinary):
+            async with content.lock:
+                source = old[0].child(old[1])
+                known = _digest_so_far(content, self._view.files.stat(source).st_size)
+                if known is not None and known.algorithm != digest.algorithm:
+                    known = None
+                await self._view.blocking(self._view.gate.adopt, source, known, digest, path)
+            self._renamed(old, new, self._view.tree.find(*old), Blob(digest))
+        elif isinstance(content, Blob) and content.digest == digest:
+            await self._view.blocking(self._view.files.link_blob, digest, path)
+            self.unlink(old[0].inode, old[1])
+            self._renamed(old, new, self._view.tree.find(*old), content)
+        else:
+            raise InvalidContent(f"it is no file with the digest {digest}")
+
+    async def _rename_to_guarded(
+        self, content: Content, old: Name, new: Name, place: Place
+    ) -> None:
+        if isinstance(content, Staged):
+            raw = content.staging.document()
+        else:
+            source = old[0].child(old[1])
+            raw = await self._view.blocking(self._view.gate.read, source, MAX_DOCUMENT + 1)
+        try:
+            gate = self._view.gate.index if place is Place.INDEX else self._view.gate.marker
+            await self._view.blocking(gate, raw, new[0].path)
+        except NotFound as error:
+            raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
+        self.unlink(old[0].inode, old[1])
+        self._view.tree.unname(*new)
+
+    async def _rename_to_plain(self, content: Content, old: Name, new: Name, place: Place) -> None:
+        if place is Place.TEMPORARY:
+            if not isinstance(content, Staged):
+                raise refused(errno.EXDEV)  # the client copies instead, and the copy is checked
+            self._move_staged(content, old, new)
+            return
+        if isinstance(content, Staged):
+            raise refused(errno.EXDEV)
+        if isinstance(content, Blob) and not self._view.linked(*old):
+            path = new[0].child(new[1])
+            await self._view.blocking(self._view.files.link_blob, content.digest, path)
+        else:
+            self._view.files.rename(old[0].child(old[1]), new[0].child(new[1]))
+        self._view.tree.move(*old, *new)
+
+    def _move_staged(self, content: Staged, old: Name, new: Name) -> None:
+        replaced = self._view.staged.get((new[0].inode, new[1]))
+        if replaced is not None and replaced is not content:
+            self._handles.drop(replaced)
+        del self._view.staged[old[0].inode, old[1]]
+        self._view.staged[new[0].inode, new[1]] = content
+        content.parent, content.name = new
+        self._view.tree.move(*old, *new)
+
+    def _renamed(self, old: Name, new: Name, node: Node[Content] | None, content: Content) -> None:
+        self._view.whiteouts.discard((new[0].inode, new[1]))
+        self._view.tree.unname(*old)
+        if node is not None:
+            node.content = content
+            self._view.tree.name(node, *new)
+
+    def _entered(self, parent: Node[Content], name: bytes) -> Attributes:
+        inode, content = self._view.peek(parent, name)
+        return self._view.attributes(self._view.enter(parent, name, inode, content))
+
+    def _exists(self, name: Name) -> bool:
+        try:
+            self._view.peek(*name)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def _digest_so_far(content: Ordinary, size: int) -> Digest | None:
+    """Return the digest taken while the file was written, if that saw every byte."""
+    if content.hash is None or content.hashed != size:
+        return None
+    return Digest(CANONICAL, content.hash.hexdigest())

@@ -1,0 +1,258 @@
+"""The store as a tree of files: what each name is, and what stat answers for it."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+import trio
+
+from ..oci.digest import CANONICAL, Digest, Hash, new_hash
+from ..oci.errors import NotFound
+from ..store.store import Store
+from .attributes import Attributes, Presentation
+from .gate import Gate
+from .intent import makes_new_name
+from .places import Place, digest_of, is_hidden, place_of
+from .staging import Staging
+from .tree import Node, Tree
+
+_FIRST_STAGED = 1 << 62  # inode numbers of files that are on no disk yet; no file system gets there
+_INLINE = 64 << 10  # bytes; a thread costs 60 us, copying and hashing this much less
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True, eq=False)
+class Directory:
+    """A directory on disk."""
+
+
+@dataclass(slots=True, eq=False)
+class Symlink:
+    """A symbolic link on disk."""
+
+
+@dataclass(slots=True, eq=False)
+class Ordinary:
+    """A plain file on disk, with the digest of what was written to it in order."""
+
+    lock: trio.Lock = field(default_factory=trio.Lock)
+    files: list[int] = field(default_factory=list[int])
+    hash: Hash | None = None
+    hashed: int = 0
+
+    def follow(self, offset: int, data: bytes) -> None:
+        """Hash what was just written, or give up when it did not come in order."""
+        if self.hash is not None and offset == self.hashed:
+            self.hash.update(data)
+            self.hashed += len(data)
+        else:
+            self.hash = None
+
+    def restart(self) -> None:
+        """Begin to hash again: the file is empty now."""
+        self.hash, self.hashed = new_hash(CANONICAL), 0
+
+
+@dataclass(slots=True, eq=False)
+class Guarded:
+    """An index or marker on disk, which is only ever replaced whole."""
+
+    place: Place
+
+
+@dataclass(slots=True, frozen=True)
+class Blob:
+    """Content of the pool, or of one layout alone."""
+
+    digest: Digest
+
+
+@dataclass(slots=True, eq=False)
+class Staged:
+    """A generation that is still being written, and the name it is meant for."""
+
+    staging: Staging
+    parent: Node[Content]
+    name: bytes
+    node: Node[Content] | None = None  # of a file that was created, not opened again
+    missing: Digest | None = None  # what an index waits for that cannot be committed yet
+    lock: trio.Lock = field(default_factory=trio.Lock)
+
+
+Content: TypeAlias = Directory | Symlink | Ordinary | Guarded | Blob | Staged
+
+
+class View:
+    """State of one mount, and the questions about names. Lives on the event loop."""
+
+    def __init__(self, store: Store, presentation: Presentation, *, virtual: bool = True) -> None:
+        self.store = store
+        self.files = store.files
+        self.gate = Gate(store)
+        self.tree: Tree[Content] = Tree(Directory())
+        self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name
+        self.whiteouts: set[tuple[int, bytes]] = set()  # blobs that were unlinked on purpose
+        self.promised: set[Digest] = set()
+        self._presentation = presentation
+        self._virtual = virtual
+        self._inodes = itertools.count(_FIRST_STAGED)
+        self._threads = trio.CapacityLimiter(2 * (os.cpu_count() or 1))
+
+    async def blocking(self, call: Callable[..., Result], *args: object, size: int = -1) -> Result:
+        """Make a call that may wait for the disk in a worker thread.
+
+        A call that only moves `size` bytes in memory is made here when they are few.
+        """
+        if 0 <= size <= _INLINE:
+            return call(*args)
+        return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
+
+    def place(self, parent: Node[Content], name: bytes) -> Place:
+        """Return the rules for a file with this name."""
+        above = parent.parent
+        return place_of(above.name if above else b"", parent.name, name)
+
+    def digest(self, parent: Node[Content], name: bytes) -> Digest:
+        """Return the digest that a name in a BLOB place is."""
+        return digest_of(parent.name, name)
+
+    def new_inode(self) -> int:
+        """Return a number for a file that is on no disk yet."""
+        return next(self._inodes)
+
+    def lookup(self, parent: int, name: bytes, thread: int) -> Attributes:
+        """Tell the kernel what a name is; `thread` is the client's.
+
+        Raises:
+            OSError: ENOENT.
+        """
+        directory = self.tree[parent]
+        if self.place(directory, name) is Place.BLOB and makes_new_name(thread):
+            raise missing()
+        inode, content = self.peek(directory, name)
+        return self.attributes(self.enter(directory, name, inode, content))
+
+    def enter(
+        self, parent: Node[Content], name: bytes, inode: int, content: Content
+    ) -> Node[Content]:
+        """Put what `peek` found into the inode table, counting a lookup."""
+        known = self.tree.get(inode)
+        if (
+            known is not None
+            and type(known.content) is type(content)
+            and not isinstance(content, Blob)
+        ):
+            content = known.content  # the same file, with what is open on it
+        node = self.tree.enter(inode, content)
+        self.tree.name(node, parent, name)
+        return node
+
+    def peek(self, parent: Node[Content], name: bytes) -> tuple[int, Content]:
+        """Return inode number and kind of what a name is now.
+
+        Raises:
+            OSError: ENOENT.
+        """
+        key = (parent.inode, name)
+        staged = self.staged.get(key)
+        if staged is not None and staged.node is not None:
+            return staged.node.inode, staged
+        place = self.place(parent, name)
+        if place is Place.BLOB:
+            return self._peek_blob(parent, name)
+        if is_hidden(name):
+            raise missing()
+        status = self.files.stat(parent.child(name))
+        if stat.S_ISDIR(status.st_mode):
+            return status.st_ino, Directory()
+        if stat.S_ISLNK(status.st_mode):
+            return status.st_ino, Symlink()
+        if not stat.S_ISREG(status.st_mode):
+            raise missing()
+        if place in (Place.INDEX, Place.MARKER):
+            return status.st_ino, Guarded(place)
+        return status.st_ino, Ordinary()
+
+    def attributes(self, node: Node[Content]) -> Attributes:
+        """Return what stat answers for a node.
+
+        Raises:
+            OSError: it is gone.
+        """
+        content, shown = node.content, self._presentation
+        if isinstance(content, Blob):
+            return shown.of_blob(self._stat_blob(node, content.digest))
+        if isinstance(content, Staged):
+            status = os.fstat(content.staging.ingest.file)
+            return shown.of_staged(status, node.inode, content.staging.mode, content.staging.size)
+        if isinstance(content, Ordinary) and content.files:
+            return shown.of_file(os.fstat(content.files[-1]))
+        status = self.files.stat(node.path)
+        if isinstance(content, Directory):
+            return shown.of_directory(status)
+        return shown.of_guarded(status) if isinstance(content, Guarded) else shown.of_file(status)
+
+    def open_blob(self, node: Node[Content], digest: Digest) -> int:
+        """Return a descriptor of a blob, which may be in the pool or in this layout alone."""
+        try:
+            return self.store.blobs.open(digest)
+        except NotFound:
+            return self.files.open(node.path, os.O_RDONLY)
+
+    def has_index(self, directory: Node[Content]) -> bool:
+        """Tell whether a directory has a committed index."""
+        return self._exists(directory.child(b"index.json"))
+
+    def linked(self, parent: Node[Content], name: bytes) -> bool:
+        """Tell whether the disk has this name, whatever the pool has."""
+        return self._exists(parent.child(name))
+
+    def _peek_blob(self, parent: Node[Content], name: bytes) -> tuple[int, Content]:
+        digest, path = self.digest(parent, name), parent.child(name)
+        try:
+            own: os.stat_result | None = self.files.stat(path)
+        except FileNotFoundError:
+            own = None
+        if own is not None and stat.S_ISDIR(own.st_mode):
+            return own.st_ino, Directory()
+        if own is None and (not self._virtual or (parent.inode, name) in self.whiteouts):
+            raise missing()
+        try:
+            status = self.store.blobs.stat(digest)
+        except NotFound:
+            if own is None or not stat.S_ISREG(own.st_mode):
+                raise missing() from None
+            return own.st_ino, Blob(digest)
+        if own is None:
+            self.promised.add(digest)
+        return status.st_ino, Blob(digest)
+
+    def _stat_blob(self, node: Node[Content], digest: Digest) -> os.stat_result:
+        try:
+            return self.store.blobs.stat(digest)
+        except NotFound:
+            return self.files.stat(node.path)
+
+    def _exists(self, path: bytes) -> bool:
+        try:
+            self.files.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def missing() -> OSError:
+    """Return the error for a name that is not there."""
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def refused(code: int) -> OSError:
+    """Return the error for what the rules of the mount do not allow."""
+    return OSError(code, os.strerror(code))
