@@ -1,0 +1,116 @@
+"""`ocistow add`: take an image in."""
+
+from __future__ import annotations
+
+import click
+
+from ..oci.descriptor import REF_NAME
+from ..oci.errors import InvalidContent
+from ..oci.platform import Platform
+from ..oci.reference import Reference
+from ..publish.copy import Copied, copy
+from ..publish.layout import StoreSink
+from ..publish.source import Source
+from ..publish.transports import open_source
+from ..store.store import Store
+from .config import Settings
+from .options import about, json_option, pass_settings, transfer, transfer_options
+from .output import count, document, human
+from .progress import Progress
+
+_REGISTRY = "docker://"
+
+
+@click.command()
+@click.argument("source")
+@click.argument("name", required=False)
+@transfer_options
+@json_option
+@pass_settings
+def add(
+    settings: Settings,
+    source: str,
+    name: str | None,
+    platform: Platform | None,
+    creds: str | None,
+    tls_verify: bool,
+    plain_http: bool,
+    jobs: int | None,
+    progress: str | None,
+    as_json: bool,
+) -> None:
+    """Take an image into the store.
+
+    SOURCE is docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
+    docker-archive:FILE[:REF]. Without NAME the image is called as in the registry
+    it comes from, or as the layout or archive calls it if that is a whole
+    reference such as example.com/app:1.
+
+    Blobs that the store has are not read again. A store that does not exist is
+    made.
+    """
+    how = transfer(
+        settings,
+        platform=platform,
+        creds=creds,
+        tls_verify=tls_verify,
+        plain_http=plain_http,
+        jobs=jobs,
+        progress=progress,
+    )
+    reference = Reference.parse(name) if name is not None else None
+    with (
+        about(f"adding {source} to {settings.store}"),
+        Store.create(settings.store) as store,
+        open_source(source, store.blobs, platform=how.platform, access=how.access) as image,
+        Progress(how.progress) as bar,
+    ):
+        reference = reference or default_name(source, image)
+        sink = bar.watching(StoreSink(store, reference))
+        copied = copy(image, sink, jobs=how.jobs, progress=bar)
+    if as_json:
+        document({"name": str(reference), **transferred(copied)})
+    else:
+        click.echo(f"added {reference}: {summary(copied, 'new')}")
+
+
+def default_name(text: str, source: Source) -> Reference:
+    """Return what an image is called where it comes from.
+
+    Raises:
+        UsageError: it has no name that says which registry or repository it is of.
+    """
+    if text.startswith(_REGISTRY):
+        return Reference.parse(text.removeprefix(_REGISTRY))
+    name = source.resolve().annotations.get(REF_NAME, "")
+    if "/" in name:
+        try:
+            return Reference.parse(name)
+        except InvalidContent:
+            pass
+    called = f"{name!r} is not a whole name" if name else "has no name"
+    raise click.UsageError(f"{text}: the image {called}; give one: ocistow add {text} NAME")
+
+
+def summary(copied: Copied, done: str) -> str:
+    """Return what a copy did, for reading; `done` is what it made of blobs."""
+    parts = [
+        f"{count(copied.sent, 'blob')} {done} ({human(copied.sent_bytes)})",
+        f"{copied.present} present",
+    ]
+    if copied.absent:
+        parts.append(f"{count(copied.absent, 'layer')} absent")
+    return f"{', '.join(parts)}, digest {copied.root.digest}"
+
+
+def transferred(copied: Copied) -> dict[str, object]:
+    """Return what a copy did, for a JSON document."""
+    return {
+        "digest": str(copied.root.digest),
+        "mediaType": copied.root.media_type,
+        "sentBlobs": copied.sent,
+        "sentBytes": copied.sent_bytes,
+        "presentBlobs": copied.present,
+        "presentBytes": copied.present_bytes,
+        "absentLayers": copied.absent,
+    }

@@ -1,0 +1,140 @@
+"""Settings: flags, then `OCISTOW_*`, then one TOML file, then defaults, merged once.
+
+click reads the flags and their environment variables; the file is read here.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from ..oci.errors import InvalidContent
+
+LOG_FORMATS = ("text", "json")
+PROGRESS = ("auto", "bar", "json", "none")
+MAX_JOBS = 64
+
+_DEFAULT_JOBS = 4
+_KEYS = ("store", "jobs", "progress", "log-format")
+_MAX_FILE = 64 * 1024  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every command gets to know.
+
+    Attributes:
+        store: the directory of the store, absolute; it need not exist.
+        jobs: how many blobs are copied at once.
+        progress: one of `PROGRESS`.
+        log_format: one of `LOG_FORMATS`.
+    """
+
+    store: Path
+    jobs: int = _DEFAULT_JOBS
+    progress: str = "auto"
+    log_format: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The flags of every command; None is a flag that was not given."""
+
+    config: Path | None = None
+    store: Path | None = None
+    log_format: str | None = None
+
+
+def of_process(flags: Flags) -> Settings:
+    """Merge flags with what this process' user and environment say."""
+    return settings(flags, os.environ, root=os.geteuid() == 0)
+
+
+def settings(flags: Flags, environment: Mapping[str, str], *, root: bool) -> Settings:
+    """Merge flags with the file they or `environment` lead to.
+
+    `root` tells whether root asks: then the file is the one below /etc, and the
+    default store the one below /var/lib.
+
+    Raises:
+        InvalidContent: the file is not TOML, or a key of it is unknown or malformed.
+        OSError: the file that `flags` name cannot be read.
+    """
+    file = flags.config or _config_file(environment, root=root)
+    document: Mapping[str, object]
+    try:
+        document = _read(file)
+    except (FileNotFoundError, NotADirectoryError):
+        if flags.config:
+            raise
+        document = dict[str, object]()
+    return Settings(
+        store=(flags.store or _store(document, file) or default_store(environment, root=root))
+        .expanduser()
+        .absolute(),
+        jobs=_jobs(document, file),
+        progress=_choice(document, "progress", PROGRESS, file),
+        log_format=flags.log_format or _choice(document, "log-format", LOG_FORMATS, file),
+    )
+
+
+def default_store(environment: Mapping[str, str], *, root: bool) -> Path:
+    """Return the store of somebody who names none."""
+    if root:
+        return Path("/var/lib/ocistow")
+    return _home(environment, "XDG_DATA_HOME", ".local/share") / "ocistow"
+
+
+def _config_file(environment: Mapping[str, str], *, root: bool) -> Path:
+    directory = Path("/etc") if root else _home(environment, "XDG_CONFIG_HOME", ".config")
+    return directory / "ocistow" / "config.toml"
+
+
+def _home(environment: Mapping[str, str], variable: str, default: str) -> Path:
+    """Return a base directory; as its specification says, a relative one counts as not set."""
+    if os.path.isabs(value := environment.get(variable, "")):
+        return Path(value)
+    return Path(environment.get("HOME") or os.path.expanduser("~"), default)
+
+
+def _read(file: Path) -> Mapping[str, object]:
+    with file.open("rb") as stream:
+        raw = stream.read(_MAX_FILE + 1)
+    if len(raw) > _MAX_FILE:
+        raise InvalidContent(f"{file} is larger than {_MAX_FILE} bytes")
+    try:
+        document = cast("dict[str, object]", tomllib.loads(raw.decode()))  # a TOML table
+    except ValueError as error:
+        raise InvalidContent(f"{file} is not TOML: {error}") from error
+    if unknown := sorted(document.keys() - set(_KEYS)):
+        raise InvalidContent(
+            f"{file}: unknown key {', '.join(map(repr, unknown))}, expected {', '.join(_KEYS)}"
+        )
+    return document
+
+
+def _store(document: Mapping[str, object], file: Path) -> Path | None:
+    value = document.get("store")
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.startswith(("/", "~")):
+        raise InvalidContent(f"{file}: store is {value!r}, expected an absolute path")
+    return Path(value)
+
+
+def _jobs(document: Mapping[str, object], file: Path) -> int:
+    value = document.get("jobs", _DEFAULT_JOBS)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_JOBS:
+        raise InvalidContent(f"{file}: jobs is {value!r}, expected a number from 1 to {MAX_JOBS}")
+    return value
+
+
+def _choice(document: Mapping[str, object], key: str, choices: tuple[str, ...], file: Path) -> str:
+    value = document.get(key, choices[0])
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidContent(f"{file}: {key} is {value!r}, expected one of {', '.join(choices)}")
+    return value

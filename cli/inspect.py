@@ -1,0 +1,187 @@
+"""`ocistow inspect`: what an image consists of."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import click
+
+from ..oci.document import Object, as_object, members, parse_object, string, strings
+from ..oci.errors import InvalidContent, NotFound
+from ..oci.platform import Platform
+from ..store.layout import Layout
+from ..store.store import Store
+from .config import Settings
+from .images import ImageView, RootView, read_roots
+from .options import about, bytes_option, json_option, name_argument, pass_settings, platform_option
+from .output import document, printable, shown, sizes, table
+
+
+@click.command()
+@name_argument()
+@platform_option
+@click.option("--raw", is_flag=True, help="Print the manifest byte for byte.")
+@click.option("--config", "as_config", is_flag=True, help="Print the config byte for byte.")
+@json_option
+@bytes_option
+@pass_settings
+def inspect(
+    settings: Settings,
+    name: str,
+    platform: Platform | None,
+    raw: bool,
+    as_config: bool,
+    as_json: bool,
+    exactly: bool,
+) -> None:
+    """Show what an image consists of: manifest, config, layers, platforms.
+
+    Of an image for several platforms --raw prints the index, and the manifest of
+    one with --platform.
+    """
+    if raw + as_config + as_json > 1:
+        raise click.UsageError("--raw, --config and --json exclude each other")
+    with about(f"reading {settings.store}"), Store.open(settings.store) as store:
+        layout = store.find(name)
+        roots = read_roots(layout)
+        if raw:
+            _write(_raw(layout, roots, platform))
+        elif as_config:
+            _write(_config(roots, platform))
+    if as_json:
+        document(_document(layout, roots, platform))
+    elif not raw and not as_config:
+        _print(layout, roots, platform, exactly=exactly)
+
+
+def _write(content: bytes) -> None:
+    sys.stdout.buffer.write(content)
+
+
+def _raw(layout: Layout, roots: tuple[RootView, ...], platform: Platform | None) -> bytes:
+    if platform is None and len(roots) == 1:
+        return layout.read(roots[0].descriptor)
+    return _only(roots, platform).manifest.raw
+
+
+def _config(roots: tuple[RootView, ...], platform: Platform | None) -> bytes:
+    image = _only(roots, platform)
+    if image.config is None:
+        raise NotFound(f"an image config in {image.descriptor.digest}")
+    return image.config.raw
+
+
+def _only(roots: tuple[RootView, ...], platform: Platform | None) -> ImageView:
+    found = _images(roots, platform)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFound("a manifest")
+    names = ", ".join(str(image.platform) for image in found)
+    raise InvalidContent(f"there are {len(found)} images; choose one with --platform: {names}")
+
+
+def _images(roots: tuple[RootView, ...], platform: Platform | None) -> list[ImageView]:
+    images = [image for root in roots for image in root.images]
+    if platform is None:
+        return images
+    found = [i for i in images if i.platform is not None and platform.runs(i.platform)]
+    if not found:
+        there = ", ".join(str(image.platform) for image in images)
+        raise NotFound(f"an image for {platform} (there: {there or 'none'})")
+    return found
+
+
+def _print(
+    layout: Layout, roots: tuple[RootView, ...], platform: Platform | None, *, exactly: bool
+) -> None:
+    size = sizes(exactly=exactly)
+    click.echo(f"Name:        {shown(layout.name)}")
+    for root in roots:
+        if root.descriptor.is_index:
+            click.echo(f"Index:       {root.descriptor.digest}")
+            click.echo(f"Media type:  {root.descriptor.media_type}")
+            click.echo(f"Size:        {size(root.size)}, {len(root.images)} manifests")
+    several = len(roots) > 1 or any(root.descriptor.is_index for root in roots)
+    for image in _images(roots, platform):
+        if several:
+            click.echo()
+        click.echo(f"Manifest:    {image.descriptor.digest}")
+        click.echo(f"Media type:  {image.descriptor.media_type}")
+        if image.platform:
+            click.echo(f"Platform:    {image.platform}")
+        click.echo(f"Size:        {size(image.size)}, {len(image.layers)} layers")
+        if image.config is not None:
+            for key, value in _summary(image):
+                click.echo(f"{key + ':':<12} {printable(value)}")
+        if image.layers:
+            rows = [
+                [
+                    size(layer.descriptor.size),
+                    str(layer.descriptor.digest),
+                    str(layer.diff_id or "-"),
+                    "" if layer.present else "absent",
+                ]
+                for layer in image.layers
+            ]
+            table(("SIZE", "LAYER", "DIFFID", ""), rows, right=[0])
+
+
+def _summary(image: ImageView) -> Iterator[tuple[str, str]]:
+    """Yield what the config says, apart from what is not set."""
+    assert image.config is not None
+    yield "Config", str(image.manifest.config.digest)
+    if image.config.created:
+        yield "Created", image.config.created
+    settings = _settings(image)
+    for key, title in (("User", "User"), ("WorkingDir", "Directory")):
+        if value := string(settings, key, "config"):
+            yield title, value
+    for key in ("Entrypoint", "Cmd", "Env"):
+        if values := members(settings.get(key), key):
+            yield key, " ".join(map(str, values))
+    for key, value in strings(settings, "Labels", "config").items():
+        yield "Label", f"{key}={value}"
+
+
+def _settings(image: ImageView) -> Object:
+    """Return the `config` member of the image config: what a container starts with."""
+    assert image.config is not None
+    what = f"config {image.manifest.config.digest}"
+    value = parse_object(image.config.raw, what).get("config")
+    return {} if value is None else as_object(value, f"config of {what}")
+
+
+def _document(
+    layout: Layout, roots: tuple[RootView, ...], platform: Platform | None
+) -> dict[str, object]:
+    return {
+        "name": shown(layout.name),
+        "path": str(layout.name),
+        "roots": [{**root.descriptor.to_document(), "totalSize": root.size} for root in roots],
+        "images": [_members(image) for image in _images(roots, platform)],
+    }
+
+
+def _members(image: ImageView) -> dict[str, object]:
+    return {
+        "digest": str(image.descriptor.digest),
+        "mediaType": image.descriptor.media_type,
+        "size": image.descriptor.size,
+        "totalSize": image.size,
+        "platform": image.platform.to_document() if image.platform else None,
+        "created": (image.config.created or None) if image.config else None,
+        "configDigest": str(image.manifest.config.digest),
+        "config": dict(_settings(image)) if image.config else None,
+        "layers": [
+            {
+                "digest": str(layer.descriptor.digest),
+                "mediaType": layer.descriptor.media_type,
+                "size": layer.descriptor.size,
+                "diffID": str(layer.diff_id) if layer.diff_id else None,
+                "present": layer.present,
+            }
+            for layer in image.layers
+        ],
+    }

@@ -1,0 +1,37 @@
+"""Logging to stderr, set up once for the process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+_TEXT = "%(levelname)s %(name)s: %(message)s"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and a bug's traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without its end."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def configure(verbosity: int, log_format: str) -> None:
+    """Log warnings, with a verbosity of 1 also what was done, with 2 every request."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
+    level = _LEVELS[min(verbosity, len(_LEVELS) - 1)]
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # urllib3 logs whole URLs, and those of uploads can carry tokens
+    logging.getLogger("urllib3").setLevel(max(level, logging.INFO))

@@ -1,0 +1,127 @@
+"""`ocistow mount` and `ocistow umount`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import click
+
+from ..oci.errors import NotFound
+from ..store.store import Store
+from .config import Settings
+
+DEFAULT = "/oci"
+
+
+class Octal(click.ParamType):
+    """A permission mask as `umask` prints it."""
+
+    name = "octal"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Read up to four octal digits."""
+        if isinstance(value, int):
+            return value
+        try:
+            number = int(str(value), 8)
+        except ValueError:
+            number = -1
+        if not 0 <= number <= 0o777:
+            self.fail(f"{value!r} is not an octal number up to 777", param, ctx)
+        return number
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.argument("mountpoint", type=click.Path(path_type=Path), default=DEFAULT)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--read-only", is_flag=True, help="Refuse every change.")
+@click.option(
+    "--allow-other/--no-allow-other",
+    default=None,
+    help="Let other users in; they may do all that you may.  [default: on for root]",
+)
+@click.option("--uid", type=int, help="Owner to show.  [default: yours]")
+@click.option("--gid", type=int, help="Group to show.  [default: yours]")
+@click.option(
+    "--umask", type=Octal(), default="022", show_default=True, help="For directories, octal."
+)
+@click.option(
+    "--virtual-presence/--no-virtual-presence",
+    default=True,
+    show_default=True,
+    help="Show blobs of the pool in every layout, so that nobody writes them again.",
+)
+@click.option("--background", is_flag=True, help="Return when the mount can be used.")
+@click.option(
+    "--log-file",
+    type=click.Path(path_type=Path),
+    help="Messages of a mount in the background.  [default: mount.log in the store]",
+)
+@click.pass_obj
+def mount(
+    settings: Settings,
+    mountpoint: Path,
+    command: tuple[str, ...],
+    read_only: bool,
+    allow_other: bool | None,
+    uid: int | None,
+    gid: int | None,
+    umask: int,
+    virtual_presence: bool,
+    background: bool,
+    log_file: Path | None,
+) -> None:
+    """Show the store's layouts as a directory.
+
+    Ends on SIGTERM, SIGINT or `ocistow umount`. With `-- COMMAND`, runs that with the store
+    mounted, where possible for it alone, and exits with its status.
+    """
+    if command and background:
+        raise click.UsageError("--background and a command exclude each other")
+    with Store.create(settings.store):
+        pass  # what is wrong with the store is said before anything is detached
+    mountpoint = mountpoint.absolute()
+    ready = None
+    if command:
+        if shutil.which(command[0]) is None:
+            raise NotFound(command[0])
+        from ..fusefs.process import unshare_mounts
+
+        unshare_mounts()
+    elif background:
+        from ..fusefs.process import detach
+
+        ready = detach((log_file or settings.store / "mount.log").absolute())
+        if ready is None:
+            return
+    from ..fusefs.mount import Options, serve
+
+    options = Options(
+        uid=os.getuid() if uid is None else uid,
+        gid=os.getgid() if gid is None else gid,
+        umask=umask,
+        read_only=read_only,
+        allow_other=os.geteuid() == 0 if allow_other is None else allow_other,
+        virtual_presence=virtual_presence,
+    )
+    with Store.open(settings.store) as store:
+        status = serve(store, mountpoint, options, ready=ready or _ready, command=command)
+    raise SystemExit(status)
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path), default=DEFAULT)
+@click.option("--lazy", is_flag=True, help="Detach it even while it is in use.")
+def umount(mountpoint: Path, lazy: bool) -> None:
+    """Unmount what `mount` mounted."""
+    from ..fusefs.mount import unmount
+
+    unmount(mountpoint.absolute(), lazy=lazy)
+
+
+def _ready() -> None:
+    """Nobody waits."""

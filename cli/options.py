@@ -1,0 +1,137 @@
+"""Options that several commands have, and what they mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import click
+
+from ..oci.errors import InvalidContent, OcistowError
+from ..oci.platform import Platform
+from .config import MAX_JOBS, PROGRESS, Flags, Settings, of_process
+from .output import shown
+
+if TYPE_CHECKING:
+    from ..publish.access import Access
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+pass_settings = click.make_pass_decorator(Settings)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+bytes_option = click.option("--bytes", "exactly", is_flag=True, help="Print sizes in bytes.")
+
+
+class _PlatformType(click.ParamType[Platform]):
+    name = "OS/ARCH[/VARIANT]"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Platform:
+        try:
+            return value if isinstance(value, Platform) else Platform.parse(str(value))
+        except InvalidContent as error:
+            self.fail(str(error), param, ctx)
+
+
+platform_option = click.option(
+    "--platform", type=_PlatformType(), help="Take this one of several images."
+)
+
+
+def name_argument(
+    name: str = "name", *, many: bool = False, required: bool = True
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Return an argument that is the name of an image in the store; shells complete it."""
+    return click.argument(
+        name,
+        nargs=-1 if many else 1,
+        required=required,
+        metavar="NAME..." if many and required else "[NAME]..." if many else "NAME",
+        shell_complete=_complete,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """How `add` and `publish` copy."""
+
+    platform: Platform | None
+    access: Access
+    jobs: int
+    progress: str
+
+
+def transfer_options(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Add the options that `transfer` reads."""
+    for option in (
+        click.option(
+            "--progress", type=click.Choice(PROGRESS), help="How to show it.  [default: auto]"
+        ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(1, MAX_JOBS),
+            metavar="N",
+            help="Copy this many blobs at once.  [default: 4]",
+        ),
+        click.option("--plain-http", is_flag=True, help="Speak HTTP with the registry."),
+        click.option(
+            "--tls-verify/--no-tls-verify", default=True, help="Check the registry's certificate."
+        ),
+        click.option("--creds", metavar="USER:PASS", help="Credentials for the registry."),
+        platform_option,
+    ):
+        command = option(command)
+    return command
+
+
+def transfer(
+    settings: Settings,
+    *,
+    platform: Platform | None,
+    creds: str | None,
+    tls_verify: bool,
+    plain_http: bool,
+    jobs: int | None,
+    progress: str | None,
+) -> Transfer:
+    """Return what the options of `transfer_options` mean; DOCKER_HOST is read here."""
+    from ..publish.access import Access  # commands that copy nothing need no publish
+
+    user, colon, password = (creds or "").partition(":")
+    if creds is not None and (not colon or not user):
+        raise click.UsageError("--creds: expected USER:PASS")
+    access = Access(
+        credentials=(user, password) if colon else None,
+        plain_http=True if plain_http else None,
+        tls_verify=tls_verify,
+    )
+    if host := os.environ.get("DOCKER_HOST"):
+        access = replace(access, docker_host=host)
+    return Transfer(platform, access, jobs or settings.jobs, progress or settings.progress)
+
+
+@contextmanager
+def about(what: str) -> Generator[None]:
+    """Note on an OSError from the block what was done; its own words name no object."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(what)
+        raise
+
+
+def _complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    from ..store.store import Store
+
+    flags = context.find_root().params
+    try:
+        settings = of_process(Flags(config=flags.get("config"), store=flags.get("store")))
+        with Store.open(settings.store) as store:
+            return [n for n in map(shown, store.names()) if n.startswith(incomplete)]
+    except (OcistowError, OSError):
+        return []  # a shell that completes must stay quiet

@@ -1,0 +1,91 @@
+"""What a person or a script reads: sizes, tables, JSON documents, colours."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import TextIO
+
+import click
+
+from ..oci.reference import Reference
+
+SCHEMA_VERSION = 1  # of every --json document; raised when a member changes its meaning
+
+_UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
+
+
+def human(size: int) -> str:
+    """Return a number of bytes for reading, in decimal units like Docker's.
+
+    >>> human(999), human(1_000), human(72_090_000)
+    ('999 B', '1.0 kB', '72.1 MB')
+    """
+    if size < 1000:
+        return f"{size} B"
+    value = float(size)
+    for unit in _UNITS:
+        value /= 1000
+        if value < 999.95 or unit == _UNITS[-1]:
+            return f"{value:.1f} {unit}"
+    raise AssertionError
+
+
+def exact(size: int) -> str:
+    """Return a number of bytes as digits."""
+    return str(size)
+
+
+def sizes(*, exactly: bool) -> Callable[[int], str]:
+    """Return how a table prints bytes."""
+    return exact if exactly else human
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "blob"), count(3, "blob")
+    ('1 blob', '3 blobs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def shown(name: PurePosixPath) -> str:
+    """Return how a layout is called: by its reference, else by its path below layouts/."""
+    return str(Reference.from_path(name) or name)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int]) -> None:
+    """Print rows on stdout so that columns line up; those in `right` end together."""
+    lines = [[printable(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for number, line in enumerate(lines):
+        cells = [
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        text = "  ".join(cells).rstrip()
+        click.echo(heading(text) if number == 0 else text)
+
+
+def heading(text: str) -> str:
+    """Return text in bold where stdout is a terminal that wants it."""
+    return click.style(text, bold=True) if has_colours(sys.stdout) else text
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Tell whether to send colours. Source: https://no-color.org."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def document(members: Mapping[str, object]) -> None:
+    """Print a JSON document on stdout."""
+    click.echo(json.dumps({"schemaVersion": SCHEMA_VERSION, **members}, indent=2))
+
+
+def printable(text: str) -> str:
+    """Return text with what would break a line or act on a terminal escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,32 @@
+"""`ocistow rm`: take names away."""
+
+from __future__ import annotations
+
+import click
+
+from ..store.store import Store
+from .config import Settings
+from .options import about, name_argument, pass_settings
+from .output import printable, shown
+
+
+@click.command()
+@name_argument("names", many=True)
+@pass_settings
+def rm(settings: Settings, names: tuple[str, ...]) -> None:
+    """Remove images from the store.
+
+    Either all names exist or nothing is removed. Blobs stay in the pool, also
+    those that no image has any more; `ocistow du` tells how much that is.
+    """
+    with about(f"removing from {settings.store}"), Store.open(settings.store) as store:
+        layouts = {layout.name: layout for layout in map(store.find, names)}
+        for name, layout in layouts.items():
+            left = layout.remove()
+            click.echo(f"removed {shown(name)}")
+            if left:
+                kept = ", ".join(map(printable, left))
+                click.echo(
+                    f"not part of the image, so left in {store.layouts / name}: {kept}", err=True
+                )
+    click.echo("the blobs stay in the pool: this version has no garbage collection", err=True)

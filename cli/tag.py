@@ -1,0 +1,31 @@
+"""`ocistow tag`: give an image another name."""
+
+from __future__ import annotations
+
+import click
+
+from ..oci.errors import InvalidContent
+from ..oci.reference import Reference
+from ..publish.layout import StoreSource
+from ..store.store import Store
+from .config import Settings
+from .options import about, name_argument, pass_settings
+
+
+@click.command()
+@name_argument()
+@click.argument("newname")
+@pass_settings
+def tag(settings: Settings, name: str, newname: str) -> None:
+    """Give an image another name.
+
+    The image keeps the old one, and takes no more space. An image that had
+    NEWNAME loses it.
+    """
+    reference = Reference.parse(newname)
+    with about(f"tagging in {settings.store}"), Store.open(settings.store) as store:
+        root = StoreSource(store.find(name)).resolve()
+        if reference.digest not in (None, root.digest):
+            raise InvalidContent(f"{reference} cannot name {root.digest}")
+        store.put(reference, root)
+    click.echo(f"tagged {reference}: digest {root.digest}")
