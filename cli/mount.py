@@ -15,27 +15,18 @@ from .config import Settings
 DEFAULT = "/oci"
 
 
-class Octal(click.ParamType):
-    """A permission mask as `umask` prints it."""
-
-    name = "octal"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Read up to four octal digits."""
-        if isinstance(value, int):
-            return value
-        try:
-            number = int(str(value), 8)
-        except ValueError:
-            number = -1
-        if not 0 <= number <= 0o777:
-            self.fail(f"{value!r} is not an octal number up to 777", param, ctx)
-        return number
+def octal(_: click.Context, __: click.Parameter, text: str) -> int:
+    """Read a permission mask the way `umask` prints it."""
+    try:
+        number = int(text, 8)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 0o777:
+        raise click.BadParameter(f"{text!r} is not an octal number up to 777")
+    return number
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+@click.command()
 @click.argument("mountpoint", type=click.Path(path_type=Path), default=DEFAULT)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
@@ -47,7 +38,7 @@ class Octal(click.ParamType):
 @click.option("--uid", type=int, help="Owner to show.  [default: yours]")
 @click.option("--gid", type=int, help="Group to show.  [default: yours]")
 @click.option(
-    "--umask", type=Octal(), default="022", show_default=True, help="For directories, octal."
+    "--umask", callback=octal, default="022", show_default=True, help="For directories, octal."
 )
 @click.option(
     "--virtual-presence/--no-virtual-presence",
@@ -74,7 +65,7 @@ def mount(
     virtual_presence: bool,
     background: bool,
     log_file: Path | None,
-) -> None:
+) -> int:
     """Show the store's layouts as a directory.
 
     Ends on SIGTERM, SIGINT or `ocistow umount`. With `-- COMMAND`, runs that with the store
@@ -97,7 +88,7 @@ def mount(
 
         ready = detach((log_file or settings.store / "mount.log").absolute())
         if ready is None:
-            return
+            return 0
     from ..fusefs.mount import Options, serve
 
     options = Options(
@@ -109,8 +100,7 @@ def mount(
         virtual_presence=virtual_presence,
     )
     with Store.open(settings.store) as store:
-        status = serve(store, mountpoint, options, ready=ready or _ready, command=command)
-    raise SystemExit(status)
+        return serve(store, mountpoint, options, ready=ready or _ready, command=command)
 
 
 @click.command()

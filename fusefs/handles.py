@@ -239,14 +239,24 @@ class Handles:
 
     async def _settle_index(self, staged: Staged) -> None:
         try:
-            raw = staged.staging.document()
-            await self._view.blocking(self._view.gate.index, raw, staged.parent.path)
+            await self.commit_index(staged.staging.document(), staged.parent)
         except NotFound as error:
             if self._view.has_index(staged.parent) or staged.node is None:
                 raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
             self._wait_for(staged, error)
         else:
             self._accept(staged, Guarded(Place.INDEX))
+
+    async def commit_index(self, raw: bytes, directory: Node[Content]) -> None:
+        """Let a document become a directory's index.
+
+        Raises:
+            NotFound: it needs a manifest or config that is not there.
+            InvalidContent: it or what it reaches is malformed.
+        """
+        absent = self._view.missing_directories(directory)
+        await self._view.blocking(self._view.gate.index, raw, directory.path)
+        self._view.note_made(directory, absent)
 
     def _wait_for(self, staged: Staged, error: NotFound) -> None:
         """Show an index whose manifests are still to come, as `cp -a` and tar order them.

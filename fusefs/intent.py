@@ -1,8 +1,8 @@
 """What a client is about to do with a name that it looks up.
 
-FUSE_LOOKUP says only the name. The kernel then answers open(O_CREAT|O_EXCL)
-and link(2) with EEXIST by itself when the name was found, and `cp -a` or `cp -al`
-of an image whose blobs the pool holds would fail on every one of them. The
+FUSE_LOOKUP says only the name. The kernel then answers open(O_CREAT|O_EXCL),
+mkdir(2) and link(2) with EEXIST by itself when the name was found, and `cp -a` or
+`cp -al` of an image whose blobs the pool holds would fail on every one of them. The
 client sleeps in its system call while it waits for us, so procfs can tell.
 """
 
@@ -15,8 +15,10 @@ _TRIES = 50  # a client that was woken to send may not be asleep yet
 
 # Number -> index of the flags argument, or None when the call always makes a new name.
 _CALLS: dict[str, dict[int, int | None]] = {
-    "x86_64": {2: 1, 257: 2, 86: None, 265: None},  # open, openat, link, linkat
-    "aarch64": {56: 2, 37: None},  # openat, linkat
+    # open, openat; link, linkat, mkdir, mkdirat
+    "x86_64": {2: 1, 257: 2, 86: None, 265: None, 83: None, 258: None},
+    # openat; linkat, mkdirat
+    "aarch64": {56: 2, 37: None, 34: None},
 }
 _MAKING = _CALLS.get(platform.machine(), {})
 _EXCLUSIVE = os.O_CREAT | os.O_EXCL

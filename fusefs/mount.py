@@ -8,14 +8,14 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyfuse3
 import trio
 
-from ..oci.errors import Busy, InvalidContent
+from ..oci.errors import Busy, InvalidContent, NotFound
 from ..store.store import Store
 from .attributes import Presentation
 from .operations import Operations
@@ -39,11 +39,20 @@ class Options:
     virtual_presence: bool = True
 
 
-def serve(store: Store, mountpoint: Path, options: Options, ready: Callable[[], None]) -> None:
+def serve(
+    store: Store,
+    mountpoint: Path,
+    options: Options,
+    *,
+    ready: Callable[[], None] = lambda: None,
+    command: Sequence[str] = (),
+) -> int:
     """Mount the store's layouts and answer requests until unmounted, SIGTERM or SIGINT.
 
-    `ready` is called when the mount can be used. A dead mount at the same place is
-    removed first. Must run in the main thread, once a process: pyfuse3 has one session.
+    `ready` is called when the mount can be used. With a command, it is run then, gets the
+    signals, and the mount ends with it. Returns the command's status, 128 + n for signal n,
+    and 0 without one. A dead mount at the same place is removed first. Must run in the main
+    thread, once a process: pyfuse3 has one session.
 
     Raises:
         InvalidContent: the mount point is no directory.
@@ -65,24 +74,31 @@ def serve(store: Store, mountpoint: Path, options: Options, ready: Callable[[], 
         raise OSError(
             errno.EPERM, f"cannot mount: is /dev/fuse usable, and fusermount3 installed? ({error})"
         ) from error
-    unmount_it = False
     try:
-        trio.run(_serve, mountpoint, ready)
-        unmount_it = True
+        return trio.run(_serve, mountpoint, ready, command)
     finally:
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError):  # it is unmounted already
             pyfuse3.close(unmount=True)
         operations.close()
-        if not unmount_it:
-            log.error("the mount at %s ended because of a bug", mountpoint)
 
 
-async def _serve(mountpoint: Path, ready: Callable[[], None]) -> None:
+async def _serve(mountpoint: Path, ready: Callable[[], None], command: Sequence[str]) -> int:
+    status = 0
+
+    async def attend() -> None:
+        nonlocal status
+        await _announce(mountpoint, ready)
+        if command:
+            status = await _run(command)
+            pyfuse3.terminate()
+        else:
+            await _stop_on_signals()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signals)
-        nursery.start_soon(_announce, mountpoint, ready)
+        nursery.start_soon(attend)
         await pyfuse3.main()
         nursery.cancel_scope.cancel()
+    return status
 
 
 async def _stop_on_signals() -> None:
@@ -90,6 +106,21 @@ async def _stop_on_signals() -> None:
         async for number in signals:
             log.info("stopping on %s", signal.Signals(number).name)
             pyfuse3.terminate()
+
+
+async def _run(command: Sequence[str]) -> int:
+    process = await trio.lowlevel.open_process(list(command))
+
+    async def forward() -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                process.send_signal(number)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(forward)
+        status = await process.wait()
+        nursery.cancel_scope.cancel()
+    return status if status >= 0 else 128 - status
 
 
 async def _announce(mountpoint: Path, ready: Callable[[], None]) -> None:
@@ -109,17 +140,15 @@ def prepare(mountpoint: Path) -> None:
         Busy: a living mount of ocistow is there already.
     """
     try:
-        mode_ok = mountpoint.is_dir()
         os.stat(mountpoint)
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise
         log.warning("removing the dead mount at %s", mountpoint)
         unmount(mountpoint, lazy=True)
-        mode_ok = mountpoint.is_dir()
-    if not mode_ok:
+    if not mountpoint.is_dir():
         raise InvalidContent(f"{mountpoint} is not a directory")
-    if any(path == mountpoint.resolve() and kind == "fuse.ocistow" for path, kind in mounts()):
+    if is_mounted(mountpoint):
         raise Busy(f"{mountpoint}: a store is mounted there already")
 
 
@@ -127,9 +156,12 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     """Unmount a store; `lazy` detaches it even while it is in use.
 
     Raises:
+        NotFound: no store is mounted there.
         Busy: somebody uses it.
-        OSError: it is not mounted, or not ours to unmount.
+        OSError: it is not ours to unmount.
     """
+    if not is_mounted(mountpoint):
+        raise NotFound(f"a mounted store at {mountpoint}")
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
     done = subprocess.run(  # noqa: S603 - a fixed command and one path after `--`
         command, capture_output=True, text=True, timeout=UNMOUNT_TIMEOUT, check=False
@@ -142,8 +174,11 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     raise OSError(errno.EINVAL, words or "fusermount3 failed", str(mountpoint))
 
 
-def mounts() -> Iterator[tuple[Path, str]]:
-    """Yield mount point and file system type of every mount that this process sees."""
+def is_mounted(mountpoint: Path) -> bool:
+    """Tell whether a store is mounted there, alive or dead."""
+    where = mountpoint.parent.resolve() / mountpoint.name
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split(" ")
-        yield Path(where.encode().decode("unicode_escape")), kind
+        _, path, kind, *_ = line.split(" ")
+        if kind == "fuse.ocistow" and Path(path.encode().decode("unicode_escape")) == where:
+            return True
+    return False

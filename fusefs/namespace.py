@@ -13,7 +13,7 @@ from .attributes import Attributes
 from .handles import Handles
 from .places import Place, is_hidden, role_of
 from .tree import Node
-from .view import Blob, Content, Directory, Ordinary, Staged, View, refused
+from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, refused
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,12 @@ class Namespace:
     def mkdir(self, parent: int, name: bytes) -> Attributes:
         """Make a directory."""
         directory = self._view.tree[parent]
-        self._view.files.mkdir(directory.child(name))
+        try:
+            self._view.files.mkdir(directory.child(name))
+        except FileExistsError:
+            if (parent, name) not in self._view.made:
+                raise
+        self._view.made.discard((parent, name))
         return self._entered(directory, name)
 
     def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:
@@ -89,6 +94,8 @@ class Namespace:
             await self._view.blocking(self._view.files.link_blob, content.digest, path)
         elif isinstance(content, Ordinary) and place is Place.ORDINARY:
             self._view.files.link(node.path, path)
+        elif isinstance(content, Guarded) and place is content.place:
+            await self._copy_guarded(node.path, directory, place)
         else:
             raise refused(errno.EXDEV)  # the client copies instead, and the copy is checked
         return self._entered(directory, name)
@@ -163,13 +170,23 @@ class Namespace:
         else:
             source = old[0].child(old[1])
             raw = await self._view.blocking(self._view.gate.read, source, MAX_DOCUMENT + 1)
-        try:
-            gate = self._view.gate.index if place is Place.INDEX else self._view.gate.marker
-            await self._view.blocking(gate, raw, new[0].path)
-        except NotFound as error:
-            raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
+        await self._commit(raw, new[0], place)
         self.unlink(old[0].inode, old[1])
         self._view.tree.unname(*new)
+
+    async def _copy_guarded(self, source: bytes, directory: Node[Content], place: Place) -> None:
+        """Make an index or marker of another layout's: never one file, they change apart."""
+        raw = await self._view.blocking(self._view.gate.read, source, MAX_DOCUMENT + 1)
+        await self._commit(raw, directory, place)
+
+    async def _commit(self, raw: bytes, directory: Node[Content], place: Place) -> None:
+        if place is Place.MARKER:
+            await self._view.blocking(self._view.gate.marker, raw, directory.path)
+            return
+        try:
+            await self._handles.commit_index(raw, directory)
+        except NotFound as error:
+            raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
 
     async def _rename_to_plain(self, content: Content, old: Name, new: Name, place: Place) -> None:
         if place is Place.TEMPORARY:

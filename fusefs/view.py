@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 import trio
 
-from ..oci.digest import CANONICAL, Digest, Hash, new_hash
+from ..oci.digest import CANONICAL, HEX_LENGTHS, Digest, Hash, new_hash
 from ..oci.errors import NotFound
 from ..store.store import Store
 from .attributes import Attributes, Presentation
@@ -99,6 +99,7 @@ class View:
         self.tree: Tree[Content] = Tree(Directory())
         self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name
         self.whiteouts: set[tuple[int, bytes]] = set()  # blobs that were unlinked on purpose
+        self.made: set[tuple[int, bytes]] = set()  # directories that a commit made for blobs
         self.promised: set[Digest] = set()
         self._presentation = presentation
         self._virtual = virtual
@@ -134,10 +135,14 @@ class View:
             OSError: ENOENT.
         """
         directory = self.tree[parent]
-        if self.place(directory, name) is Place.BLOB and makes_new_name(thread):
-            raise missing()
+        if self.is_ours(directory, name) and makes_new_name(thread):
+            raise missing()  # no client made it, so whoever insists on making it may
         inode, content = self.peek(directory, name)
         return self.attributes(self.enter(directory, name, inode, content))
+
+    def is_ours(self, parent: Node[Content], name: bytes) -> bool:
+        """Tell whether a name may be there without any client having made it."""
+        return (parent.inode, name) in self.made or self.place(parent, name) is Place.BLOB
 
     def enter(
         self, parent: Node[Content], name: bytes, inode: int, content: Content
@@ -213,6 +218,20 @@ class View:
     def linked(self, parent: Node[Content], name: bytes) -> bool:
         """Tell whether the disk has this name, whatever the pool has."""
         return self._exists(parent.child(name))
+
+    def missing_directories(self, directory: Node[Content]) -> list[bytes]:
+        """Return the paths of the directories for blobs that a layout does not have yet."""
+        blobs = directory.child(b"blobs")
+        below = [b"%b/%b" % (blobs, name.encode()) for name in HEX_LENGTHS]
+        return [path for path in (blobs, *below) if not self._exists(path)]
+
+    def note_made(self, directory: Node[Content], paths: list[bytes]) -> None:
+        """Remember which of these paths are there now, since a commit made them."""
+        for path in paths:
+            if self._exists(path):
+                above, _, name = path.rpartition(b"/")
+                parent = directory.inode if name == b"blobs" else self.files.stat(above).st_ino
+                self.made.add((parent, name))
 
     def _peek_blob(self, parent: Node[Content], name: bytes) -> tuple[int, Content]:
         digest, path = self.digest(parent, name), parent.child(name)
