@@ -14,8 +14,8 @@ from ..publish.source import Source
 from ..publish.transports import open_source
 from ..store.store import Store
 from .config import Settings
-from .options import about, json_option, pass_settings, transfer, transfer_options
-from .output import count, document, human
+from .options import json_option, pass_settings, transfer, transfer_options
+from .output import about, count, document, human, line
 from .progress import Progress
 
 _REGISTRY = "docker://"
@@ -71,7 +71,7 @@ def add(
     if as_json:
         document({"name": str(reference), **transferred(copied)})
     else:
-        click.echo(f"added {reference}: {summary(copied, 'new')}")
+        line(f"added {reference}: {summary(copied, 'new')}")
 
 
 def default_name(text: str, source: Source) -> Reference:

@@ -7,8 +7,8 @@ import click
 from ..store.store import Store
 from ..store.usage import Usage, usage
 from .config import Settings
-from .options import about, bytes_option, json_option, name_argument, pass_settings
-from .output import count, document, shown, sizes, table
+from .options import bytes_option, json_option, name_argument, pass_settings
+from .output import about, count, document, line, shown, sizes, table
 
 _COLUMNS = ("NAME", "APPARENT", "ON DISK", "SHARED", "EXCLUSIVE")
 
@@ -50,19 +50,19 @@ def _print(found: Usage, *, exactly: bool) -> None:
     ]
     table(_COLUMNS, [*rows, total], right=range(1, 5))
     if found.layouts:
-        click.echo(
+        line(
             f"{count(len(found.layouts), 'image')} would take {size(found.separate)} on disk "
             f"without sharing: {found.factor:.2f} times as much"
         )
     if other := sum(layout.other for layout in found.layouts):
-        click.echo(f"of this, {size(other)} are files that belong to no image")
+        line(f"of this, {size(other)} are files that belong to no image")
     if found.unreferenced_blobs:
-        click.echo(
+        line(
             f"besides, {count(found.unreferenced_blobs, 'blob')} of the pool "
             f"that no image has: {size(found.unreferenced)}"
         )
     if found.outside:
-        click.echo(f"besides, files outside of all images: {size(found.outside)}")
+        line(f"besides, files outside of all images: {size(found.outside)}")
 
 
 def _members(found: Usage) -> dict[str, object]:

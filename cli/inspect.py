@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import click
@@ -12,10 +11,11 @@ from ..oci.errors import InvalidContent, NotFound
 from ..oci.platform import Platform
 from ..store.layout import Layout
 from ..store.store import Store
+from . import output
 from .config import Settings
 from .images import ImageView, RootView, read_roots
-from .options import about, bytes_option, json_option, name_argument, pass_settings, platform_option
-from .output import document, printable, shown, sizes, table
+from .options import bytes_option, json_option, name_argument, pass_settings, platform_option
+from .output import about, document, line, printable, shown, sizes, table
 
 
 @click.command()
@@ -46,17 +46,13 @@ def inspect(
         layout = store.find(name)
         roots = read_roots(layout)
         if raw:
-            _write(_raw(layout, roots, platform))
+            output.raw(_raw(layout, roots, platform))
         elif as_config:
-            _write(_config(roots, platform))
+            output.raw(_config(roots, platform))
     if as_json:
         document(_document(layout, roots, platform))
     elif not raw and not as_config:
         _print(layout, roots, platform, exactly=exactly)
-
-
-def _write(content: bytes) -> None:
-    sys.stdout.buffer.write(content)
 
 
 def _raw(layout: Layout, roots: tuple[RootView, ...], platform: Platform | None) -> bytes:
@@ -97,24 +93,24 @@ def _print(
     layout: Layout, roots: tuple[RootView, ...], platform: Platform | None, *, exactly: bool
 ) -> None:
     size = sizes(exactly=exactly)
-    click.echo(f"Name:        {shown(layout.name)}")
+    line(f"Name:        {shown(layout.name)}")
     for root in roots:
         if root.descriptor.is_index:
-            click.echo(f"Index:       {root.descriptor.digest}")
-            click.echo(f"Media type:  {root.descriptor.media_type}")
-            click.echo(f"Size:        {size(root.size)}, {len(root.images)} manifests")
+            line(f"Index:       {root.descriptor.digest}")
+            line(f"Media type:  {root.descriptor.media_type}")
+            line(f"Size:        {size(root.size)}, {len(root.images)} manifests")
     several = len(roots) > 1 or any(root.descriptor.is_index for root in roots)
     for image in _images(roots, platform):
         if several:
-            click.echo()
-        click.echo(f"Manifest:    {image.descriptor.digest}")
-        click.echo(f"Media type:  {image.descriptor.media_type}")
+            line("")
+        line(f"Manifest:    {image.descriptor.digest}")
+        line(f"Media type:  {image.descriptor.media_type}")
         if image.platform:
-            click.echo(f"Platform:    {image.platform}")
-        click.echo(f"Size:        {size(image.size)}, {len(image.layers)} layers")
+            line(f"Platform:    {image.platform}")
+        line(f"Size:        {size(image.size)}, {len(image.layers)} layers")
         if image.config is not None:
             for key, value in _summary(image):
-                click.echo(f"{key + ':':<12} {printable(value)}")
+                line(f"{key + ':':<12} {printable(value)}")
         if image.layers:
             rows = [
                 [

@@ -12,8 +12,8 @@ from ..store.store import Store
 from .config import Settings
 from .exits import message_of, status_of
 from .images import RootView, read_roots
-from .options import about, bytes_option, json_option, pass_settings
-from .output import document, shown, sizes, table
+from .options import bytes_option, json_option, pass_settings
+from .output import about, document, shown, sizes, table
 
 _COLUMNS = ("NAME", "DIGEST", "SIZE", "PLATFORM")
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -113,16 +112,6 @@ def transfer(
     if host := os.environ.get("DOCKER_HOST"):
         access = replace(access, docker_host=host)
     return Transfer(platform, access, jobs or settings.jobs, progress or settings.progress)
-
-
-@contextmanager
-def about(what: str) -> Generator[None]:
-    """Note on an OSError from the block what was done; its own words name no object."""
-    try:
-        yield
-    except OSError as error:
-        error.add_note(what)
-        raise
 
 
 def _complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

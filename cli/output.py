@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import TextIO
 
@@ -58,17 +59,40 @@ def shown(name: PurePosixPath) -> str:
     return str(Reference.from_path(name) or name)
 
 
+@contextmanager
+def about(what: str) -> Generator[None]:
+    """Note on an OSError from the block what was done; its own words may name no object."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(what)
+        raise
+
+
+def line(text: str) -> None:
+    """Print one line, or several, on stdout."""
+    with about("standard output"):
+        click.echo(text)
+
+
+def raw(content: bytes) -> None:
+    """Print bytes on stdout as they are."""
+    with about("standard output"):
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int]) -> None:
     """Print rows on stdout so that columns line up; those in `right` end together."""
     lines = [[printable(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for number, line in enumerate(lines):
-        cells = [
+    for number, cells in enumerate(lines):
+        padded = [
             cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
-        text = "  ".join(cells).rstrip()
-        click.echo(heading(text) if number == 0 else text)
+        text = "  ".join(padded).rstrip()
+        line(heading(text) if number == 0 else text)
 
 
 def heading(text: str) -> str:
@@ -83,7 +107,7 @@ def has_colours(stream: TextIO) -> bool:
 
 def document(members: Mapping[str, object]) -> None:
     """Print a JSON document on stdout."""
-    click.echo(json.dumps({"schemaVersion": SCHEMA_VERSION, **members}, indent=2))
+    line(json.dumps({"schemaVersion": SCHEMA_VERSION, **members}, indent=2))
 
 
 def printable(text: str) -> str:

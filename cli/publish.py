@@ -11,8 +11,8 @@ from ..publish.transports import open_sink
 from ..store.store import Store
 from .add import summary, transferred
 from .config import Settings
-from .options import about, json_option, name_argument, pass_settings, transfer, transfer_options
-from .output import document, shown
+from .options import json_option, name_argument, pass_settings, transfer, transfer_options
+from .output import about, document, line, shown
 from .progress import Progress
 
 
@@ -68,6 +68,6 @@ def publish(
             if as_json:
                 done.append({"destination": destination, **transferred(copied)})
             else:
-                click.echo(f"published {destination}: {summary(copied, 'sent')}")
+                line(f"published {destination}: {summary(copied, 'sent')}")
     if as_json:
         document({"name": shown(layout.name), "published": done})

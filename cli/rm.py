@@ -6,8 +6,8 @@ import click
 
 from ..store.store import Store
 from .config import Settings
-from .options import about, name_argument, pass_settings
-from .output import printable, shown
+from .options import name_argument, pass_settings
+from .output import about, line, printable, shown
 
 
 @click.command()
@@ -23,7 +23,7 @@ def rm(settings: Settings, names: tuple[str, ...]) -> None:
         layouts = {layout.name: layout for layout in map(store.find, names)}
         for name, layout in layouts.items():
             left = layout.remove()
-            click.echo(f"removed {shown(name)}")
+            line(f"removed {shown(name)}")
             if left:
                 kept = ", ".join(map(printable, left))
                 click.echo(

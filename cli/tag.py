@@ -9,7 +9,8 @@ from ..oci.reference import Reference
 from ..publish.layout import StoreSource
 from ..store.store import Store
 from .config import Settings
-from .options import about, name_argument, pass_settings
+from .options import name_argument, pass_settings
+from .output import about, line
 
 
 @click.command()
@@ -28,4 +29,4 @@ def tag(settings: Settings, name: str, newname: str) -> None:
         if reference.digest not in (None, root.digest):
             raise InvalidContent(f"{reference} cannot name {root.digest}")
         store.put(reference, root)
-    click.echo(f"tagged {reference}: digest {root.digest}")
+    line(f"tagged {reference}: digest {root.digest}")
