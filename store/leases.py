@@ -1,0 +1,77 @@
+"""Leases: blobs that somebody relies on although no index mentions them yet.
+
+A mount that tells a client "this blob is there" makes a promise: the client
+will mention the blob in an index without writing it. Garbage collection keeps
+what is leased. A lease ends with its owner, at the latest when it expires.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..oci.digest import Digest
+from .index import IndexDatabase
+
+DURATION = 3600.0  # seconds from the promise to the index; the longest builds take minutes
+
+
+class Leases:
+    """The leases of a store, of all processes. Thread-safe."""
+
+    def __init__(self, database: IndexDatabase) -> None:
+        self._database = database
+
+    def take(self, owner: str, digests: Iterable[Digest], duration: float = DURATION) -> None:
+        """Keep these blobs for `duration` seconds, counted from now also for those leased before.
+
+        Raises:
+            OSError: the disk is full, or another process blocked the database for too long.
+        """
+        expires = time.time() + duration
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO leases (owner, digest, expires) VALUES (?, ?, ?)",
+                [(owner, str(digest), expires) for digest in digests],
+            )
+
+    def release(self, owner: str) -> None:
+        """End all leases of an owner."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM leases WHERE owner = ?", (owner,))
+
+    def held(self) -> frozenset[Digest]:
+        """Return what is leased now, ending the leases of the dead and those that expired."""
+        with self._database.transaction() as connection:
+            owners = [owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM leases")]
+            gone = [(owner,) for owner in owners if not is_alive(owner)]
+            connection.executemany("DELETE FROM leases WHERE owner = ?", gone)
+            connection.execute("DELETE FROM leases WHERE expires < ?", (time.time(),))
+            return frozenset(
+                Digest.parse(digest)
+                for (digest,) in connection.execute("SELECT DISTINCT digest FROM leases")
+            )
+
+
+def this_process() -> str:
+    """Return the owner name of this process: boot, PID and start time, so never reused."""
+    return _name(os.getpid())
+
+
+def is_alive(owner: str) -> bool:
+    """Tell whether the process that a name was made for still runs on this machine."""
+    try:
+        return _name(int(owner.split("/")[1])) == owner
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _name(pid: int) -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # The name of the program stands in parentheses and may hold any character.
+    state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    if state == "Z":
+        raise ProcessLookupError(f"process {pid} has ended")
+    return f"{boot}/{pid}/{fields[18]}"

@@ -1,0 +1,101 @@
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from ocistow.oci.digest import Digest
+from ocistow.store.index import IndexDatabase
+from ocistow.store.leases import Leases, is_alive, this_process
+
+A, B = (Digest("sha256", letter * 64) for letter in "ab")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "index.sqlite"
+
+
+def test_what_is_leased_is_held_until_released(database: Path) -> None:
+    leases = Leases(IndexDatabase(database))
+    leases.take(this_process(), [A, B])
+    assert leases.held() == {A, B}
+    leases.release(this_process())
+    assert leases.held() == frozenset()
+
+
+def test_a_lease_expires(database: Path) -> None:
+    leases = Leases(IndexDatabase(database))
+    leases.take(this_process(), [A], duration=-1)
+    leases.take(this_process(), [B])
+    assert leases.held() == {B}
+
+
+def test_a_lease_ends_with_the_process_that_took_it(database: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from ocistow.oci.digest import Digest\n"
+        "from ocistow.store.index import IndexDatabase\n"
+        "from ocistow.store.leases import Leases, this_process\n"
+        "owner = this_process()\n"
+        "Leases(IndexDatabase(Path(sys.argv[1]))).take(owner, [Digest('sha256', 'a' * 64)])\n"
+        "print(owner, flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, database],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[3] / "src")},
+    ) as process:
+        assert process.stdout is not None
+        owner = process.stdout.readline().strip()
+        assert is_alive(owner)
+        assert Leases(IndexDatabase(database)).held() == {A}
+        process.kill()
+        process.wait()
+        assert not is_alive(owner)
+        assert Leases(IndexDatabase(database)).held() == frozenset()
+
+
+@pytest.mark.parametrize("owner", ["", "x", "boot/0/1", "boot/notanumber/1", "a/b"])
+def test_a_name_of_nobody_is_not_alive(owner: str) -> None:
+    assert not is_alive(owner)
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"", b"SQLite format 3\0junk"])
+def test_a_damaged_database_is_replaced(database: Path, content: bytes) -> None:
+    database.write_bytes(content)
+    leases = Leases(IndexDatabase(database))
+    leases.take(this_process(), [A])
+    assert leases.held() == {A}
+
+
+def test_a_database_of_another_version_is_replaced(database: Path) -> None:
+    with IndexDatabase(database).transaction() as connection:
+        connection.execute("CREATE TABLE future (x)")
+        connection.execute("PRAGMA user_version = 99")
+    leases = Leases(IndexDatabase(database))
+    leases.take(this_process(), [A])
+    with IndexDatabase(database).transaction() as connection:
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    assert names == [("leases",)]
+
+
+def test_a_database_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"index\.sqlite: unable to open"):
+        Leases(IndexDatabase(tmp_path / "nowhere" / "index.sqlite")).held()
+
+
+def test_many_threads_may_start_on_an_empty_database(database: Path) -> None:
+    digests = [Digest("sha256", f"{number:064x}") for number in range(16)]
+    leases = Leases(IndexDatabase(database))
+    threads = [
+        threading.Thread(target=leases.take, args=(this_process(), [digest])) for digest in digests
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert leases.held() == set(digests)
