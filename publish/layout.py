@@ -164,7 +164,12 @@ class StoreSink:
         """Take a blob into the pool, sharing the source's bytes where the file system can."""
         with source.open(descriptor) as blob:
             file = blob.file
-            if file is not None and (self._clone(descriptor, file) or self._link(blob, file)):
+            if file is not None and self._clone(descriptor, file):
+                return
+            if file is None or not self._never_changes(file):
+                self._pool.add(blob, descriptor.digest, descriptor.size)
+                return
+            if self._link(blob, file):
                 return
         with source.open(descriptor) as blob:
             self._pool.add(blob, descriptor.digest, descriptor.size)
@@ -184,18 +189,17 @@ class StoreSink:
             ingest.commit(descriptor.digest)
             return True
 
-    def _link(self, blob: Blob, file: int) -> bool:
-        """Link a file that cannot change: read-only for all, and of root or this user.
-
-        Its mode stays, since it is not only the pool's.
-        """
+    def _never_changes(self, file: int) -> bool:
+        """Tell whether a file is read-only for all, of root or this user, and where the pool is."""
         status = os.fstat(file)
-        if (
-            stat.S_IMODE(status.st_mode) != _READ_ONLY
-            or status.st_uid not in (0, os.geteuid())
-            or status.st_dev != os.stat(self._pool.path).st_dev
-        ):
-            return False
+        return (
+            stat.S_IMODE(status.st_mode) == _READ_ONLY
+            and status.st_uid in (0, os.geteuid())
+            and status.st_dev == os.stat(self._pool.path).st_dev
+        )
+
+    def _link(self, blob: Blob, file: int) -> bool:
+        """Make such a file the blob; its mode is not touched, since it has other names."""
         digest = blob.descriptor.digest
         running = new_hash(digest.algorithm)
         for chunk in blob:

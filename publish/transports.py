@@ -114,11 +114,10 @@ def _registry_sink(rest: str, access: Access) -> Generator[Sink]:
 
 @contextmanager
 def _daemon_sink(rest: str, access: Access) -> Generator[Sink]:
-    from .daemon import DaemonSink, Engine
+    from .daemon import DaemonSink
+    from .engine import Engine
 
-    reference = Reference.parse(rest)
-    with Engine(access.docker_host, access.timeout) as engine:
-        yield DaemonSink(engine, reference)
+    yield DaemonSink(Engine(access.docker_host, access.timeout), Reference.parse(rest))
 
 
 _SOURCES: dict[
