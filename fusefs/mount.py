@@ -79,7 +79,7 @@ def serve(
     finally:
         with contextlib.suppress(RuntimeError):  # it is unmounted already
             pyfuse3.close(unmount=True)
-        operations.close()
+        trio.run(operations.close)
 
 
 async def _serve(mountpoint: Path, ready: Callable[[], None], command: Sequence[str]) -> int:

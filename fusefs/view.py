@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
@@ -14,6 +15,7 @@ import trio
 
 from ..oci.digest import CANONICAL, HEX_LENGTHS, Digest, Hash, new_hash
 from ..oci.errors import NotFound
+from ..store.leases import DURATION, this_process
 from ..store.store import Store
 from .attributes import Attributes, Presentation
 from .gate import Gate
@@ -100,9 +102,11 @@ class View:
         self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name
         self.whiteouts: set[tuple[int, bytes]] = set()  # blobs that were unlinked on purpose
         self.made: set[tuple[int, bytes]] = set()  # directories that a commit made for blobs
-        self.promised: set[Digest] = set()
         self._presentation = presentation
         self._virtual = virtual
+        self._leases = store.leases
+        self._owner = this_process()
+        self._promised: dict[Digest, float] = {}  # when
         self._inodes = itertools.count(_FIRST_STAGED)
         self._threads = trio.CapacityLimiter(2 * (os.cpu_count() or 1))
 
@@ -128,8 +132,10 @@ class View:
         """Return a number for a file that is on no disk yet."""
         return next(self._inodes)
 
-    def lookup(self, parent: int, name: bytes, thread: int) -> Attributes:
+    async def lookup(self, parent: int, name: bytes, thread: int) -> Attributes:
         """Tell the kernel what a name is; `thread` is the client's.
+
+        A blob that only the pool has is leased before a client may rely on it.
 
         Raises:
             OSError: ENOENT.
@@ -138,7 +144,15 @@ class View:
         if self.is_ours(directory, name) and makes_new_name(thread):
             raise missing()  # no client made it, so whoever insists on making it may
         inode, content = self.peek(directory, name)
+        if isinstance(content, Blob) and not self.linked(directory, name):
+            await self._promise(content.digest)
+            inode, content = self.peek(directory, name)
         return self.attributes(self.enter(directory, name, inode, content))
+
+    async def close(self) -> None:
+        """End the promises that were made."""
+        if self._promised:
+            await self.blocking(self._leases.release, self._owner)
 
     def is_ours(self, parent: Node[Content], name: bytes) -> bool:
         """Tell whether a name may be there without any client having made it."""
@@ -249,9 +263,13 @@ class View:
             if own is None or not stat.S_ISREG(own.st_mode):
                 raise missing() from None
             return own.st_ino, Blob(digest)
-        if own is None:
-            self.promised.add(digest)
         return status.st_ino, Blob(digest)
+
+    async def _promise(self, digest: Digest) -> None:
+        now = time.monotonic()
+        if now - self._promised.get(digest, -DURATION) > DURATION / 2:
+            await self.blocking(self._leases.take, self._owner, [digest])
+            self._promised[digest] = now
 
     def _stat_blob(self, node: Node[Content], digest: Digest) -> os.stat_result:
         try:

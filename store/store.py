@@ -18,7 +18,9 @@ from ..oci.reference import Reference
 from .blobs import BlobStore
 from .disk import Disk, open_directory
 from .files import Files
+from .index import IndexDatabase
 from .layout import BLOBS, INDEX, MARKER, Layout
+from .leases import Leases
 from .lock import Lock
 
 VERSION = 1
@@ -26,6 +28,7 @@ VERSION = 1
 _VERSION_FILE = "ocistow.json"
 _LAYOUTS = "layouts"
 _LOCK = "lock"
+_INDEX = "index.sqlite"
 _MAX_VERSION_FILE = 4096  # bytes
 
 
@@ -39,6 +42,7 @@ class Store:
         self.path = path
         self.blobs = blobs
         self.files = Files(layouts, blobs, disk)
+        self.leases = Leases(IndexDatabase(path / _INDEX))
 
     @classmethod
     def open(cls, path: Path, disk: Disk | None = None) -> Self:
