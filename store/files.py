@@ -124,8 +124,11 @@ class Files:
             os.close(file)
 
     def _unshare(self, path: bytes) -> None:
-        if not is_shared(self.stat(path)):
-            return
+        try:
+            if not is_shared(self.stat(path)):
+                return
+        except FileNotFoundError:
+            return  # to be created
         above, _, name = path.rpartition(b"/")
         directory = open_directory(above or b".", self._root)
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._root)
