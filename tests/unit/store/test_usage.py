@@ -103,6 +103,15 @@ def test_sharing_is_judged_against_images_that_nobody_asked_for(
     assert found.on_disk == found.separate == on_disk(layouts[1])
 
 
+def test_what_only_others_share_is_in_no_total(store: Store, tmp_path: Path) -> None:
+    layout = put(store, image_layout(tmp_path / "mine", seed=1), "e.x/mine:1")
+    other = image_layout(tmp_path / "other", seed=2)
+    put(store, other, "e.x/a:1")
+    put(store, other, "e.x/z:1")
+    found = usage(store, [Reference.parse("e.x/mine:1").path])
+    assert found.on_disk == on_disk(layout)
+
+
 def test_blobs_in_no_layout_are_unreferenced(store: Store, tmp_path: Path) -> None:
     put(store, image_layout(tmp_path / "kept", seed=1), "e.x/kept:1")
     image = image_layout(tmp_path / "gone", seed=2)
@@ -127,6 +136,7 @@ def test_foreign_files_are_counted_and_told_apart(store: Store, tmp_path: Path) 
         layout / "blobs" / "sha256" / "oci-put-blob123",
         layout / "blobs" / "stray",
         layout / "deep" / "index.html",
+        layout / "cache" / "sha256" / ("0" * 64),
     ]
     for file in foreign:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -179,17 +189,22 @@ def test_files_beside_the_layouts_are_outside(store: Store, tmp_path: Path) -> N
     assert found.on_disk + found.outside == on_disk(store.layouts)
 
 
-def test_copies_in_place_of_links_cost_what_they_take(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [[], [f"e.x/a:{n}" for n in range(2, 12)]])
+def test_copies_in_place_of_links_cost_what_they_take(
+    store: Store, tmp_path: Path, others: list[str]
+) -> None:
     image = image_layout(tmp_path / "i", layer_size=BLOB_SIZE)
-    layout = put(store, image, "e.x/a:1")
-    blob = layout / "blobs" / "sha256" / image.layers[0].encoded
-    content = blob.read_bytes()
-    blob.unlink()
-    blob.write_bytes(content)
-    found = usage(store)
-    assert of(found, "e.x/a:1").exclusive == on_disk(layout)
+    names = ["e.x/a:1", *others]
+    layouts = [put(store, image, name) for name in names]
+    for layout in layouts:
+        blob = layout / "blobs" / "sha256" / image.layers[0].encoded
+        content = blob.read_bytes()
+        blob.unlink()
+        blob.write_bytes(content)
+    found = usage(store, [Reference.parse("e.x/a:1").path])
+    assert of(found, "e.x/a:1").on_disk == on_disk(layouts[0])
     assert found.unreferenced_blobs == 0
-    assert found.on_disk == on_disk(layout, store.blobs.path)
+    assert found.on_disk == on_disk(layouts[0], store.blobs.path)
 
 
 def test_everything_in_the_store_is_counted_exactly_once(store: Store, tmp_path: Path) -> None:
