@@ -237,13 +237,13 @@ def select(index: Index, name: str, where: str, platform: Platform | None = None
     if len(found) > 1 and platform is not None:
         found = [e for e in found if e.platform is None or platform.runs(e.platform)]
     if not found:
-        raise NotFound(f"{name or 'an image'} in {where} (there: {named(entries)})")
+        raise NotFound(f"{name or 'an image'} in {where} (there: {_named(entries)})")
     if len({entry.digest for entry in found}) > 1:
-        raise InvalidContent(f"{where} has several images, choose one: {named(found)}")
+        raise InvalidContent(f"{where} has several images, choose one: {_named(found)}")
     return found[0]
 
 
-def named(entries: Sequence[Descriptor]) -> str:
+def _named(entries: Sequence[Descriptor]) -> str:
     """Return what the first entries of an index can be selected by."""
     names = [entry.annotations.get(REF_NAME) or f"@{at}" for at, entry in enumerate(entries)]
     return ", ".join(names[:_MAX_NAMES] + ["…"] * (len(names) > _MAX_NAMES)) or "nothing"

@@ -75,10 +75,11 @@ def _oci_archive_source(
     rest: str, pool: BlobStore, platform: Platform | None, access: Access
 ) -> Generator[Source]:
     from .archive import OciArchiveSource
+    from .tarball import Tarball
 
     path, name = split_path(rest)
-    with OciArchiveSource(path, name, platform) as source:
-        yield source
+    with Tarball.open(path, links=False) as tar:
+        yield OciArchiveSource(tar, name, platform)
 
 
 @contextmanager
@@ -86,9 +87,13 @@ def _docker_archive_source(
     rest: str, pool: BlobStore, platform: Platform | None, access: Access
 ) -> Generator[Source]:
     from .archive import DockerArchiveSource
+    from .tarball import Tarball
 
     path, name = split_path(rest)
-    with DockerArchiveSource(path, pool, name) as source:
+    with (
+        Tarball.open(path, links=True) as tar,
+        DockerArchiveSource(tar, pool, name) as source,
+    ):
         yield source
 
 
