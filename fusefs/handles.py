@@ -57,7 +57,8 @@ class Handles:
         if isinstance(content, Staged):
             content.staging.handles += 1
             if flags & os.O_TRUNC:
-                content.staging.truncate(0)
+                async with content.lock:
+                    content.staging.truncate(0)
             return self._add(Handle(node, staged=content), direct=True)
         if isinstance(content, Blob):
             if not writing:
@@ -119,10 +120,13 @@ class Handles:
         if not isinstance(content, Ordinary):
             raise refused(errno.EPERM)  # it became a blob, and belongs to the pool
         async with content.lock:
-            write = self._view.files.write
-            await self._view.blocking(write, handle.file, offset, data, size=len(data))
-            await self._view.blocking(content.follow, offset, data, size=len(data))
+            write = self._write_ordinary
+            await self._view.blocking(write, content, handle.file, offset, data, size=len(data))
         return len(data)
+
+    def _write_ordinary(self, content: Ordinary, file: int, offset: int, data: bytes) -> None:
+        self._view.files.write(file, offset, data)
+        content.follow(file, offset, data)
 
     async def truncate(self, inode: int, number: int | None, length: int) -> Attributes | None:
         """Cut or extend an open file, or one that is not open; returns the writer's own view."""
@@ -189,7 +193,8 @@ class Handles:
                     await self._settle(staged, again=True)
                 except (InvalidContent, OSError) as error:
                     log.warning("refused %s: %s", _path(staged), error)
-                    staged.missing = None
+                    staged.staging.unsettled = False
+                    self.drop(staged)
                 self._drop_if_over(staged)
 
     def close(self) -> None:
@@ -197,7 +202,9 @@ class Handles:
         for staged in list(self._waiting):
             log.warning("gave up %s", _wait(staged))
         for handle in self._handles.values():
-            if handle.file >= 0:
+            if handle.staged is not None:
+                handle.staged.staging.discard()
+            else:
                 os.close(handle.file)
         self._handles.clear()
         for staged in self._view.staged.values():

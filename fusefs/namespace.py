@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 
-from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent, NotFound
 from .attributes import Attributes
@@ -81,7 +80,7 @@ class Namespace:
             raise refused(errno.ENOTEMPTY)
         self._view.files.rmdir(directory.child(name))
         self._view.tree.unname(directory, name)
-        self._view.whiteouts = {key for key in self._view.whiteouts if key[0] != inode}
+        self._view.forget_directory(inode)
 
     async def link(self, inode: int, parent: int, name: bytes) -> Attributes:
         """Give a file another name; one below `blobs` must be the digest of its content."""
@@ -150,7 +149,7 @@ class Namespace:
         elif isinstance(content, Ordinary):
             async with content.lock:
                 source = old[0].child(old[1])
-                known = _digest_so_far(content, self._view.files.stat(source).st_size)
+                known = content.digest(self._view.files.stat(source))
                 if known is not None and known.algorithm != digest.algorithm:
                     known = None
                 await self._view.blocking(self._view.gate.adopt, source, known, digest, path)
@@ -220,8 +219,7 @@ class Namespace:
             self._view.tree.name(node, *new)
 
     def _entered(self, parent: Node[Content], name: bytes) -> Attributes:
-        inode, content = self._view.peek(parent, name)
-        return self._view.attributes(self._view.enter(parent, name, inode, content))
+        return self._view.introduce(parent, name, *self._view.peek(parent, name))
 
     def _exists(self, name: Name) -> bool:
         try:
@@ -229,10 +227,3 @@ class Namespace:
         except FileNotFoundError:
             return False
         return True
-
-
-def _digest_so_far(content: Ordinary, size: int) -> Digest | None:
-    """Return the digest taken while the file was written, if that saw every byte."""
-    if content.hash is None or content.hashed != size:
-        return None
-    return Digest(CANONICAL, content.hash.hexdigest())

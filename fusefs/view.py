@@ -8,13 +8,14 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 import trio
 
 from ..oci.digest import CANONICAL, HEX_LENGTHS, Digest, Hash, new_hash
 from ..oci.errors import NotFound
+from ..store.files import is_shared
 from ..store.leases import DURATION, this_process
 from ..store.store import Store
 from .attributes import Attributes, Presentation
@@ -48,18 +49,27 @@ class Ordinary:
     files: list[int] = field(default_factory=list[int])
     hash: Hash | None = None
     hashed: int = 0
+    written_ns: int = 0  # mtime after the last write; another one means another writer
 
-    def follow(self, offset: int, data: bytes) -> None:
+    def follow(self, file: int, offset: int, data: bytes) -> None:
         """Hash what was just written, or give up when it did not come in order."""
         if self.hash is not None and offset == self.hashed:
             self.hash.update(data)
             self.hashed += len(data)
+            self.written_ns = os.fstat(file).st_mtime_ns
         else:
             self.hash = None
 
     def restart(self) -> None:
         """Begin to hash again: the file is empty now."""
         self.hash, self.hashed = new_hash(CANONICAL), 0
+
+    def digest(self, status: os.stat_result) -> Digest | None:
+        """Return the digest taken on the way, if that saw all that `status` tells of."""
+        seen = (self.hashed, self.written_ns)
+        if self.hash is None or seen != (status.st_size, status.st_mtime_ns):
+            return None
+        return Digest(CANONICAL, self.hash.hexdigest())
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +117,7 @@ class View:
         self._leases = store.leases
         self._owner = this_process()
         self._promised: dict[Digest, float] = {}  # when
+        self._aliases: dict[tuple[int, bytes], int] = {}
         self._inodes = itertools.count(_FIRST_STAGED)
         self._threads = trio.CapacityLimiter(2 * (os.cpu_count() or 1))
 
@@ -147,7 +158,7 @@ class View:
         if isinstance(content, Blob) and not self.linked(directory, name):
             await self._promise(content.digest)
             inode, content = self.peek(directory, name)
-        return self.attributes(self.enter(directory, name, inode, content))
+        return self.introduce(directory, name, inode, content)
 
     async def close(self) -> None:
         """End the promises that were made."""
@@ -158,18 +169,23 @@ class View:
         """Tell whether a name may be there without any client having made it."""
         return (parent.inode, name) in self.made or self.place(parent, name) is Place.BLOB
 
+    def introduce(
+        self, parent: Node[Content], name: bytes, inode: int, content: Content
+    ) -> Attributes:
+        """Tell the kernel of what `peek` found, counting a lookup of that inode."""
+        node = self.enter(parent, name, inode, content)
+        return replace(self.attributes(node), inode=inode)
+
     def enter(
         self, parent: Node[Content], name: bytes, inode: int, content: Content
     ) -> Node[Content]:
         """Put what `peek` found into the inode table, counting a lookup."""
         known = self.tree.get(inode)
-        if (
-            known is not None
-            and type(known.content) is type(content)
-            and not isinstance(content, Blob)
-        ):
+        if isinstance(content, Ordinary) and known and isinstance(known.content, Ordinary):
             content = known.content  # the same file, with what is open on it
         node = self.tree.enter(inode, content)
+        if isinstance(content, Staged):
+            content.node = node
         self.tree.name(node, parent, name)
         return node
 
@@ -197,6 +213,10 @@ class View:
             raise missing()
         if place in (Place.INDEX, Place.MARKER):
             return status.st_ino, Guarded(place)
+        if is_shared(status):
+            # A blob under an ordinary name must not be mistaken for the blob when it is opened.
+            alias = self._aliases.setdefault((parent.inode, name), self.new_inode())
+            return alias, Ordinary()
         return status.st_ino, Ordinary()
 
     def attributes(self, node: Node[Content]) -> Attributes:
@@ -246,6 +266,12 @@ class View:
                 above, _, name = path.rpartition(b"/")
                 parent = directory.inode if name == b"blobs" else self.files.stat(above).st_ino
                 self.made.add((parent, name))
+
+    def forget_directory(self, inode: int) -> None:
+        """Forget what was remembered of names in a directory that is gone."""
+        self.whiteouts = {key for key in self.whiteouts if key[0] != inode}
+        self.made = {key for key in self.made if key[0] != inode}
+        self._aliases = {key: alias for key, alias in self._aliases.items() if key[0] != inode}
 
     def _peek_blob(self, parent: Node[Content], name: bytes) -> tuple[int, Content]:
         digest, path = self.digest(parent, name), parent.child(name)
