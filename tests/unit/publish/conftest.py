@@ -1,0 +1,66 @@
+"""A store, a repository of an in-process registry, and what a failed copy must not change."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ocistow.oci.digest import Digest
+from ocistow.oci.reference import Reference
+from ocistow.publish.access import Access
+from ocistow.publish.copy import copy
+from ocistow.publish.layout import LayoutSource, StoreSink
+from ocistow.publish.registry import Repository
+from ocistow.publish.transport import Transport
+from ocistow.store.store import Store
+from ocistow.testing.images import GeneratedImage, image_layout
+from ocistow.testing.registry import Registry
+
+NAME = Reference.parse("example.org/app:1")
+TIMEOUT = (2.0, 0.3)  # seconds; what hangs in these tests hangs for ever
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.create(tmp_path / "store") as store:
+        yield store
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> GeneratedImage:
+    return image_layout(tmp_path / "layout", layers=3)
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with Registry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """The seconds that the transport of `repository` would have waited between tries."""
+    return []
+
+
+@pytest.fixture
+def repository(registry: Registry, waits: list[float]) -> Iterator[Repository]:
+    with Transport(registry.url, Access(timeout=TIMEOUT), waits.append) as transport:
+        yield Repository(transport, "app")
+
+
+@pytest.fixture
+def named(tmp_path: Path, store: Store) -> Iterator[Digest]:
+    """Give another image the name first; at the end it must have it, and the pool be sound."""
+    other = image_layout(tmp_path / "other", seed=99, layers=1)
+    copy(LayoutSource(other.path), StoreSink(store, NAME))
+    yield other.manifest
+    [root] = store.layout(NAME.path).index().manifests
+    assert root.digest == other.manifest
+    assert_sound(store)
+
+
+def assert_sound(store: Store) -> None:
+    for digest in store.blobs:
+        with open(store.blobs.open(digest), "rb") as file:
+            assert Digest.of(file.read(), digest.algorithm) == digest
