@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import PurePosixPath
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
-from ..oci.document import MAX_DOCUMENT, parse_object, string
+from ..oci.document import MAX_DOCUMENT, parse_object, shown, string
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound
 from ..oci.graph import walk
 from ..oci.manifest import ImageConfig, Index, Manifest
 from .blobs import BlobStore
-from .disk import Disk, open_directory
+from .disk import Disk, open_directory, open_file
 from .lock import Lock
 
 BLOBS = "blobs"
@@ -54,7 +56,7 @@ class Layout:
         """
         with self._directory(self.name) as directory:
             try:
-                file = os.open(INDEX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                file = open_file(INDEX, directory)
             except FileNotFoundError:
                 raise NotFound(self.name) from None
         with open(file, "rb") as stream:
@@ -72,15 +74,15 @@ class Layout:
         try:
             return self._blobs.open(digest)
         except NotFound:
-            with self._directory(self.name) as directory:
-                path = f"{BLOBS}/{digest.algorithm}/{digest.encoded}"
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                try:
-                    return os.open(path, flags, dir_fd=directory)
-                except OSError as error:
-                    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                        raise NotFound(digest) from None
-                    raise
+            pass
+        try:
+            with (
+                self._directory(self.name) as directory,
+                self._blobs_of(directory, digest.algorithm) as blobs,
+            ):
+                return open_file(digest.encoded, blobs)
+        except (NotFound, InvalidContent, FileNotFoundError):
+            raise NotFound(digest) from None
 
     def read(self, descriptor: Descriptor) -> bytes:
         """Return the bytes of a manifest or config, checked against its descriptor.
@@ -120,8 +122,9 @@ class Layout:
                     ):
                         for entry in entries:
                             if is_encoded(algorithm, entry.name):
-                                status = entry.stat(follow_symlinks=False)
-                                yield Digest(algorithm, entry.name), status
+                                with suppress(FileNotFoundError):  # removed meanwhile
+                                    status = entry.stat(follow_symlinks=False)
+                                    yield Digest(algorithm, entry.name), status
                 except NotFound:
                     continue
 
@@ -164,22 +167,16 @@ class Layout:
             InvalidContent: the index or what it reaches is malformed.
             Busy: another process holds the store.
         """
-        reachable = self.reachable(index)
         self._blobs.sync()
-        with self._lock.held(), self._directory(self.name, create=not existing) as directory:
-            changed: dict[str, int] = {}
-            try:
-                for descriptor in reachable:
-                    self._link(directory, descriptor.digest, changed)
-                for algorithm in changed.values():
-                    self._disk.sync(algorithm)
-            finally:
-                for algorithm in changed.values():
-                    os.close(algorithm)
-            if not existing:
-                self._replace(directory, MARKER, MARKER_CONTENT, only_if_absent=True)
-            self._replace(directory, INDEX, index.raw)
-            self._disk.sync(directory)
+        with self._lock.held():
+            reachable = self.reachable(index)  # what it finds cannot be removed until it is linked
+            with self._directory(self.name, create=not existing, sync=True) as directory:
+                if not existing:
+                    self._replace(directory, MARKER, MARKER_CONTENT, only_if_absent=True)
+                for algorithm in sorted({d.digest.algorithm for d in reachable}):
+                    self._link_all(directory, algorithm, reachable)
+                self._replace(directory, INDEX, index.raw)
+                self._disk.sync(directory)
 
     def mark(self, content: bytes) -> None:
         """Replace the `oci-layout` file of a directory that is there.
@@ -189,7 +186,9 @@ class Layout:
         """
         version = string(parse_object(content, MARKER), "imageLayoutVersion", MARKER)
         if version != LAYOUT_VERSION:
-            raise InvalidContent(f"{MARKER} has layout version {version!r}, not {LAYOUT_VERSION}")
+            raise InvalidContent(
+                f"{MARKER} has layout version {shown(version)}, not {LAYOUT_VERSION}"
+            )
         with self._lock.held(), self._directory(self.name) as directory:
             self._replace(directory, MARKER, content)
             self._disk.sync(directory)
@@ -198,6 +197,8 @@ class Layout:
         """Remove the layout's own files and return the names of other entries that stay.
 
         The pool keeps the blobs. Directories that become empty go too, up to the root.
+        When this returns the index does not come back after power loss. A removal
+        that was interrupted can be done again.
 
         Raises:
             NotFound: there is no layout here.
@@ -205,34 +206,41 @@ class Layout:
         """
         with self._lock.held():
             with self._directory(self.name) as directory:
-                if INDEX not in os.listdir(directory):
+                if os.listdir(directory) and not _is_begun(directory):
                     raise NotFound(self.name)
                 self._disk.unlink(directory, INDEX)
                 self._disk.sync(directory)  # from here on nothing mentions the blobs
                 self._empty(directory)
-                self._disk.sync(directory)
                 left = sorted(os.listdir(directory))
-            for name in (self.name, *self.name.parents[:-1]):
-                with self._directory(name.parent) as above:
-                    if not self._disk.rmdir(above, name.name):
-                        break
-                    self._disk.sync(above)
+                if left:
+                    self._disk.sync(directory)
+            self._remove_empty()
         return left
 
     def _empty(self, directory: int) -> None:
-        for algorithm in HEX_LENGTHS:
-            try:
-                with self._blobs_of(directory, algorithm) as blobs:
-                    for name in os.listdir(blobs):
-                        if is_encoded(algorithm, name):
-                            self._disk.unlink(blobs, name)
-                with self._step(directory, BLOBS) as above:
-                    self._disk.rmdir(above, algorithm)
-            except NotFound:
-                continue
+        with suppress(NotFound, InvalidContent), self._step(directory, BLOBS) as blobs:
+            for algorithm in HEX_LENGTHS:
+                with suppress(NotFound, InvalidContent), self._step(blobs, algorithm) as names:
+                    for name in filter(partial(is_encoded, algorithm), os.listdir(names)):
+                        with suppress(IsADirectoryError):  # not ours, so it stays
+                            self._disk.unlink(names, name)
+                self._disk.rmdir(blobs, algorithm)
         self._disk.rmdir(directory, BLOBS)
-        for name in (MARKER, _NEW.format(INDEX), _NEW.format(MARKER)):
+        for name in (_NEW.format(INDEX), _NEW.format(MARKER)):
             self._disk.unlink(directory, name)
+        with suppress(IsADirectoryError):
+            self._disk.unlink(directory, MARKER)  # last: it shows that there is a layout
+
+    def _remove_empty(self) -> None:
+        """Remove the layout's directory if it is empty, then those above that become so."""
+        with self._directory(self.name.parent) as above:
+            if not self._disk.rmdir(above, self.name.name):
+                return
+            self._disk.sync(above)
+        for name in self.name.parents[:-1]:
+            with self._directory(name.parent) as above:
+                if not self._disk.rmdir(above, name.name):
+                    return
 
     def _require(self, descriptor: Descriptor) -> None:
         if self._size(descriptor.digest) is None:
@@ -249,13 +257,25 @@ class Layout:
         except NotFound:
             return None
 
-    def _link(self, directory: int, digest: Digest, changed: dict[str, int]) -> None:
-        if digest not in self._blobs:
-            return  # a file of this layout alone, from before the store knew it
-        if digest.algorithm not in changed:
-            with self._blobs_of(directory, digest.algorithm, create=True) as blobs:
-                changed[digest.algorithm] = os.dup(blobs)
-        self._blobs.link(digest, changed[digest.algorithm], digest.encoded)
+    def _link_all(self, directory: int, algorithm: str, reachable: list[Descriptor]) -> None:
+        """Give the layout all blobs of one algorithm, so that they survive power loss."""
+        with self._blobs_of(directory, algorithm, create=True) as names:
+            for digest in (descriptor.digest for descriptor in reachable):
+                if digest.algorithm != algorithm:
+                    continue
+                if digest in self._blobs:
+                    self._blobs.link(digest, names, digest.encoded)
+                else:
+                    self._keep(digest)
+            self._disk.sync(names)
+
+    def _keep(self, digest: Digest) -> None:
+        """Sync a file of this layout alone, from before the store knew it."""
+        file = self.open(digest)
+        try:
+            self._disk.sync(file)
+        finally:
+            os.close(file)
 
     def _replace(
         self, directory: int, name: str, content: bytes, *, only_if_absent: bool = False
@@ -269,18 +289,25 @@ class Layout:
                 return
             new = _NEW.format(name)
             self._disk.unlink(directory, new)
-            self._disk.name(file, directory, new)
-            self._disk.rename(directory, new, directory, name)
+            if not self._disk.name(file, directory, new):
+                raise FileExistsError(errno.EEXIST, "somebody else keeps making it", new)
+            try:
+                self._disk.rename(directory, new, directory, name)
+            except BaseException:
+                self._disk.unlink(directory, new)
+                raise
         finally:
             self._disk.close(file)
 
     @contextmanager
-    def _directory(self, name: PurePosixPath, *, create: bool = False) -> Generator[int]:
+    def _directory(
+        self, name: PurePosixPath, *, create: bool = False, sync: bool = False
+    ) -> Generator[int]:
         """Open a directory element by element, never through a symbolic link."""
         directory = os.dup(self._root)
         try:
             for part in name.parts:
-                with self._step(directory, part, create=create) as below:
+                with self._step(directory, part, create=create, sync=sync) as below:
                     os.dup2(below, directory, inheritable=False)
             yield directory
         finally:
@@ -289,15 +316,19 @@ class Layout:
     @contextmanager
     def _blobs_of(self, directory: int, algorithm: str, *, create: bool = False) -> Generator[int]:
         with (
-            self._step(directory, BLOBS, create=create) as blobs,
-            self._step(blobs, algorithm, create=create) as found,
+            self._step(directory, BLOBS, create=create, sync=create) as blobs,
+            self._step(blobs, algorithm, create=create, sync=create) as found,
         ):
             yield found
 
     @contextmanager
-    def _step(self, parent: int, name: str, *, create: bool = False) -> Generator[int]:
-        if create and self._disk.mkdir(parent, name):
-            self._disk.sync(parent)
+    def _step(
+        self, parent: int, name: str, *, create: bool = False, sync: bool = False
+    ) -> Generator[int]:
+        if create:
+            self._disk.mkdir(parent, name)
+        if sync:
+            self._disk.sync(parent)  # also when it was there: who made it may have died before
         try:
             directory = open_directory(name, parent)
         except FileNotFoundError:
@@ -310,3 +341,12 @@ class Layout:
             yield directory
         finally:
             os.close(directory)
+
+
+def _is_begun(directory: int) -> bool:
+    """Tell whether a directory has files of a layout; directories may be other layouts."""
+    for name in (INDEX, MARKER):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                return True
+    return False

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ..oci.errors import Busy
@@ -19,14 +19,15 @@ _POLL = 0.005  # seconds between attempts; flock(2) itself cannot wait for a lim
 class Lock:
     """An exclusive flock(2) on one file; the kernel frees it when its holder dies.
 
-    Thread-safe. Held while names change (an index replaced, an image removed), never while
-    bytes are copied.
+    Thread-safe, and a thread that holds it may take it again. Held while names change (an
+    index replaced, an image removed), never while layers come in.
     """
 
     def __init__(self, path: Path, timeout: float = TIMEOUT) -> None:
         self._path = path
         self._timeout = timeout
-        self._thread = threading.Lock()
+        self._thread = threading.RLock()
+        self._holding = False
 
     @contextmanager
     def held(self) -> Generator[None]:
@@ -38,16 +39,24 @@ class Lock:
         if not self._thread.acquire(timeout=self._timeout):
             raise Busy(f"{self._path}: another thread holds the store")
         try:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                self._wait(file)
-                os.ftruncate(file, 0)
-                os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+            with nullcontext() if self._holding else self._flock():
                 yield
-            finally:
-                os.close(file)
         finally:
             self._thread.release()
+
+    @contextmanager
+    def _flock(self) -> Generator[None]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(self._path, flags, 0o644)
+        try:
+            self._wait(file)
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+            self._holding = True
+            yield
+        finally:
+            self._holding = False
+            os.close(file)
 
     def _wait(self, file: int) -> None:
         deadline = time.monotonic() + self._timeout

@@ -5,13 +5,16 @@ The format is specified in docs/format.md.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from ..oci.descriptor import REF_NAME, Descriptor
+from ..oci.document import parse_object
 from ..oci.errors import InvalidContent, NotFound
 from ..oci.manifest import Index
 from ..oci.reference import Reference
@@ -58,10 +61,9 @@ class Store:
                 raw = file.read(_MAX_VERSION_FILE)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"a store at {path}") from None
-        try:
-            version = json.loads(raw)["version"]
-        except (ValueError, TypeError, KeyError):
-            raise InvalidContent(f"{path / _VERSION_FILE} does not state a version") from None
+        version = parse_object(raw, str(path / _VERSION_FILE)).get("version")
+        if not isinstance(version, int) or isinstance(version, bool):
+            raise InvalidContent(f"{path / _VERSION_FILE} does not state a version")
         if version != VERSION:
             raise InvalidContent(f"{path} has format version {version}, expected {VERSION}")
         blobs = BlobStore(path / BLOBS, disk)
@@ -83,11 +85,21 @@ class Store:
         """
         disk = disk or Disk()
         try:
-            return cls.open(path, disk)
+            cls.open(path, disk).close()
         except NotFound:
-            pass
-        path.mkdir(parents=True, exist_ok=True)
-        if strays := sorted(set(os.listdir(path)) - {BLOBS, _LAYOUTS, _LOCK, "lost+found"}):
+            cls._begin(path.resolve(), disk)
+        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            disk.sync(root)  # the version file's name; who gave it may have died before
+        finally:
+            os.close(root)
+        return cls.open(path, disk)
+
+    @staticmethod
+    def _begin(path: Path, disk: Disk) -> None:
+        _make_directory(path, disk)
+        ours = {BLOBS, _LAYOUTS, _LOCK, _VERSION_FILE, "lost+found"}
+        if strays := sorted(set(os.listdir(path)) - ours):
             raise InvalidContent(f"{path} is no store and not empty: it holds {strays[0]!r}")
         with Lock(path / _LOCK).held():
             root = open_directory(path)
@@ -100,12 +112,10 @@ class Store:
                     disk.sync(file)
                     disk.sync(root)
                     disk.name(file, root, _VERSION_FILE)
-                    disk.sync(root)
                 finally:
                     disk.close(file)
             finally:
                 os.close(root)
-        return cls.open(path, disk)
 
     @property
     def layouts(self) -> Path:
@@ -113,11 +123,19 @@ class Store:
         return self.path / _LAYOUTS
 
     def layout(self, name: PurePosixPath) -> Layout:
-        """Return the layout with this path below the layout root, which need not exist yet."""
+        """Return the layout with this path below the layout root, which need not exist yet.
+
+        Raises:
+            InvalidContent: the path would leave the root.
+        """
+        if name.is_absolute() or ".." in name.parts or "\0" in str(name):
+            raise InvalidContent(f"not a path below the layout root: {str(name)[:200]!r}")
         return Layout(self._layouts, name, self.blobs, self._disk, self._lock)
 
     def find(self, text: str) -> Layout:
         """Return the layout that a user's word names: a reference, or a path as `names` gives it.
+
+        It may lack its index, if its writing or its removal was interrupted.
 
         Raises:
             NotFound: there is no such layout.
@@ -129,9 +147,9 @@ class Store:
             if not _is_inside(text):
                 raise
         else:
-            if self._is_layout(reference.path):
+            if self._is_begun(reference.path):
                 return self.layout(reference.path)
-        if _is_inside(text) and self._is_layout(PurePosixPath(text)):
+        if _is_inside(text) and self._is_begun(PurePosixPath(text)):
             return self.layout(PurePosixPath(text))
         raise NotFound(text)
 
@@ -147,13 +165,14 @@ class Store:
             InvalidContent: the image is malformed, or the name would lie inside
                 another layout or hold one.
         """
-        self._check_nesting(reference)
         annotations = {k: v for k, v in root.annotations.items() if k != REF_NAME}
         if reference.tag:
             annotations[REF_NAME] = reference.tag
         named = Descriptor(root.media_type, root.digest, root.size, annotations, root.platform)
         layout = self.layout(reference.path)
-        layout.commit(Index.of([named]))
+        with self._lock.held():
+            self._check_nesting(reference)
+            layout.commit(Index.of([named]))
         return layout
 
     def close(self) -> None:
@@ -169,31 +188,61 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _names(self, name: PurePosixPath) -> Iterator[PurePosixPath]:
-        with os.scandir(self.layouts / name) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        is_layout = any(entry.name == INDEX for entry in found)
-        if is_layout:
-            yield name
-        for entry in found:
-            if entry.is_dir(follow_symlinks=False) and not (is_layout and entry.name == BLOBS):
-                yield from self._names(name / entry.name)
+    def _names(self, top: PurePosixPath) -> Iterator[PurePosixPath]:
+        waiting = [top]
+        while waiting:
+            name = waiting.pop()
+            try:
+                with os.scandir(self.layouts / name) as entries:
+                    found = sorted(entries, key=lambda entry: entry.name, reverse=True)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # removed meanwhile
+            is_layout = any(e.name == INDEX and e.is_file(follow_symlinks=False) for e in found)
+            if is_layout:
+                yield name
+            waiting += [
+                name / entry.name
+                for entry in found
+                if entry.is_dir(follow_symlinks=False) and not (is_layout and entry.name == BLOBS)
+            ]
 
-    def _is_layout(self, name: PurePosixPath) -> bool:
-        return (self.layouts / name / INDEX).is_file()
+    def _has(self, layout: PurePosixPath, file: str) -> bool:
+        """Tell whether a layout has a file; a directory of that name may be another layout."""
+        try:
+            return stat.S_ISREG(os.lstat(self.layouts / layout / file).st_mode)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+                return False
+            raise
+
+    def _is_begun(self, layout: PurePosixPath) -> bool:
+        return self._has(layout, INDEX) or self._has(layout, MARKER)
 
     def _check_nesting(self, reference: Reference) -> None:
         path = reference.path
         for above in path.parents[:-1]:
-            if any((self.layouts / above / entry).exists() for entry in (INDEX, MARKER)):
+            if self._is_begun(above):
                 raise InvalidContent(f"{reference} would lie inside the layout {above}")
-        below = next((n for n in self._below(path) if n != path), None)
+        below = next((name for name in self._names(path) if name != path), None)
         if below is not None:
             raise InvalidContent(f"{reference} would hold the layout {below}")
 
-    def _below(self, path: PurePosixPath) -> Iterator[PurePosixPath]:
-        if (self.layouts / path).is_dir():
-            yield from self._names(path)
+
+def _make_directory(path: Path, disk: Disk) -> None:
+    """Make a directory, and those above it, that survive power loss."""
+    if not path.is_dir():
+        _make_directory(path.parent, disk)
+    try:
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        if path.is_dir():
+            return  # made by somebody else, since we may not even look
+        raise
+    try:
+        disk.mkdir(parent, path.name)
+        disk.sync(parent)  # also when it was there: who made it may have died before
+    finally:
+        os.close(parent)
 
 
 def _is_inside(text: str) -> bool:
