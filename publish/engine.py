@@ -119,9 +119,9 @@ class Engine:
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it has seen enough, and says why
             connection.sock.settimeout(LOAD_TIMEOUT)
-            answer = connection.getresponse()
-            self._check(answer)
-            self._read_messages(answer)
+            with connection.getresponse() as answer:
+                self._check(answer)
+                self._read_messages(answer)
 
     def _read_messages(self, answer: http.client.HTTPResponse) -> None:
         """Read the messages of a load up to its end."""
@@ -141,10 +141,10 @@ class Engine:
     def _answer(self, method: str, path: str) -> Generator[http.client.HTTPResponse]:
         with self._connection() as connection:
             connection.request(method, path)
-            answer = connection.getresponse()
-            version = answer.headers.get("Api-Version", "").split(".")
-            self.api_version = tuple(int(part) for part in version if part.isdecimal())
-            yield answer
+            with connection.getresponse() as answer:
+                version = answer.headers.get("Api-Version", "").split(".")
+                self.api_version = tuple(int(part) for part in version if part.isdecimal())
+                yield answer
 
     @contextmanager
     def _connection(self) -> Generator[http.client.HTTPConnection]:
@@ -202,6 +202,8 @@ class Engine:
         body = answer.read(MAX_ANSWER + 1)
         if len(body) > MAX_ANSWER:
             raise InvalidContent(f"{self.name} answered with over {MAX_ANSWER} bytes")
+        if answer.length:
+            raise http.client.IncompleteRead(body, answer.length)
         return body
 
 
