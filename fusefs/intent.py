@@ -4,47 +4,132 @@ FUSE_LOOKUP says only the name. The kernel then answers open(O_CREAT|O_EXCL),
 mkdir(2) and link(2) with EEXIST by itself when the name was found, and `cp -a` or
 `cp -al` of an image whose blobs the pool holds would fail on every one of them. The
 client sleeps in its system call while it waits for us, so procfs can tell.
+
+The same call looks up the directories on its path, and link(2) the file that it links, so
+its path must be read as well: out of the client's memory, never by touching a file, which
+might be on this very mount.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 _TRIES = 50  # a client that was woken to send may not be asleep yet
+_MAX_PATH = 4096  # PATH_MAX
+_AT_FDCWD = -100 & 0xFFFFFFFF
 
-# Number -> index of the flags argument, or None when the call always makes a new name.
-_CALLS: dict[str, dict[int, int | None]] = {
-    # open, openat; link, linkat, mkdir, mkdirat
-    "x86_64": {2: 1, 257: 2, 86: None, 265: None, 83: None, 258: None},
-    # openat; linkat, mkdirat
-    "aarch64": {56: 2, 37: None, 34: None},
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Which arguments of a system call are a path: an index each, no directory for the cwd."""
+
+    text: int
+    directory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A system call that makes a name.
+
+    Attributes:
+        made: the name.
+        flags: the argument that must have O_CREAT and O_EXCL; None when it always makes a new one.
+        source: of a call that gives something another name, what it is called now.
+    """
+
+    made: Path
+    flags: int | None = None
+    source: Path | None = None
+
+
+CALLS: dict[str, dict[int, Call]] = {
+    "x86_64": {
+        2: Call(Path(0), flags=1),  # open
+        257: Call(Path(1, 0), flags=2),  # openat
+        83: Call(Path(0)),  # mkdir
+        258: Call(Path(1, 0)),  # mkdirat
+        86: Call(Path(1), source=Path(0)),  # link
+        265: Call(Path(3, 2), source=Path(1, 0)),  # linkat
+    },
+    "aarch64": {
+        56: Call(Path(1, 0), flags=2),  # openat
+        34: Call(Path(1, 0)),  # mkdirat
+        37: Call(Path(3, 2), source=Path(1, 0)),  # linkat
+    },
 }
-_MAKING = _CALLS.get(platform.machine(), {})
+_CALLS = CALLS.get(platform.machine(), {})
 _EXCLUSIVE = os.O_CREAT | os.O_EXCL
 
 
-def makes_new_name(thread: int) -> bool:
-    """Tell whether a thread sleeps in a call that fails if its name exists.
+def makes_new_name(thread: int, directory: bytes, name: bytes) -> bool:
+    """Tell whether a thread sleeps in a call that makes `name` and fails if that exists.
+
+    `directory` is the path, below the mount, of what the name is looked up in.
 
     False when procfs does not say: a process of another user, or of a PID
     namespace that we do not see.
     """
+    words = _system_call(thread)
+    call = _CALLS.get(int(words[0])) if words and words[0].isdigit() else None
+    if call is None:
+        return False
+    arguments = [int(word, 16) for word in words[1:7]]
+    if call.flags is not None and arguments[call.flags] & _EXCLUSIVE != _EXCLUSIVE:
+        return False
+    try:
+        made = path_of(thread, arguments, call.made)
+        if posixpath.basename(made) != name:
+            return False
+        if call.source is None:
+            return True
+        source = path_of(thread, arguments, call.source)
+    except OSError:
+        return False
+    return not is_source(source, made, directory, name)
+
+
+def is_source(source: bytes, made: bytes, directory: bytes, name: bytes) -> bool:
+    """Tell whether a lookup of `name` in `directory` is for the source of a link.
+
+    When both paths end in the name, it is for the one that has more in common with the directory.
+    """
+    if posixpath.basename(source) != name:
+        return False
+    return _alike(posixpath.dirname(source), directory) > _alike(posixpath.dirname(made), directory)
+
+
+def path_of(thread: int, arguments: Sequence[int], path: Path) -> bytes:
+    """Return a path that a thread handed to the system, absolute and without dots."""
+    with open(f"/proc/{thread}/mem", "rb", buffering=0) as memory:
+        text = os.pread(memory.fileno(), _MAX_PATH, arguments[path.text]).partition(b"\0")[0]
+    where = b"cwd"
+    if path.directory is not None:
+        number = arguments[path.directory] & 0xFFFFFFFF
+        where = b"cwd" if number == _AT_FDCWD else b"fd/%d" % number
+    start = os.readlink(b"/proc/%d/%b" % (thread, where))  # a name, which is not followed
+    return posixpath.normpath(posixpath.join(start, text))
+
+
+def _alike(path: bytes, directory: bytes) -> int:
+    """Return how many elements at the end of two paths are the same."""
+    pairs = zip(reversed(path.split(b"/")), reversed(directory.split(b"/")), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _system_call(thread: int) -> list[bytes]:
+    """Return number and arguments of the call that a thread sleeps in; empty if nobody knows."""
     for _ in range(_TRIES):
         try:
             with open(f"/proc/{thread}/syscall", "rb", buffering=0) as file:
                 words = file.read(200).split()
         except OSError:
-            return False
+            return []
         if words[:1] != [b"running"]:
-            return _is_making(words)
+            return words
         os.sched_yield()
-    return False
-
-
-def _is_making(words: list[bytes]) -> bool:
-    number = int(words[0])
-    if number not in _MAKING:
-        return False
-    flags = _MAKING[number]
-    return flags is None or int(words[1 + flags], 16) & _EXCLUSIVE == _EXCLUSIVE
+    return []

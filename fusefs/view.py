@@ -152,7 +152,7 @@ class View:
             OSError: ENOENT.
         """
         directory = self.tree[parent]
-        if self.is_ours(directory, name) and makes_new_name(thread):
+        if self.is_ours(directory, name) and makes_new_name(thread, directory.path, name):
             raise missing()  # no client made it, so whoever insists on making it may
         inode, content = self.peek(directory, name)
         if isinstance(content, Blob) and not self.linked(directory, name):
