@@ -124,7 +124,7 @@ class Namespace:
             elif place in (Place.INDEX, Place.MARKER):
                 await self._rename_to_guarded(content, old, new, place)
             else:
-                await self._rename_to_plain(content, old, new, place)
+                self._rename_to_plain(content, old, new, place)
         except InvalidContent as error:
             log.warning("refused %s: %s", os.fsdecode(new[0].child(new[1])), error)
             raise
@@ -187,19 +187,16 @@ class Namespace:
         except NotFound as error:
             raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
 
-    async def _rename_to_plain(self, content: Content, old: Name, new: Name, place: Place) -> None:
+    def _rename_to_plain(self, content: Content, old: Name, new: Name, place: Place) -> None:
         if place is Place.TEMPORARY:
             if not isinstance(content, Staged):
                 raise refused(errno.EXDEV)  # the client copies instead, and the copy is checked
             self._move_staged(content, old, new)
             return
-        if isinstance(content, Staged):
+        if isinstance(content, (Staged, Blob)):
+            # The kernel would go on to believe that the new name, too, is a blob's.
             raise refused(errno.EXDEV)
-        if isinstance(content, Blob) and not self._view.linked(*old):
-            path = new[0].child(new[1])
-            await self._view.blocking(self._view.files.link_blob, content.digest, path)
-        else:
-            self._view.files.rename(old[0].child(old[1]), new[0].child(new[1]))
+        self._view.files.rename(old[0].child(old[1]), new[0].child(new[1]))
         self._view.tree.move(*old, *new)
 
     def _move_staged(self, content: Staged, old: Name, new: Name) -> None:
