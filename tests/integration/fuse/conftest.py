@@ -1,0 +1,96 @@
+"""One mount for the tests that leave it usable, and a way to get others."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ocistow.testing.images import GeneratedImage, image_layout
+from ocistow.testing.invariants import violations
+from ocistow.testing.mounts import Mount, mounted
+
+Mounter = Callable[..., AbstractContextManager[Mount]]
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def fuse() -> None:
+    """Skip where nothing can be mounted."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse cannot be opened")
+    if shutil.which("fusermount3") is None:
+        pytest.skip("fusermount3 is not installed")
+
+
+@pytest.fixture(scope="session")
+def shared_mount(fuse: None, tmp_path_factory: pytest.TempPathFactory) -> Generator[Mount]:
+    """A mount that many tests use; at its end the store is checked file by file."""
+    directory = tmp_path_factory.mktemp("shared")
+    with mounted(directory / "store", directory / "mnt") as mount:
+        yield mount
+    assert violations(mount.store, sparse=True) == []
+
+
+@pytest.fixture
+def here(shared_mount: Mount, request: pytest.FixtureRequest) -> Path:
+    """A directory on the shared mount for one test; the mount must survive the test."""
+    assert shared_mount.is_alive, shared_mount.log.lines[-20:]
+    name = str(request.node.name)
+    path = shared_mount.path / "".join(c if c.isalnum() or c in "-_" else "." for c in name)
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def the_mount_survives(request: pytest.FixtureRequest) -> Generator[None]:
+    """Fail the test that ended the shared mount, not one of those after it."""
+    yield
+    if "shared_mount" in request.fixturenames:
+        mount = request.getfixturevalue("shared_mount")
+        assert mount.is_alive, mount.log.lines[-40:]
+
+
+@pytest.fixture(scope="session")
+def forget() -> Callable[[Path], None]:
+    """Make the kernel ask again for every name on a mount that nobody has open."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make the kernel forget names")
+
+    def forget(path: Path) -> None:
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+
+    return forget
+
+
+@pytest.fixture
+def mount_store(fuse: None, tmp_path: Path) -> Mounter:
+    """Mount the store at `tmp_path / "store"`, at `tmp_path / "mnt"`."""
+    return partial(mounted, tmp_path / "store", tmp_path / "mnt")
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> GeneratedImage:
+    """An image of three layers on the plain disk, which no store holds at first."""
+    path = tmp_path_factory.mktemp("image") / "layout"
+    return image_layout(path, seed=1, layers=3, layer_size=100_000, compression="none")
+
+
+@pytest.fixture(scope="session")
+def run_tool() -> Run:
+    """Run a program, which must succeed, and return what it prints; skip if it is missing."""
+
+    def run(*command: object, cwd: Path | None = None, stdin: bytes = b"") -> str:
+        name = str(command[0])
+        if shutil.which(name) is None:
+            pytest.skip(f"{name} is not installed")
+        words = [str(word) for word in command]
+        done = subprocess.run(words, input=stdin, capture_output=True, timeout=60, cwd=cwd)
+        assert done.returncode == 0, (words, done.stderr, done.stdout)
+        return done.stdout.decode()
+
+    return run
