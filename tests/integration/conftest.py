@@ -107,10 +107,11 @@ def running(command: Sequence[str]) -> Generator[Log]:
                 log.join()
 
 
-@pytest.fixture(scope="session")
-def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Generator[DockerRegistry]:
-    directory = tmp_path_factory.mktemp("registry")
+@contextmanager
+def serving(directory: Path, more: str = "", http: str = "") -> Generator[DockerRegistry]:
+    """Run a registry for the block; `more` and `http` go into its configuration."""
     root, config = directory / "content", directory / "config.yml"
+    directory.mkdir(exist_ok=True)
     config.write_text(
         f"""
 version: 0.1
@@ -118,11 +119,20 @@ log: {{level: info}}
 storage:
   filesystem: {{rootdirectory: {root}}}
   delete: {{enabled: true}}
-http: {{addr: "127.0.0.1:0"}}
+http:
+  addr: "127.0.0.1:0"
+  {http}
+{more}
 """
     )
     with running([program("docker-registry"), "serve", str(config)]) as log:
         yield DockerRegistry(log.wait_for(r"listening on (127\.0\.0\.1:\d+)")[1], root)
+
+
+@pytest.fixture(scope="session")
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Generator[DockerRegistry]:
+    with serving(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
 
 
 @pytest.fixture(scope="session")

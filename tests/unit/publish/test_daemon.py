@@ -214,7 +214,8 @@ def test_a_load_without_a_result_failed(
 
 
 def test_a_refusal_with_another_status_is_one(daemon: Daemon, image: GeneratedImage) -> None:
-    daemon.status, daemon.answers = 500, [[{"message": "no space left on device"}]]
+    daemon.status = 500
+    daemon.answers = [[{"message": "no space left on device"}]]
     with pytest.raises(RegistryError, match=r"no space left on device \(HTTP 500\)"):
         publish(image, daemon)
 

@@ -5,6 +5,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import pytest
 from hypothesis import example, given
@@ -17,9 +18,12 @@ NAMES = st.from_regex(r"[a-zé]{1,120}(/[a-z0-9]{1,90}){0,3}", fullmatch=True)
 
 
 def write(
-    path: Path, files: dict[str, bytes], form: int = tarfile.PAX_FORMAT, mode: str = "w"
+    path: Path,
+    files: dict[str, bytes],
+    form: int = tarfile.PAX_FORMAT,
+    mode: Literal["w", "w:gz"] = "w",
 ) -> Path:
-    with tarfile.open(path, mode, format=form) as tar:  # type: ignore[call-overload]
+    with tarfile.open(path, mode, format=form) as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
