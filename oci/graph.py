@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .descriptor import Descriptor
 from .digest import Digest
-from .document import MAX_DOCUMENT
+from .document import MAX_DOCUMENT, shown
 from .errors import InvalidContent
 from .manifest import Index, Manifest, parse_manifest
 
@@ -40,18 +40,20 @@ def walk(root: Descriptor, load: Load) -> Iterator[Node]:
 
     Raises:
         InvalidContent: a document is malformed or over `MAX_DOCUMENT` bytes, or
-            the graph is deeper than `MAX_DEPTH`, has a cycle or is too large.
+            the graph is deeper than `MAX_DEPTH`, has a cycle or is too large, or
+            one digest is described in two ways.
     """
-    done: set[Digest] = set()
+    done: dict[Digest, Descriptor] = {}
     yield from _walk(root, load, done, ())
 
 
 def _walk(
-    descriptor: Descriptor, load: Load, done: set[Digest], above: tuple[Digest, ...]
+    descriptor: Descriptor, load: Load, done: dict[Digest, Descriptor], above: tuple[Digest, ...]
 ) -> Iterator[Node]:
     if descriptor.digest in above:
         raise InvalidContent(f"{descriptor.digest} contains itself")
-    if descriptor.digest in done:
+    if (same := done.get(descriptor.digest)) is not None:
+        _check_agreement(same, descriptor)
         return
     document = None
     if descriptor.is_index or descriptor.is_manifest:
@@ -65,7 +67,17 @@ def _walk(
         document = parse_manifest(load(descriptor), descriptor)
         for child in children(document):
             yield from _walk(child, load, done, (*above, descriptor.digest))
-    done.add(descriptor.digest)
+    done[descriptor.digest] = descriptor
     if len(done) > MAX_NODES:
         raise InvalidContent(f"more than {MAX_NODES} descriptors below one image")
     yield Node(descriptor, document)
+
+
+def _check_agreement(first: Descriptor, second: Descriptor) -> None:
+    """Refuse a digest that is a manifest here and a leaf there: it would hide what is below it."""
+    kinds = {(d.size, d.is_index, d.is_manifest) for d in (first, second)}
+    if len(kinds) > 1:
+        raise InvalidContent(
+            f"{first.digest} is described as {first.size} bytes of {shown(first.media_type)} "
+            f"and as {second.size} bytes of {shown(second.media_type)}"
+        )
