@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .digest import Digest
 from .document import Object, as_object, size, string, strings
+from .errors import InvalidContent
 from .platform import Platform
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -48,8 +49,11 @@ class Descriptor:
         """
         document = as_object(value, what)
         platform = document.get("platform")
+        media_type = string(document, "mediaType", what)
+        if not media_type:
+            raise InvalidContent(f"mediaType of {what} is not given")
         return cls(
-            string(document, "mediaType", what),
+            media_type,
             Digest.parse(string(document, "digest", what)),
             size(document, "size", what),
             strings(document, "annotations", what),

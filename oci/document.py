@@ -26,7 +26,10 @@ def parse_object(raw: bytes, what: str) -> Object:
     if len(raw) > MAX_DOCUMENT:
         raise InvalidContent(f"{what} has {len(raw)} bytes, at most {MAX_DOCUMENT} are accepted")
     try:
-        document: object = json.loads(raw)
+        text = raw.decode()  # json.loads would also accept UTF-16 and UTF-32, other tools do not
+        document: object = json.loads(text, parse_constant=_refuse_constant)
+        if "\\u" in text:  # half a surrogate pair can be written so, but never printed or stored
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidContent(f"{what} is not JSON: {error}") from error
     return as_object(document, what)
@@ -66,7 +69,7 @@ def strings(document: Object, key: str, what: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, text in as_object(value, f"{key} of {what}").items():
         if not isinstance(text, str):
-            raise InvalidContent(f"{name} in {key} of {what} is not a string")
+            raise InvalidContent(f"{shown(name)} in {key} of {what} is not a string")
         found[name] = text
     return found
 
@@ -75,5 +78,18 @@ def size(document: Object, key: str, what: str) -> int:
     """Return a member that counts bytes: an integer from 0 to 2^63 - 1."""
     value = document.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-        raise InvalidContent(f"{key} of {what} is not a size: {value!r}")
+        raise InvalidContent(f"{key} of {what} is not a size: {shown(value)}")
     return value
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: short, without control characters, whatever it is."""
+    if isinstance(value, str):
+        return repr(value[:200])
+    if value is None or isinstance(value, int | float):
+        return repr(value)[:200]
+    return type(value).__name__
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(name)  # NaN and Infinity, which Python's parser knows and JSON does not

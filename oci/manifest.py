@@ -20,7 +20,7 @@ from .descriptor import (
     Descriptor,
 )
 from .digest import Digest
-from .document import Object, as_object, members, parse_object, string
+from .document import Object, as_object, members, parse_object, shown, string
 from .errors import InvalidContent
 from .platform import Platform
 
@@ -111,12 +111,14 @@ def parse_manifest(raw: bytes, descriptor: Descriptor) -> Manifest | Index:
     document = parse_object(raw, what)
     inner = string(document, "mediaType", what)
     if inner and inner != descriptor.media_type:
-        raise InvalidContent(f"{what} says it is {inner!r}, expected {descriptor.media_type!r}")
+        raise InvalidContent(
+            f"{what} says it is {shown(inner)}, expected {shown(descriptor.media_type)}"
+        )
     if descriptor.media_type in INDEXES:
         return _index(raw, document, descriptor.media_type, what)
     if descriptor.media_type in MANIFESTS:
         return _manifest(raw, document, descriptor.media_type, what)
-    raise InvalidContent(f"{what} has the unknown media type {descriptor.media_type!r}")
+    raise InvalidContent(f"{what} has the unknown media type {shown(descriptor.media_type)}")
 
 
 def media_type_of(raw: bytes, what: str = "manifest") -> str:
@@ -134,7 +136,7 @@ def media_type_of(raw: bytes, what: str = "manifest") -> str:
     if not stated and "config" in document:
         config = Descriptor.from_document(document["config"], f"config of {what}")
         return DOCKER_MANIFEST if config.media_type == DOCKER_CONFIG else OCI_MANIFEST
-    raise InvalidContent(f"{what} has the unknown media type {stated!r}")
+    raise InvalidContent(f"{what} has the unknown media type {shown(stated)}")
 
 
 def _index(raw: bytes, document: Object, media_type: str, what: str) -> Index:
@@ -162,4 +164,5 @@ def _manifest(raw: bytes, document: Object, media_type: str, what: str) -> Manif
 
 def _version_2(document: Object, what: str) -> None:
     if document.get("schemaVersion") != 2:
-        raise InvalidContent(f"{what} has schemaVersion {document.get('schemaVersion')!r}, not 2")
+        version = shown(document.get("schemaVersion"))
+        raise InvalidContent(f"{what} has schemaVersion {version}, not 2")
