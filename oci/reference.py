@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePosixPath
 
-from .digest import Digest, is_encoded
+from .digest import HEX_LENGTHS, Digest, is_encoded
 from .errors import InvalidContent
 
 DEFAULT_REGISTRY = "index.docker.io"
@@ -43,8 +44,9 @@ class Reference:
 
         Raises:
             InvalidContent: `text` is malformed, or its path would leave the layout
-                root (`..`, `.` and empty elements) or be that of a digest (a tag of
-                64 hex digits in a repository that ends in `/sha256`).
+                root (`..`, `.` and empty elements), be that of a digest (a tag of
+                64 hex digits in a repository that ends in `/sha256`), or lie where a
+                layout has its blobs (`/blobs/sha256`).
         """
         name, at, digest_text = text.partition("@")
         digest = Digest.parse(digest_text) if at else None
@@ -120,6 +122,9 @@ def _check(text: str, reference: Reference) -> None:
     last = reference.repository.rsplit("/", 1)[-1]
     if is_encoded(last, reference.tag):
         raise _malformed(text, "its path is that of a digest")
+    for above, below in pairwise(reference.path.parts):
+        if above == "blobs" and below in HEX_LENGTHS:
+            raise _malformed(text, "its path is that of blobs")
 
 
 def _malformed(text: str, why: str) -> InvalidContent:

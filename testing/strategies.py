@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TypeAlias
 
 from hypothesis import strategies as st
@@ -98,7 +99,9 @@ def references() -> SearchStrategy[Reference]:
     repository = st.lists(element | odd, min_size=1, max_size=4).map("/".join)
     identifier = tag.map(":{}".format) | digests().map("@{}".format)
     parts = st.tuples(host, repository, identifier)
-    return parts.map(lambda parts: Reference.parse(f"{parts[0]}/{parts[1]}{parts[2]}"))
+    texts = parts.map(lambda parts: f"{parts[0]}/{parts[1]}{parts[2]}")
+    lies_among_blobs = re.compile(r"/blobs[/:@](sha256|sha512|blake3)\b")
+    return texts.filter(lambda text: not lies_among_blobs.search(text)).map(Reference.parse)
 
 
 def descriptors() -> SearchStrategy[Descriptor]:

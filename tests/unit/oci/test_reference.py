@@ -76,6 +76,9 @@ def test_the_path_of_a_reference(text: str, path: str) -> None:
         pytest.param("sha256:" + H, id="tag that is a digest"),
         pytest.param("a/sha256:" + H, id="tag whose path is that of a digest"),
         pytest.param("https://a.b/c", id="URL"),
+        pytest.param("a/blobs:sha256", id="tag that lies among blobs"),
+        pytest.param("a/blobs/sha256:b", id="repository that lies among blobs"),
+        pytest.param(f"a/blobs@sha256:{H}", id="digest that lies among blobs"),
     ],
 )
 def test_what_is_not_a_reference_is_refused(text: str) -> None:
