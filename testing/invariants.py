@@ -28,7 +28,8 @@ def violations(store: Path, *, sparse: bool = False) -> list[str]:
 def index_violations(store: Path, *, sparse: bool = False) -> list[str]:
     """Return what is wrong with the layouts' indexes and what they mention."""
     indexes = (store / "layouts").rglob("index.json")
-    return [wrong for index in indexes for wrong in _layout_violations(index, sparse=sparse)]
+    files = [index for index in indexes if not index.is_dir()]
+    return [wrong for index in files for wrong in _layout_violations(index, sparse=sparse)]
 
 
 def pool(store: Path) -> set[str]:
@@ -70,7 +71,7 @@ def _store_violations(store: Path) -> Iterator[str]:
 def _blob_violations(store: Path) -> Iterator[str]:
     for above, _, names in os.walk(store):
         algorithm, blobs = Path(above).name, Path(above).parent.name
-        if blobs != "blobs":
+        if blobs != "blobs" or algorithm not in ("sha256", "sha512"):
             continue
         for name in names:
             content = Path(above, name).read_bytes()
