@@ -1,0 +1,72 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ocistow.oci.errors import InvalidContent, NotFound
+from ocistow.publish.transports import open_sink, open_source, split_path
+from ocistow.publish.wording import MAX_WORDS, plain
+from ocistow.store.store import Store
+from ocistow.testing.images import GeneratedImage
+
+
+@pytest.mark.parametrize("text", ["", "app", "ftp://x", "oci", "oci:", "OCI:x", "docker-daemon:x"])
+def test_an_unknown_source_lists_the_known_ones(store: Store, text: str) -> None:
+    with pytest.raises(InvalidContent, match="docker://, docker-archive:, oci:, oci-archive:"):
+        open_source(text, store.blobs)
+
+
+@pytest.mark.parametrize("text", ["", "app", "oci:x", "docker-daemon:"])
+def test_an_unknown_sink_lists_the_known_ones(text: str) -> None:
+    with pytest.raises(InvalidContent, match="docker://, docker-daemon:"):
+        open_sink(text)
+
+
+@pytest.mark.parametrize("text", ["docker:app", "docker:/app", "docker://", "docker://A B"])
+def test_a_malformed_reference_is_refused(store: Store, text: str) -> None:
+    with pytest.raises(InvalidContent), open_source(text, store.blobs):
+        pass
+    with pytest.raises(InvalidContent), open_sink(text):
+        pass
+
+
+def test_a_path_that_exists_may_have_colons(tmp_path: Path) -> None:
+    for name in ("a", "a:b", "c"):
+        (tmp_path / name).mkdir()
+    for text, path, rest in (
+        ("a", "a", ""),
+        ("a:b", "a:b", ""),
+        ("a:x", "a", "x"),
+        ("a:b:x:y", "a", "b:x:y"),
+        ("c:docker.io/library/app:1", "c", "docker.io/library/app:1"),
+        ("none:x:y", "none", "x:y"),
+        ("none", "none", ""),
+    ):
+        assert split_path(f"{tmp_path}/{text}") == (tmp_path / path, rest)
+
+
+def test_an_absent_file_is_named(store: Store, tmp_path: Path) -> None:
+    with open_source(f"oci:{tmp_path}/none", store.blobs) as source, pytest.raises(NotFound):
+        source.resolve()
+    for transport in ("oci-archive", "docker-archive"):
+        with (
+            pytest.raises(FileNotFoundError, match="none"),
+            open_source(f"{transport}:{tmp_path}/none", store.blobs),
+        ):
+            pass
+
+
+def test_what_a_transport_does_not_need_is_not_imported(image: GeneratedImage) -> None:
+    """A second publish to a daemon takes 0.1 s; importing requests would add a half of that."""
+    code = (
+        "import sys; from ocistow.publish.transports import open_sink\n"
+        "with open_sink('docker-daemon:app'): pass\n"
+        "assert 'requests' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_words_of_others_are_one_printable_line() -> None:
+    assert plain("a\r\n\tb\x1b[1mc\0  d\u202e") == "a b [1mc d"
+    assert len(plain("x" * 9999)) == MAX_WORDS + 1
