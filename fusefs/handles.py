@@ -70,11 +70,7 @@ class Handles:
                 return self._add(Handle(node, self._open_file(node)), direct=True)
             return self._regenerate(node, content.place, flags)
         if isinstance(content, Ordinary):
-            file = self._view.files.open(node.path, flags & (os.O_ACCMODE | os.O_TRUNC))
-            content.files.append(file)
-            if flags & os.O_TRUNC:
-                content.restart()
-            return self._add(Handle(node, file))
+            return await self._open_ordinary(node, content, flags & (os.O_ACCMODE | os.O_TRUNC))
         raise refused(errno.EISDIR if isinstance(content, Directory) else errno.ELOOP)
 
     async def create(
@@ -120,6 +116,8 @@ class Handles:
         if not isinstance(content, Ordinary):
             raise refused(errno.EPERM)  # it became a blob, and belongs to the pool
         async with content.lock:
+            if handle.node.content is not content:
+                raise refused(errno.EPERM)  # likewise, while we waited
             write = self._write_ordinary
             await self._view.blocking(write, content, handle.file, offset, data, size=len(data))
         return len(data)
@@ -143,7 +141,12 @@ class Handles:
                 content.staging.truncate(length)
         elif isinstance(content, Ordinary):
             async with content.lock:
-                await self._view.blocking(self._view.files.truncate, node.path, length)
+                if node.content is not content:
+                    raise refused(errno.EPERM)  # it became a blob while we waited
+                if handle is not None:  # it may have no name any more
+                    await self._view.blocking(self._view.files.resize, handle.file, length)
+                else:
+                    await self._view.blocking(self._view.files.truncate, node.path, length)
                 content.restart()
                 if length:
                     content.hash = None
@@ -221,15 +224,15 @@ class Handles:
     async def _settle(self, staged: Staged, *, again: bool = False) -> None:
         staging = staged.staging
         async with staged.lock:
-            if not staging.unsettled and not again:
-                return
+            if not (staging.unsettled or (again and staged in self._waiting)):
+                return  # perhaps somebody settled it while we waited
             try:
                 if staging.place is Place.BLOB:
                     await self._settle_blob(staged)
                 elif staging.place is Place.MARKER:
                     raw = staging.document()
                     await self._view.blocking(self._view.gate.marker, raw, staged.parent.path)
-                    self._accept(staged, Guarded(Place.MARKER))
+                    self._accept(staged, self._guarded(staged))
                 elif staging.place is Place.INDEX:
                     await self._settle_index(staged)
             except InvalidContent as error:
@@ -252,7 +255,7 @@ class Handles:
                 raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
             self._wait_for(staged, error)
         else:
-            self._accept(staged, Guarded(Place.INDEX))
+            self._accept(staged, self._guarded(staged))
 
     async def commit_index(self, raw: bytes, directory: Node[Content]) -> None:
         """Let a document become a directory's index.
@@ -290,6 +293,9 @@ class Handles:
             staged.node.content = content
             self._view.tree.name(staged.node, staged.parent, staged.name)
 
+    def _guarded(self, staged: Staged) -> Guarded:
+        return Guarded(staged.staging.place, os.fstat(staged.staging.ingest.file))
+
     def _drop_if_over(self, staged: Staged) -> None:
         key = (staged.parent.inode, staged.name)
         if staged.staging.handles or self._view.staged.get(key) is staged:
@@ -313,6 +319,22 @@ class Handles:
         if not flags & os.O_TRUNC:
             staged.staging.start_from(lambda: self._open_file(node))
         return self._add(Handle(node, staged=staged), direct=True)
+
+    async def _open_ordinary(self, node: Node[Content], content: Ordinary, flags: int) -> Opened:
+        if flags == os.O_RDONLY:
+            file = self._view.files.open(node.path, flags)
+        else:
+            async with content.lock:  # a write under way would not know that its hash is void
+                if node.content is not content:
+                    raise stale()  # it became a blob while we waited: the kernel looks again
+                file = await self._view.blocking(self._view.files.open, node.path, flags)
+                if os.fstat(file).st_ino != node.inode:
+                    os.close(file)
+                    raise stale()  # a blob's bytes were copied: likewise, and it finds the copy
+                if flags & os.O_TRUNC:
+                    content.restart()
+        content.files.append(file)
+        return self._add(Handle(node, file))
 
     def _open_file(self, node: Node[Content]) -> int:
         if isinstance(node.content, Blob):

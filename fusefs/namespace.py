@@ -113,7 +113,7 @@ class Namespace:
             raise refused(errno.EINVAL)
         if flags & RENAME_NOREPLACE and self._exists(new):
             raise refused(errno.EEXIST)
-        _, content = self._view.peek(*old)
+        content = self._view.known(*self._view.peek(*old))
         place = self._view.place(*new)
         if isinstance(content, Directory):
             self._rename_directory(old, new)

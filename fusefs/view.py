@@ -74,9 +74,13 @@ class Ordinary:
 
 @dataclass(slots=True, eq=False)
 class Guarded:
-    """An index or marker on disk, which is only ever replaced whole."""
+    """An index or marker on disk, which is only ever replaced whole.
+
+    Its status is that of one generation: a reader may have it open when the name is another's.
+    """
 
     place: Place
+    status: os.stat_result
 
 
 @dataclass(slots=True, frozen=True)
@@ -180,14 +184,22 @@ class View:
         self, parent: Node[Content], name: bytes, inode: int, content: Content
     ) -> Node[Content]:
         """Put what `peek` found into the inode table, counting a lookup."""
-        known = self.tree.get(inode)
-        if isinstance(content, Ordinary) and known and isinstance(known.content, Ordinary):
-            content = known.content  # the same file, with what is open on it
-        node = self.tree.enter(inode, content)
+        node = self.tree.enter(inode, self.known(inode, content))
         if isinstance(content, Staged):
             content.node = node
         self.tree.name(node, parent, name)
         return node
+
+    def known(self, inode: int, content: Content) -> Content:
+        """Return what is known of a file that `peek` found: what is open on it, and its hash."""
+        node = self.tree.get(inode)
+        if (
+            node is not None
+            and isinstance(content, Ordinary)
+            and isinstance(node.content, Ordinary)
+        ):
+            return node.content
+        return content
 
     def peek(self, parent: Node[Content], name: bytes) -> tuple[int, Content]:
         """Return inode number and kind of what a name is now.
@@ -212,7 +224,7 @@ class View:
         if not stat.S_ISREG(status.st_mode):
             raise missing()
         if place in (Place.INDEX, Place.MARKER):
-            return status.st_ino, Guarded(place)
+            return status.st_ino, Guarded(place, status)
         if is_shared(status):
             # A blob under an ordinary name must not be mistaken for the blob when it is opened.
             alias = self._aliases.setdefault((parent.inode, name), self.new_inode())
@@ -233,10 +245,12 @@ class View:
             return shown.of_staged(status, node.inode, content.staging.mode, content.staging.size)
         if isinstance(content, Ordinary) and content.files:
             return shown.of_file(os.fstat(content.files[-1]))
+        if isinstance(content, Guarded):
+            return shown.of_guarded(content.status)
         status = self.files.stat(node.path)
         if isinstance(content, Directory):
             return shown.of_directory(status)
-        return shown.of_guarded(status) if isinstance(content, Guarded) else shown.of_file(status)
+        return shown.of_file(status)
 
     def open_blob(self, node: Node[Content], digest: Digest) -> int:
         """Return a descriptor of a blob, which may be in the pool or in this layout alone."""

@@ -74,12 +74,12 @@ class Files:
         """Move a file or directory; what may be replaced is what the system lets be replaced."""
         os.rename(path, new, src_dir_fd=self._root, dst_dir_fd=self._root)
 
-    def chmod(self, path: bytes, mode: int) -> None:
-        """Change the permissions of a file that is no blob."""
+    def chmod(self, path: bytes | int, mode: int) -> None:
+        """Change the permissions of a file that is no blob; it may be an open one."""
         self._change(path, lambda file: os.fchmod(file, mode & 0o7777))
 
-    def utime(self, path: bytes, atime_ns: int, mtime_ns: int) -> None:
-        """Set the times of a file or directory that is no blob."""
+    def utime(self, path: bytes | int, atime_ns: int, mtime_ns: int) -> None:
+        """Set the times of a file that is no blob; it may be an open one."""
         self._change(path, lambda file: os.utime(file, ns=(atime_ns, mtime_ns)))
 
     def truncate(self, path: bytes, length: int) -> None:
@@ -89,6 +89,10 @@ class Files:
             self._disk.truncate(file, length)
         finally:
             os.close(file)
+
+    def resize(self, file: int, length: int) -> None:
+        """Cut or extend an open file."""
+        self._disk.truncate(file, length)
 
     def write(self, file: int, offset: int, data: bytes) -> None:
         """Write to an open file."""
@@ -115,8 +119,11 @@ class Files:
         finally:
             os.close(directory)
 
-    def _change(self, path: bytes, change: Callable[[int], None]) -> None:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._root)
+    def _change(self, path: bytes | int, change: Callable[[int], None]) -> None:
+        if isinstance(path, int):
+            file = os.dup(path)
+        else:
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._root)
         try:
             if not is_shared(os.fstat(file)):
                 change(file)

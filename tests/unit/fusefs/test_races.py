@@ -1,0 +1,190 @@
+"""Requests that overlap: one is stopped in the middle of what it does to the disk."""
+
+import hashlib
+import logging
+import os
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from ocistow.oci.digest import Digest
+from ocistow.oci.manifest import Index
+from ocistow.testing.invariants import violations
+from ocistow.testing.minimal import minimal_image
+
+from .conftest import Client
+
+LARGE = bytes(range(256)) * 1024  # more than is written without a thread
+
+
+def name_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+async def test_a_write_during_a_rename_to_a_blob_does_not_reach_the_blob(client: Client) -> None:
+    await client.mkdir("blobs/sha256")
+    _, handle = await client.create("file")
+    await client.handles.write(handle, 0, LARGE)
+
+    async def write() -> None:
+        with pytest.raises(PermissionError):
+            await client.handles.write(handle, 7, b"changed")
+
+    client.disk.pause_at("seal")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.rename, "file", f"blobs/sha256/{name_of(LARGE)}")
+        await client.disk.reached()
+        nursery.start_soon(write)
+        await wait_all_tasks_blocked()
+        client.disk.resume()
+    assert violations(client.store.path) == []
+    await client.close(handle)
+
+
+async def test_a_truncation_during_a_rename_to_a_blob_does_not_reach_the_blob(
+    client: Client,
+) -> None:
+    await client.mkdir("blobs/sha256")
+    inode, handle = await client.create("file")
+    await client.handles.write(handle, 0, LARGE)
+
+    async def truncate(number: int | None) -> None:
+        with pytest.raises(PermissionError):
+            await client.handles.truncate(inode, number, 3)
+
+    client.disk.pause_at("seal")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.rename, "file", f"blobs/sha256/{name_of(LARGE)}")
+        await client.disk.reached()
+        nursery.start_soon(truncate, handle)
+        nursery.start_soon(truncate, None)
+        await wait_all_tasks_blocked()
+        client.disk.resume()
+    assert violations(client.store.path) == []
+    await client.close(handle)
+
+
+async def test_a_file_that_is_emptied_during_a_write_is_hashed_anew(client: Client) -> None:
+    await client.mkdir("blobs/sha256")
+    _, handle = await client.create("file")
+
+    async def empty() -> None:
+        await client.close(await client.open("file", os.O_WRONLY | os.O_TRUNC))
+
+    client.disk.pause_at("written")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.handles.write, handle, 0, LARGE)
+        await client.disk.reached()
+        nursery.start_soon(empty)
+        await wait_all_tasks_blocked()
+        client.disk.resume()
+    await client.handles.write(handle, len(LARGE), b"the rest")
+    with pytest.raises(Exception, match="content has digest"):
+        await client.rename("file", f"blobs/sha256/{name_of(LARGE + b'the rest')}")
+    await client.close(handle)
+    assert violations(client.store.path) == []
+
+
+async def test_a_file_cannot_be_opened_for_writing_during_its_rename_to_a_blob(
+    client: Client,
+) -> None:
+    await client.mkdir("blobs/sha256")
+    await client.write_file("file", LARGE)
+
+    async def open_it() -> None:
+        inode = await client.inode("file")
+        with pytest.raises(OSError, match="Stale"):
+            await client.handles.open(inode, os.O_RDWR)
+
+    client.disk.pause_at("seal")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.rename, "file", f"blobs/sha256/{name_of(LARGE)}")
+        await client.disk.reached()
+        nursery.start_soon(open_it)
+        await wait_all_tasks_blocked()
+        client.disk.resume()
+    assert violations(client.store.path) == []
+
+
+async def test_a_copied_link_to_a_blob_is_another_file_from_then_on(client: Client) -> None:
+    await client.mkdir("blobs/sha256")
+    blob = f"blobs/sha256/{name_of(LARGE)}"
+    await client.write_file(blob, LARGE)
+    above = await client.inode("")
+    await client.names.link(await client.inode(blob), above, b"file")
+    inode = await client.inode("file")
+    with pytest.raises(OSError, match="Stale"):
+        await client.handles.open(inode, os.O_WRONLY)
+    assert await client.inode("file") != inode
+    handle = await client.open("file", os.O_WRONLY)
+    await client.handles.write(handle, 0, b"changed")
+    await client.close(handle)
+    assert (await client.read_file("file"))[:7] == b"changed"
+    assert violations(client.store.path) == []
+
+
+async def test_a_waiting_index_is_committed_once_however_many_blobs_arrive(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    image = minimal_image("waited for")
+    index = Index.of([image.root])
+    await client.mkdir("layout/blobs/sha256")
+    await client.write_file("layout/oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+    await client.write_file("layout/index.json", index.raw)
+    assert not (client.store.layouts / "layout" / "index.json").exists()
+    assert await client.read_file("layout/index.json") == index.raw
+    image.add_to(client.store.blobs)
+    client.disk.pause_at("rename")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.handles.settled)
+        await client.disk.reached()
+        nursery.start_soon(client.handles.settled)
+        await wait_all_tasks_blocked()
+        client.disk.resume()
+    assert (client.store.layouts / "layout" / "index.json").read_bytes() == index.raw
+    assert caplog.messages == []
+
+
+async def test_a_temporary_file_that_the_kernel_forgot_becomes_a_blob(client: Client) -> None:
+    await client.mkdir("blobs/sha256")
+    inode, handle = await client.create("blobs/sha256/temporary")
+    await client.handles.write(handle, 0, LARGE)
+    await client.close(handle)
+    client.view.tree.forget(inode, 1)
+    again = await client.inode("blobs/sha256/temporary")
+    await client.rename("blobs/sha256/temporary", f"blobs/sha256/{name_of(LARGE)}")
+    assert client.view.attributes(client.view.tree[again]).size == len(LARGE)
+    assert Digest("sha256", name_of(LARGE)) in client.store.blobs
+
+
+async def test_an_index_can_be_asked_about_after_it_was_replaced(client: Client) -> None:
+    await client.mkdir("layout")
+    first, second = (b'{"schemaVersion": 2, "manifests": []%b}' % space for space in (b"", b" "))
+    await client.write_file("layout/index.json", first)
+    inode = await client.inode("layout/index.json")
+    opened = await client.handles.open(inode, os.O_RDONLY)
+    writer = await client.open("layout/index.json", os.O_WRONLY | os.O_TRUNC)
+    await client.handles.write(writer, 0, second)
+    await client.handles.fsync(writer)
+    assert await client.inode("layout/index.json") != inode
+    assert client.view.attributes(client.view.tree[inode]).size == len(first)
+    assert await client.handles.read(opened.handle, 0, 1000) == first
+    await client.close(opened.handle)
+    await client.close(writer)
+    assert await client.read_file("layout/index.json") == second
+
+
+async def test_an_index_that_is_removed_can_be_asked_about_while_it_is_open(
+    client: Client,
+) -> None:
+    await client.mkdir("layout")
+    content = b'{"schemaVersion": 2, "manifests": []}'
+    await client.write_file("layout/index.json", content)
+    inode = await client.inode("layout/index.json")
+    handle = await client.open("layout/index.json")
+    client.names.unlink(await client.inode("layout"), b"index.json")
+    assert client.view.attributes(client.view.tree[inode]).size == len(content)
+    assert await client.handles.read(handle, 0, 1000) == content
+    await client.close(handle)
