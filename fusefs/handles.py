@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ..oci.digest import CANONICAL, Digest
 from ..oci.errors import InvalidContent, NotFound
 from .attributes import Attributes
-from .places import Place
+from .places import Place, printable
 from .staging import Staging
 from .tree import Node, stale
 from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, refused
@@ -78,7 +78,7 @@ class Handles:
     ) -> tuple[Opened, Attributes]:
         """Create a file and open it; the name may become visible only when it is settled."""
         directory = self._view.tree[parent]
-        place = self._view.place(directory, name)
+        place = self._view.place_for(directory, name)
         if place is Place.ORDINARY:
             flags = flags & (os.O_ACCMODE | os.O_TRUNC | os.O_EXCL) | os.O_CREAT
             file = self._view.files.open(directory.child(name), flags, mode & 0o777 | 0o600)
@@ -195,7 +195,7 @@ class Handles:
                 try:
                     await self._settle(staged, again=True)
                 except (InvalidContent, OSError) as error:
-                    log.warning("refused %s: %s", _path(staged), error)
+                    log.warning("refused %s: %s", _path(staged), printable(str(error)))
                     staged.staging.unsettled = False
                     self.drop(staged)
                 self._drop_if_over(staged)
@@ -301,7 +301,7 @@ class Handles:
         if staged.staging.handles or self._view.staged.get(key) is staged:
             return
         if staged.staging.unsettled and staged.staging.refusal:
-            log.warning("refused %s: %s", _path(staged), staged.staging.refusal)
+            log.warning("refused %s: %s", _path(staged), printable(staged.staging.refusal))
         staged.staging.discard()
 
     def _stage(self, parent: Node[Content], name: bytes, place: Place, mode: int) -> Staged:
@@ -358,7 +358,7 @@ def read_cached(file: int, offset: int, size: int) -> bytes | None:
 
 
 def _path(staged: Staged) -> str:
-    return os.fsdecode(staged.parent.child(staged.name))
+    return printable(staged.parent.child(staged.name))
 
 
 def _wait(staged: Staged) -> str:

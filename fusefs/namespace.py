@@ -10,7 +10,7 @@ from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent, NotFound
 from .attributes import Attributes
 from .handles import Handles
-from .places import Place, is_hidden, role_of
+from .places import Place, is_hidden, printable, role_of
 from .tree import Node
 from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, refused
 
@@ -31,6 +31,7 @@ class Namespace:
     def mkdir(self, parent: int, name: bytes) -> Attributes:
         """Make a directory."""
         directory = self._view.tree[parent]
+        self._view.place_for(directory, name)
         try:
             self._view.files.mkdir(directory.child(name))
         except FileExistsError:
@@ -42,7 +43,7 @@ class Namespace:
     def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:
         """Make a symbolic link, where content has no rules to keep."""
         directory = self._view.tree[parent]
-        if self._view.place(directory, name) is not Place.ORDINARY:
+        if self._view.place_for(directory, name) is not Place.ORDINARY:
             raise refused(errno.EPERM)
         self._view.files.symlink(target, directory.child(name))
         return self._entered(directory, name)
@@ -78,14 +79,18 @@ class Namespace:
         inode, _ = self._view.peek(directory, name)
         if any(above == inode for above, _ in self._view.staged):
             raise refused(errno.ENOTEMPTY)
-        self._view.files.rmdir(directory.child(name))
+        path = directory.child(name)
+        if (left := self._view.files.list(path)) and all(map(is_hidden, left)):
+            for hidden in left:  # by a writer of the store that was killed; nobody else sees it
+                self._view.files.unlink(b"%b/%b" % (path, hidden))
+        self._view.files.rmdir(path)
         self._view.tree.unname(directory, name)
         self._view.forget_directory(inode)
 
     async def link(self, inode: int, parent: int, name: bytes) -> Attributes:
         """Give a file another name; one below `blobs` must be the digest of its content."""
         node, directory = self._view.tree[inode], self._view.tree[parent]
-        content, place = node.content, self._view.place(directory, name)
+        content, place = node.content, self._view.place_for(directory, name)
         path = directory.child(name)
         if isinstance(content, Blob) and place in (Place.BLOB, Place.ORDINARY):
             if place is Place.BLOB and content.digest != self._view.digest(directory, name):
@@ -114,7 +119,7 @@ class Namespace:
         if flags & RENAME_NOREPLACE and self._exists(new):
             raise refused(errno.EEXIST)
         content = self._view.known(*self._view.peek(*old))
-        place = self._view.place(*new)
+        place = self._view.place_for(*new)
         if isinstance(content, Directory):
             self._rename_directory(old, new)
             return
@@ -126,7 +131,8 @@ class Namespace:
             else:
                 self._rename_to_plain(content, old, new, place)
         except InvalidContent as error:
-            log.warning("refused %s: %s", os.fsdecode(new[0].child(new[1])), error)
+            path = printable(new[0].child(new[1]))
+            log.warning("refused %s: %s", path, printable(str(error)))
             raise
         if place is Place.BLOB:
             await self._handles.settled()

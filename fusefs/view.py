@@ -139,6 +139,16 @@ class View:
         above = parent.parent
         return place_of(above.name if above else b"", parent.name, name)
 
+    def place_for(self, parent: Node[Content], name: bytes) -> Place:
+        """Return the rules for a file that is to be made with this name.
+
+        Raises:
+            OSError: EPERM, since the store uses the name itself.
+        """
+        if is_hidden(name):
+            raise refused(errno.EPERM)
+        return self.place(parent, name)
+
     def digest(self, parent: Node[Content], name: bytes) -> Digest:
         """Return the digest that a name in a BLOB place is."""
         return digest_of(parent.name, name)
