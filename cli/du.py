@@ -19,11 +19,11 @@ _COLUMNS = ("NAME", "APPARENT", "ON DISK", "SHARED", "EXCLUSIVE")
 @bytes_option
 @pass_settings
 def du(settings: Settings, names: tuple[str, ...], as_json: bool, exactly: bool) -> None:
-    """Tell what images cost on disk, all of them without NAME.
+    """Tell what images cost on disk.
 
-    APPARENT is the size of all files of an image. ON DISK is what they take:
-    SHARED with other images of the store, or EXCLUSIVE. In the total, what images
-    share counts once.
+    Without NAME, all of them. APPARENT is the size of all files of an image. ON
+    DISK is what they take: SHARED with other images of the store, or EXCLUSIVE. In
+    the total, what images share counts once.
     """
     with about(f"reading {settings.store}"), Store.open(settings.store) as store:
         wanted = {store.find(name).name for name in names}

@@ -22,7 +22,13 @@ from .output import about, document, line, printable, shown, sizes, table
 @name_argument()
 @platform_option
 @click.option("--raw", is_flag=True, help="Print the manifest byte for byte.")
-@click.option("--config", "as_config", is_flag=True, help="Print the config byte for byte.")
+@click.option(
+    "--config",
+    "as_config",
+    is_flag=True,
+    allow_from_autoenv=False,  # OCISTOW_CONFIG is the settings file
+    help="Print the config byte for byte.",
+)
 @json_option
 @bytes_option
 @pass_settings
@@ -35,10 +41,10 @@ def inspect(
     as_json: bool,
     exactly: bool,
 ) -> None:
-    """Show what an image consists of: manifest, config, layers, platforms.
+    """Show what an image consists of.
 
-    Of an image for several platforms --raw prints the index, and the manifest of
-    one with --platform.
+    That is its manifest, config, layers and platforms. Of an image for several
+    platforms --raw prints the index, and the manifest of one with --platform.
     """
     if raw + as_config + as_json > 1:
         raise click.UsageError("--raw, --config and --json exclude each other")

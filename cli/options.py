@@ -21,8 +21,12 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 pass_settings = click.make_pass_decorator(Settings)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
-bytes_option = click.option("--bytes", "exactly", is_flag=True, help="Print sizes in bytes.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, envvar="OCISTOW_JSON", help="Print a JSON document."
+)
+bytes_option = click.option(
+    "--bytes", "exactly", is_flag=True, envvar="OCISTOW_BYTES", help="Print sizes in bytes."
+)
 
 
 class _PlatformType(click.ParamType[Platform]):

@@ -1,0 +1,68 @@
+"""Every command with its options, as docs/cli.md has them: `python -m ocistow.cli.reference`.
+
+Given a file, the part of it after `MARK` is replaced.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from .main import COMMANDS, commands
+
+MARK = "<!-- What follows is written by python -m ocistow.cli.reference docs/cli.md -->\n"
+_WIDTH = 100
+
+
+def reference() -> str:
+    """Return the help of the program and of every command, in Markdown."""
+    root = _context(commands, "ocistow", None)
+    sections = [_section("ocistow", commands.get_help(root))]
+    for name in _names():
+        command = commands.get_command(root, name)
+        assert command is not None
+        sections.append(
+            _section(f"ocistow {name}", command.get_help(_context(command, name, root)))
+        )
+    return "\n".join(sections)
+
+
+def replaced(text: str) -> str:
+    """Return a document with the part after `MARK` as it should be."""
+    return f"{text.partition(MARK)[0]}{MARK}\n{reference()}"
+
+
+def _names() -> Iterator[str]:
+    for names in COMMANDS.values():
+        yield from names
+
+
+def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
+    return click.Context(
+        command,
+        info_name=name,
+        parent=parent,
+        terminal_width=_WIDTH,
+        max_content_width=_WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+
+
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n```\n{text.rstrip()}\n```\n"
+
+
+def main() -> None:
+    """Print the reference, or write it into the file that is the only argument."""
+    if len(sys.argv) > 1:
+        file = Path(sys.argv[1])
+        file.write_text(replaced(file.read_text()))
+    else:
+        click.echo(reference(), nl=False)
+
+
+if __name__ == "__main__":
+    main()

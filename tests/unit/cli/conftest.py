@@ -1,0 +1,54 @@
+"""Running ocistow as a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ocistow
+
+Ocistow = Callable[..., "subprocess.CompletedProcess[str]"]
+
+SOURCES = Path(ocistow.__file__).parents[1]
+
+
+def environment(store: Path, **more: str) -> dict[str, str]:
+    """Return an environment in which only `more` and the store say anything to ocistow."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OCISTOW_")}
+    kept.pop("DOCKER_HOST", None)
+    return {
+        **kept,
+        "PYTHONPATH": str(SOURCES),
+        "PYTHONWARNINGS": "error",
+        "OCISTOW_STORE": str(store),
+        "OCISTOW_CONFIG": os.devnull,
+        **more,
+    }
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Ocistow:
+    """Return a function that runs a command on a store below `tmp_path`.
+
+    `first` is Python that the process executes before it starts ocistow.
+    """
+
+    def run(
+        *arguments: str, first: str = "", stdout: int | None = None, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        program = f"{first}\nfrom ocistow.cli.main import main\nmain()"
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            env=environment(tmp_path / "store", **more),
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+
+    return run

@@ -1,0 +1,272 @@
+"""What the commands print, and that asking for help costs little."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from ocistow.cli.main import COMMANDS, commands
+from ocistow.cli.reference import replaced
+from ocistow.oci.descriptor import REF_NAME
+from ocistow.testing.images import image_layout, index_layout, sparse_layout
+from ocistow.testing.registry import Registry
+
+from .conftest import Ocistow
+
+ROOT = Path(__file__).parents[3]
+NAMES = [name for names in COMMANDS.values() for name in names]
+
+
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def document(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
+    found: dict[str, object] = json.loads(ok(done))
+    assert found["schemaVersion"] == 1
+    return found
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_lists_every_command(run: Ocistow, word: str) -> None:
+    text = ok(run(word))
+    assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in NAMES)
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_help_and_version_import_nothing_heavy(run: Ocistow, word: str) -> None:
+    look = (
+        "import atexit, sys\n"
+        "heavy = {'requests', 'urllib3', 'trio', 'pyfuse3', 'blake3', 'isal', 'sqlite3', 'ssl',\n"
+        "         'ocistow.store.store', 'ocistow.publish.copy'}\n"
+        "atexit.register(lambda: sys.stderr.write(' '.join(sorted(heavy & sys.modules.keys()))))"
+    )
+    done = run(word, first=look)
+    assert ok(done)
+    assert done.stderr == ""
+
+
+def test_a_local_add_needs_no_network_library(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    look = (
+        "import atexit, sys\n"
+        "heavy = {'requests', 'urllib3', 'trio', 'pyfuse3', 'blake3'}\n"
+        "atexit.register(lambda: sys.stderr.write(' '.join(sorted(heavy & sys.modules.keys()))))"
+    )
+    done = run("add", "oci:layout", "a", first=look)
+    assert ok(done)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_list_of_commands_says_what_they_say(name: str) -> None:
+    context = click.Context(commands)
+    command = commands.get_command(context, name)
+    assert command is not None
+    assert command.help is not None
+    said = next(names[name] for names in COMMANDS.values() if name in names)
+    assert command.help.split("\n\n")[0].replace("\n", " ").strip() == said
+
+
+def test_the_reference_is_what_the_commands_say() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert text == replaced(text), "run python -m ocistow.cli.reference docs/cli.md"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_variables_are_called_like_their_options(name: str) -> None:
+    command = commands.get_command(click.Context(commands), name)
+    assert command is not None
+    for option in command.params:
+        if isinstance(option, click.Option) and option.allow_from_autoenv:
+            flag = max(option.opts, key=len).removeprefix("--").replace("-", "_")
+            assert option.name == flag or option.envvar == f"OCISTOW_{flag.upper()}"
+
+
+def test_every_option_is_a_variable(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    ok(run("add", "oci:layout", "a"))
+    assert json.loads(ok(run("ls", OCISTOW_JSON="1")))["schemaVersion"] == 1
+    assert run("add", "oci:layout", "a", OCISTOW_JOBS="0").returncode == 2
+    assert run("ls", OCISTOW_STORE=str(tmp_path / "other")).returncode == 66
+    assert ok(run("ls", OCISTOW_VERSION="1", OCISTOW_HELP="1")).startswith("NAME")
+
+
+def test_the_file_is_read(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    (tmp_path / "c.toml").write_text(f'store = "{tmp_path}/elsewhere"\n')
+    ok(run("--config", "c.toml", "add", "oci:layout", "a", OCISTOW_STORE=""))
+    assert (tmp_path / "elsewhere" / "ocistow.json").exists()
+
+
+def test_add_says_what_was_new(tmp_path: Path, run: Ocistow) -> None:
+    image = image_layout(tmp_path / "layout")
+    text = ok(run("add", "oci:layout", "app"))
+    assert re.fullmatch(
+        r"added index\.docker\.io/library/app:latest: 5 blobs new \(\d+\.\d kB\), 0 present, "
+        rf"digest {image.manifest}\n",
+        text,
+    )
+    assert "0 blobs new (0 B), 5 present" in ok(run("add", "oci:layout", "app:2"))
+    found = document(run("add", "oci:layout", "app:3", "--json"))
+    assert found["name"] == "index.docker.io/library/app:3"
+    assert (found["sentBlobs"], found["presentBlobs"]) == (0, 5)
+
+
+def test_a_whole_name_in_the_layout_is_taken(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout", tag="example.com/some/app:7")
+    assert ok(run("add", "oci:layout")).startswith("added example.com/some/app:7: ")
+
+
+def test_a_registrys_name_is_taken(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    with Registry() as registry:
+        target = f"docker://{registry.host}/app:1"
+        ok(run("add", "oci:layout", "e.x/app:1"))
+        assert ok(run("publish", "e.x/app:1", target)).startswith(f"published {target}: 5 blobs")
+        assert ok(run("add", target)).startswith(f"added {registry.host}/app:1: 0 blobs new")
+        found = json.loads(ok(run("publish", "e.x/app:1", target, "--json")))
+    assert found["name"] == "e.x/app:1"
+    [one] = found["published"]
+    assert one["destination"] == target
+    assert one["sentBlobs"] == 0
+
+
+def test_ls_shows_references_and_other_paths(tmp_path: Path, run: Ocistow) -> None:
+    image = image_layout(tmp_path / "layout")
+    ok(run("add", "oci:layout", "e.x/app:1"))
+    image_layout(tmp_path / "store" / "layouts" / "plain")
+    index_layout(tmp_path / "multi")
+    ok(run("add", "oci:multi", "e.x/multi:1"))
+    lines = ok(run("ls")).splitlines()
+    assert lines[0].split() == ["NAME", "DIGEST", "SIZE", "PLATFORM"]
+    assert [line.split()[0] for line in lines[1:]] == ["e.x/app:1", "e.x/multi:1", "plain"]
+    assert lines[2].endswith("linux/amd64, linux/arm64/v8")
+    found = json.loads(ok(run("ls", "--json")))["images"]
+    assert found[0]["digest"] == str(image.manifest)
+    assert [entry["path"] for entry in found] == ["e.x/app/1", "e.x/multi/1", "plain"]
+
+
+def test_ls_of_an_empty_store_is_empty(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    ok(run("add", "oci:layout", "a"))
+    ok(run("rm", "a"))
+    assert ok(run("ls")) == ""
+    assert document(run("ls", "--json"))["images"] == []
+
+
+def test_ls_goes_on_after_a_broken_layout(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    for name in ("e.x/a:1", "e.x/b:1", "e.x/c:1"):
+        ok(run("add", "oci:layout", name))
+    (tmp_path / "store" / "layouts" / "e.x" / "b" / "1" / "index.json").write_text("{")
+    done = run("ls")
+    assert done.returncode == 65
+    assert [line.split()[:2] for line in done.stdout.splitlines()][2] == ["e.x/b:1", "-"]
+    assert len(done.stdout.splitlines()) == 4
+    assert done.stderr.count("\n") == 1
+    assert "e.x/b:1" in done.stderr
+
+
+def test_inspect_shows_layers_with_their_diff_ids(tmp_path: Path, run: Ocistow) -> None:
+    image = image_layout(tmp_path / "layout")
+    ok(run("add", "oci:layout", "a"))
+    text = ok(run("inspect", "a", "--bytes"))
+    for layer, diff_id in zip(image.layers, image.diff_ids, strict=True):
+        assert re.search(rf"^ *{image.blob(layer).stat().st_size}  {layer}  {diff_id}$", text, re.M)
+    assert "Platform:    linux/amd64" in text
+    assert run("inspect", "a", "--raw").stdout.encode() == image.blob(image.manifest).read_bytes()
+    assert run("inspect", "a", "--config").stdout.encode() == image.blob(image.config).read_bytes()
+
+
+def test_inspect_in_json(tmp_path: Path, run: Ocistow) -> None:
+    image = sparse_layout(tmp_path / "layout")
+    ok(run("add", "oci:layout", "a"))
+    found = json.loads(ok(run("inspect", "a", "--json")))
+    assert (found["schemaVersion"], found["path"]) == (1, "index.docker.io/library/a/latest")
+    [one] = found["images"]
+    assert one["configDigest"] == str(image.config)
+    assert one["config"]["Cmd"] == ["/bin/sh"]
+    assert [layer["digest"] for layer in one["layers"]] == [str(d) for d in image.layers]
+    assert [layer["diffID"] for layer in one["layers"]] == [str(d) for d in image.diff_ids]
+    assert [layer["present"] for layer in one["layers"]] == [False, False, True]
+    [root] = found["roots"]
+    assert root["annotations"] == {REF_NAME: "latest"}
+    assert root["totalSize"] == one["totalSize"]
+    assert "absent" in ok(run("inspect", "a"))
+
+
+def test_inspect_of_several_platforms(tmp_path: Path, run: Ocistow) -> None:
+    index = index_layout(tmp_path / "layout")
+    ok(run("add", "oci:layout", "a"))
+    text = ok(run("inspect", "a"))
+    assert all(str(image.manifest) in text for image in index.images)
+    arm = index.images[1]
+    one = ok(run("inspect", "a", "--platform", "linux/arm64"))
+    assert str(arm.manifest) in one
+    assert str(index.images[0].manifest) not in one
+    config = ok(run("inspect", "a", "--config", "--platform", "linux/arm64"))
+    assert config.encode() == arm.blob(arm.config).read_bytes()
+    assert run("inspect", "a", "--config").returncode == 65
+    assert run("inspect", "a", "--platform", "linux/s390x").returncode == 66
+
+
+def test_one_platform_can_be_taken(tmp_path: Path, run: Ocistow) -> None:
+    index = index_layout(tmp_path / "layout")
+    text = ok(run("add", "oci:layout", "a", "--platform", "linux/arm64"))
+    assert text.endswith(f"digest {index.images[1].manifest}\n")
+
+
+def test_du_counts_what_is_shared_once(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout", layer_size=100_000)
+    for name in ("e.x/a:1", "e.x/b:1"):
+        ok(run("add", "oci:layout", name))
+    lines = [line.split() for line in ok(run("du", "--bytes")).splitlines()]
+    assert lines[0] == ["NAME", "APPARENT", "ON", "DISK", "SHARED", "EXCLUSIVE"]
+    assert [line[0] for line in lines[1:4]] == ["e.x/a:1", "e.x/b:1", "total"]
+    assert lines[1][1:] == lines[2][1:]
+    found = json.loads(ok(run("du", "--json", "e.x/a:1")))
+    [one] = found["images"]
+    assert [one[key] for key in ("apparent", "onDisk", "shared", "exclusive")] == [
+        int(number) for number in lines[1][1:]
+    ]
+    assert found["total"]["unreferencedBlobs"] == 0
+
+
+def test_rm_says_what_stays(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    ok(run("add", "oci:layout", "e.x/a:1"))
+    (tmp_path / "store" / "layouts" / "e.x" / "a" / "1" / "note").write_text("mine")
+    done = run("rm", "e.x/a:1", "e.x/a:1")
+    assert done.stdout == "removed e.x/a:1\n"
+    assert "e.x/a/1: note" in done.stderr
+    assert "blobs stay in the pool" in done.stderr
+    assert "5 blobs of the pool that no image has" in ok(run("du"))
+
+
+def test_names_are_completed(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    for name in ("e.x/a:1", "e.x/b:1", "f.x/c:1"):
+        ok(run("add", "oci:layout", name))
+    done = run(_OCISTOW_COMPLETE="bash_complete", COMP_WORDS="ocistow inspect e.x", COMP_CWORD="2")
+    assert done.stdout.split() == ["plain,e.x/a:1", "plain,e.x/b:1"]
+
+
+def test_progress_lines_are_json(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    done = run("add", "oci:layout", "a", "--progress", "json")
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert last["type"] == "progress"
+    assert last["done"] == last["total"] > 0
+
+
+def test_log_lines_are_json(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    done = run("-v", "--log-format", "json", "add", "oci:layout", "a")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {"time", "level", "logger", "message"} <= lines[0].keys()
+    assert lines[-1]["level"] == "INFO"
