@@ -183,7 +183,11 @@ class _Count:
         return below
 
     def _is_layout(self, directory: PurePosixPath) -> bool:
-        return os.path.lexists(self._store.layouts / directory / INDEX)
+        try:
+            status = os.lstat(self._store.layouts / directory / INDEX)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return stat.S_ISREG(status.st_mode)
 
     def _file(self, tally: _Tally, entry: os.DirEntry[str], path: PurePosixPath) -> None:
         try:

@@ -170,6 +170,7 @@ def test_a_layout_in_another_is_counted_by_itself(store: Store, tmp_path: Path) 
     outer = put(store, image, "e.x/a:1")
     shutil.copytree(image.path, outer / "within" / "inner")
     shutil.copytree(image.path, outer / "blobs" / "no-layout-here")
+    (outer / "no-layout" / "index.json").mkdir(parents=True)
     found = usage(store)
     outer_name = Reference.parse("e.x/a:1").path
     assert [u.name for u in found.layouts] == [outer_name, outer_name / "within" / "inner"]
