@@ -111,7 +111,8 @@ class Handles:
         if handle.staged is not None:
             async with handle.staged.lock:
                 staging = handle.staged.staging
-                return await self._view.blocking(staging.write, offset, data, size=len(data))
+                size = -1 if staging.is_copied_next else len(data)
+                return await self._view.blocking(staging.write, offset, data, size=size)
         content = handle.node.content
         if not isinstance(content, Ordinary):
             raise refused(errno.EPERM)  # it became a blob, and belongs to the pool
@@ -317,7 +318,7 @@ class Handles:
             raise stale()
         staged = self._stage(parent, node.name, place, 0o644)
         if not flags & os.O_TRUNC:
-            staged.staging.start_from(lambda: self._open_file(node))
+            staged.staging.start_from(self._open_file(node))
         return self._add(Handle(node, staged=staged), direct=True)
 
     async def _open_ordinary(self, node: Node[Content], content: Ordinary, flags: int) -> Opened:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
@@ -19,7 +18,7 @@ class Staging:
     """
 
     def __init__(self, ingest: Ingest, place: Place, mode: int) -> None:
-        self._base: Callable[[], int] | None = None
+        self._base = -1
         self.ingest = ingest
         self.place = place
         self.mode = mode
@@ -27,31 +26,24 @@ class Staging:
         self.unsettled = True  # content that nobody decided on yet
         self.refusal = ""  # why it was last refused, for one warning when it is given up
 
-    def start_from(self, base: Callable[[], int]) -> None:
-        """Begin as the file that `base` opens; as long as nothing changes, all is settled."""
+    def start_from(self, base: int) -> None:
+        """Begin as an open file, which is ours to close; while nothing changes, all is settled."""
         self._base = base
         self.unsettled = False
 
     @property
+    def is_copied_next(self) -> bool:
+        """Tell whether the next change first copies all of the file that this began as."""
+        return self._base >= 0
+
+    @property
     def size(self) -> int:
         """The length of the content in bytes."""
-        if self._base is None:
-            return self.ingest.size
-        file = self._base()
-        try:
-            return os.fstat(file).st_size
-        finally:
-            os.close(file)
+        return self.ingest.size if self._base < 0 else os.fstat(self._base).st_size
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`."""
-        if self._base is None:
-            return os.pread(self.ingest.file, size, offset)
-        file = self._base()
-        try:
-            return os.pread(file, size, offset)
-        finally:
-            os.close(file)
+        return os.pread(self.ingest.file if self._base < 0 else self._base, size, offset)
 
     def write(self, offset: int, data: bytes) -> int:
         """Write at `offset`; returns how many bytes, which is all of them."""
@@ -64,7 +56,7 @@ class Staging:
         """Cut or extend to `length` bytes."""
         if length:
             self._fill()
-        self._base = None
+        self._drop_base()
         self.unsettled = True
         self.ingest.truncate(length)
 
@@ -80,17 +72,19 @@ class Staging:
 
     def discard(self) -> None:
         """Let the content go."""
+        self._drop_base()
         self.ingest.close()
 
     def _fill(self) -> None:
-        if self._base is None:
+        if self._base < 0:
             return
-        file = self._base()
-        try:
-            offset = 0
-            while data := os.pread(file, READ_SIZE, offset):
-                self.ingest.write_at(offset, data)
-                offset += len(data)
-        finally:
-            os.close(file)
-        self._base = None
+        offset = 0
+        while data := os.pread(self._base, READ_SIZE, offset):
+            self.ingest.write_at(offset, data)
+            offset += len(data)
+        self._drop_base()
+
+    def _drop_base(self) -> None:
+        if self._base >= 0:
+            os.close(self._base)
+            self._base = -1
