@@ -1,5 +1,6 @@
 import gzip
 import io
+import random
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,15 @@ def test_the_bytes_are_the_same_however_they_are_read(pieces: list[bytes]) -> No
     assert gzip.decompress(packed) == content
     assert packed[4:8] == bytes(4)  # no time
     assert packed[3] == 0  # no name
+
+
+def test_large_blocks_are_the_same_however_they_are_read() -> None:
+    """Small inputs do not show how ISA-L depends on the cut."""
+    content = random.Random(1).randbytes(3 << 19) + b"0123456789abcdef" * 60_000
+    expected = b"".join(gzipped(io.BytesIO(content)))
+    for size in (1000, 65_536, (1 << 20) - 1):
+        pieces = (content[at : at + size] for at in range(0, len(content), size))
+        assert b"".join(gzipped(Pieces(*pieces))) == expected
 
 
 @given(st.lists(st.binary(max_size=3000), max_size=4), st.integers(1, 900), st.integers(0, 20))

@@ -207,6 +207,14 @@ def test_a_registry_that_misbehaves_leaves_the_name_as_it_was(
     assert "\n" not in str(raised.value)
 
 
+def test_a_blob_of_another_announced_size_is_not_read(
+    store: Store, registry: Registry, repository: Repository, pushed: GeneratedImage
+) -> None:
+    registry.faults.append(Fault("GET", "/blobs/", Surplus(1), times=None))
+    with pytest.raises(InvalidContent, match=r"bytes are offered, the descriptor announces \d+$"):
+        copy(source_of(repository), StoreSink(store, NAME))
+
+
 def test_a_blob_is_taken_up_where_the_connection_broke(
     tmp_path: Path, store: Store, registry: Registry, repository: Repository
 ) -> None:
