@@ -82,12 +82,13 @@ class Handles:
         if place is Place.ORDINARY:
             flags = flags & (os.O_ACCMODE | os.O_TRUNC | os.O_EXCL) | os.O_CREAT
             file = self._view.files.open(directory.child(name), flags, mode & 0o777 | 0o600)
-            content = Ordinary()
-            node = self._view.enter(directory, name, os.fstat(file).st_ino, content)
+            status = os.fstat(file)
+            content = Ordinary(status.st_ino)
+            node = self._view.enter(directory, name, status.st_ino, content)
             if isinstance(node.content, Ordinary):
                 node.content.files.append(file)
-            if os.fstat(file).st_size == 0:
-                content.restart()
+                if status.st_size == 0:
+                    node.content.restart()
             return self._add(Handle(node, file)), self._view.attributes(node)
         staged = self._stage(directory, name, place, mode)
         node = staged.node = self._view.tree.enter(self._view.new_inode(), staged)
@@ -329,7 +330,7 @@ class Handles:
                 if node.content is not content:
                     raise stale()  # it became a blob while we waited: the kernel looks again
                 file = await self._view.blocking(self._view.files.open, node.path, flags)
-                if os.fstat(file).st_ino != node.inode:
+                if os.fstat(file).st_ino != content.inode:
                     os.close(file)
                     raise stale()  # a blob's bytes were copied: likewise, and it finds the copy
                 if flags & os.O_TRUNC:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 READ_AHEAD = 1024  # KiB; with the kernel's 128 a first read is half as fast
 UNMOUNT_TIMEOUT = 30  # seconds for fusermount3
+
+_ESCAPED = re.compile(rb"\\([0-7]{3})")  # as the kernel writes odd characters in its tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def serve(
     presentation = Presentation(options.uid, options.gid, options.umask)
     view = View(store, presentation, virtual=options.virtual_presence)
     operations = Operations(view)
-    wanted = {f"fsname={store.path}", "subtype=ocistow"}
+    wanted = {f"fsname={_plain(store.path)}", "subtype=ocistow"}
     if options.allow_other:
         wanted.add("allow_other")
     if options.read_only:
@@ -176,9 +179,18 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
 
 def is_mounted(mountpoint: Path) -> bool:
     """Tell whether a store is mounted there, alive or dead."""
-    where = mountpoint.parent.resolve() / mountpoint.name
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, path, kind, *_ = line.split(" ")
-        if kind == "fuse.ocistow" and Path(path.encode().decode("unicode_escape")) == where:
+    where = os.fsencode(mountpoint.resolve())
+    for line in Path("/proc/self/mounts").read_bytes().splitlines():
+        _, path, kind, *_ = line.split(b" ")
+        if kind == b"fuse.ocistow" and _ESCAPED.sub(_unescaped, path) == where:
             return True
     return False
+
+
+def _unescaped(octal: re.Match[bytes]) -> bytes:
+    return bytes([int(octal[1], 8)])
+
+
+def _plain(path: Path) -> str:
+    """Return a path for the table of mounts, as far as mount options can hold it."""
+    return "".join(c if c.isascii() and c.isprintable() and c not in ",\\" else "_" for c in str(path))

@@ -76,7 +76,7 @@ class Namespace:
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory."""
         directory = self._view.tree[parent]
-        inode, _ = self._view.peek(directory, name)
+        inode = self._view.number(directory, name, *self._view.peek(directory, name))
         if any(above == inode for above, _ in self._view.staged):
             raise refused(errno.ENOTEMPTY)
         path = directory.child(name)
@@ -118,7 +118,8 @@ class Namespace:
             raise refused(errno.EINVAL)
         if flags & RENAME_NOREPLACE and self._exists(new):
             raise refused(errno.EEXIST)
-        content = self._view.known(*self._view.peek(*old))
+        inode, content = self._view.peek(*old)
+        content = self._view.known(self._view.number(*old, inode, content), content)
         place = self._view.place_for(*new)
         if isinstance(content, Directory):
             self._rename_directory(old, new)

@@ -45,6 +45,8 @@ class Symlink:
 class Ordinary:
     """A plain file on disk, with the digest of what was written to it in order."""
 
+    inode: int  # of the disk
+    shared: bool = False  # it is a blob's file too
     lock: trio.Lock = field(default_factory=trio.Lock)
     files: list[int] = field(default_factory=list[int])
     hash: Hash | None = None
@@ -121,7 +123,7 @@ class View:
         self._leases = store.leases
         self._owner = this_process()
         self._promised: dict[Digest, float] = {}  # when
-        self._aliases: dict[tuple[int, bytes], int] = {}
+        self._aliases: dict[Digest | tuple[int, bytes], int] = {}
         self._inodes = itertools.count(_FIRST_STAGED)
         self._threads = trio.CapacityLimiter(2 * (os.cpu_count() or 1))
 
@@ -187,29 +189,41 @@ class View:
         self, parent: Node[Content], name: bytes, inode: int, content: Content
     ) -> Attributes:
         """Tell the kernel of what `peek` found, counting a lookup of that inode."""
-        node = self.enter(parent, name, inode, content)
-        return replace(self.attributes(node), inode=inode)
+        return self.attributes(self.enter(parent, name, inode, content))
 
     def enter(
         self, parent: Node[Content], name: bytes, inode: int, content: Content
     ) -> Node[Content]:
         """Put what `peek` found into the inode table, counting a lookup."""
-        node = self.tree.enter(inode, self.known(inode, content))
+        number = self.number(parent, name, inode, content)
+        node = self.tree.enter(number, self.known(number, content))
         if isinstance(content, Staged):
             content.node = node
         self.tree.name(node, parent, name)
         return node
 
-    def known(self, inode: int, content: Content) -> Content:
+    def number(self, parent: Node[Content], name: bytes, inode: int, content: Content) -> int:
+        """Return the inode number by which the kernel is to know what `peek` found.
+
+        That of the disk, unless the kernel knows something else by it: a file system
+        gives the number of a file that is gone to the next one, and the kernel, which forgets
+        later, would serve the pages of the one as the other's.
+        """
+        identity = content.digest if isinstance(content, Blob) else (parent.inode, name)
+        alias = self._aliases.get(identity)
+        if alias is not None and self._may_be(alias, content):
+            return alias
+        # A blob under an ordinary name must not be mistaken for the blob when it is opened.
+        shared = isinstance(content, Ordinary) and content.shared
+        if not shared and self._may_be(inode, content):
+            return inode
+        alias = self._aliases[identity] = self.new_inode()
+        return alias
+
+    def known(self, number: int, content: Content) -> Content:
         """Return what is known of a file that `peek` found: what is open on it, and its hash."""
-        node = self.tree.get(inode)
-        if (
-            node is not None
-            and isinstance(content, Ordinary)
-            and isinstance(node.content, Ordinary)
-        ):
-            return node.content
-        return content
+        node = self.tree.get(number)
+        return node.content if node is not None and isinstance(content, Ordinary) else content
 
     def peek(self, parent: Node[Content], name: bytes) -> tuple[int, Content]:
         """Return inode number and kind of what a name is now.
@@ -235,11 +249,7 @@ class View:
             raise missing()
         if place in (Place.INDEX, Place.MARKER):
             return status.st_ino, Guarded(place, status)
-        if is_shared(status):
-            # A blob under an ordinary name must not be mistaken for the blob when it is opened.
-            alias = self._aliases.setdefault((parent.inode, name), self.new_inode())
-            return alias, Ordinary()
-        return status.st_ino, Ordinary()
+        return status.st_ino, Ordinary(status.st_ino, is_shared(status))
 
     def attributes(self, node: Node[Content]) -> Attributes:
         """Return what stat answers for a node.
@@ -247,6 +257,9 @@ class View:
         Raises:
             OSError: it is gone.
         """
+        return replace(self._attributes(node), inode=node.inode)
+
+    def _attributes(self, node: Node[Content]) -> Attributes:
         content, shown = node.content, self._presentation
         if isinstance(content, Blob):
             return shown.of_blob(self._stat_blob(node, content.digest))
@@ -288,14 +301,21 @@ class View:
         for path in paths:
             if self._exists(path):
                 above, _, name = path.rpartition(b"/")
-                parent = directory.inode if name == b"blobs" else self.files.stat(above).st_ino
+                parent = directory.inode
+                if name != b"blobs":
+                    inode = self.files.stat(above).st_ino
+                    parent = self.number(directory, b"blobs", inode, Directory())
                 self.made.add((parent, name))
 
     def forget_directory(self, inode: int) -> None:
         """Forget what was remembered of names in a directory that is gone."""
         self.whiteouts = {key for key in self.whiteouts if key[0] != inode}
         self.made = {key for key in self.made if key[0] != inode}
-        self._aliases = {key: alias for key, alias in self._aliases.items() if key[0] != inode}
+        self._aliases = {
+            identity: alias
+            for identity, alias in self._aliases.items()
+            if isinstance(identity, Digest) or identity[0] != inode
+        }
 
     def _peek_blob(self, parent: Node[Content], name: bytes) -> tuple[int, Content]:
         digest, path = self.digest(parent, name), parent.child(name)
@@ -320,6 +340,21 @@ class View:
         if now - self._promised.get(digest, -DURATION) > DURATION / 2:
             await self.blocking(self._leases.take, self._owner, [digest])
             self._promised[digest] = now
+
+    def _may_be(self, number: int, content: Content) -> bool:
+        """Tell whether what the kernel knows by a number, if anything, is this."""
+        node = self.tree.get(number)
+        if node is None:
+            return True
+        if isinstance(content, Blob):
+            return node.content == content
+        if not node.names:
+            return False  # it is gone, and only not forgotten yet
+        if isinstance(content, Ordinary):
+            return isinstance(node.content, Ordinary) and node.content.inode == content.inode
+        if isinstance(content, Staged):
+            return node.content is content
+        return type(node.content) is type(content)
 
     def _stat_blob(self, node: Node[Content], digest: Digest) -> os.stat_result:
         try:
