@@ -1,0 +1,82 @@
+"""Real processes that are killed while they write, and others that write at the same time."""
+
+import random
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from ocistow.oci.reference import Reference
+from ocistow.store.store import Store
+from ocistow.testing.invariants import images, pool, violations
+from ocistow.testing.minimal import minimal_image
+
+IMPORT_ROOT = Path(__file__).parents[2] / "src"
+KILLS = 20
+
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from ocistow.oci.reference import Reference
+from ocistow.store.store import Store
+from ocistow.testing.minimal import minimal_image
+
+name, first, rounds = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+reference = Reference.parse(name)
+with Store.create(Path(sys.argv[1])) as store:
+    for number in range(first, first + rounds):
+        image = minimal_image(str(number), [str(number), "shared"])
+        image.add_to(store.blobs)
+        if number % 3 == 2 and reference.path in store.names():
+            store.layout(reference.path).remove()
+        store.put(reference, image.root)
+        print(number, flush=True)
+"""
+
+
+def writer(store: Path, name: str, first: int, rounds: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, store, name, str(first), str(rounds)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(IMPORT_ROOT)},
+    )
+
+
+def test_a_killed_writer_leaves_a_whole_store(tmp_path: Path) -> None:
+    """The kill comes at no chosen moment: while the output is read, the writer goes on."""
+    store = tmp_path / "store"
+    chance = random.Random(0)
+    first = 0
+    for _ in range(KILLS):
+        with writer(store, "a.io/b:c", first, 1_000_000) as process:
+            assert process.stdout is not None
+            for _ in range(chance.randrange(1, 12)):
+                first = int(process.stdout.readline())
+            process.kill()
+        assert violations(store) == []
+        assert set(images(store)) <= {"a.io/b/c"}
+    last = minimal_image("last")
+    with Store.open(store) as opened:
+        last.add_to(opened.blobs)
+        opened.put(Reference.parse("a.io/b:c"), last.root)
+    assert images(store) == {"a.io/b/c": str(last.root.digest)}
+    assert violations(store) == []
+
+
+def test_processes_that_write_at_once_leave_a_whole_store(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    rounds = 15
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(writer(store, "a.io/b:c", number, rounds))
+            for number in (0, 100, 200)
+        ]
+        for process in writers:
+            process.communicate(timeout=100)
+            assert process.returncode == 0
+    assert violations(store) == []
+    last = {str(minimal_image(str(n), [str(n), "shared"]).root.digest) for n in (14, 114, 214)}
+    assert set(images(store)) == {"a.io/b/c"}
+    assert set(images(store).values()) < last
+    assert len(pool(store)) == 3 * rounds * 3 + 1
