@@ -13,6 +13,7 @@ from ..store.store import Store
 from .config import Settings
 
 DEFAULT = "/oci"
+MOUNTPOINT = click.Path(path_type=Path, readable=False)  # a dead mount cannot be read
 
 
 def octal(_: click.Context, __: click.Parameter, text: str) -> int:
@@ -27,7 +28,7 @@ def octal(_: click.Context, __: click.Parameter, text: str) -> int:
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path(path_type=Path), default=DEFAULT)
+@click.argument("mountpoint", type=MOUNTPOINT, default=DEFAULT)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
 @click.option(
@@ -104,7 +105,7 @@ def mount(
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path(path_type=Path), default=DEFAULT)
+@click.argument("mountpoint", type=MOUNTPOINT, default=DEFAULT)
 @click.option("--lazy", is_flag=True, help="Detach it even while it is in use.")
 def umount(mountpoint: Path, lazy: bool) -> None:
     """Unmount what `mount` mounted."""

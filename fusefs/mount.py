@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,38 +86,43 @@ def serve(
 
 
 async def _serve(mountpoint: Path, ready: Callable[[], None], command: Sequence[str]) -> int:
-    status = 0
+    status, failure = 0, None
 
     async def attend() -> None:
-        nonlocal status
+        nonlocal status, failure
         await _announce(mountpoint, ready)
         if command:
-            status = await _run(command)
+            try:
+                status = await _run(command, signals)
+            except OSError as error:  # out of the nursery it would come in a group
+                failure = error
             pyfuse3.terminate()
         else:
-            await _stop_on_signals()
+            await _stop_on(signals)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(attend)
-        await pyfuse3.main()
-        nursery.cancel_scope.cancel()
+    # before the first answer: whoever can use the mount may also send a signal
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(attend)
+            await pyfuse3.main()
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
     return status
 
 
-async def _stop_on_signals() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("stopping on %s", signal.Signals(number).name)
-            pyfuse3.terminate()
+async def _stop_on(signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        log.info("stopping on %s", signal.Signals(number).name)
+        pyfuse3.terminate()
 
 
-async def _run(command: Sequence[str]) -> int:
+async def _run(command: Sequence[str], signals: AsyncIterator[int]) -> int:
     process = await trio.lowlevel.open_process(list(command))
 
     async def forward() -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                process.send_signal(number)
+        async for number in signals:
+            process.send_signal(number)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(forward)
@@ -143,7 +148,7 @@ def prepare(mountpoint: Path) -> None:
         Busy: a living mount of ocistow is there already.
     """
     try:
-        os.stat(mountpoint)
+        os.statvfs(mountpoint)  # stat(2) is answered for a second by what the dead one said
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise
@@ -193,4 +198,6 @@ def _unescaped(octal: re.Match[bytes]) -> bytes:
 
 def _plain(path: Path) -> str:
     """Return a path for the table of mounts, as far as mount options can hold it."""
-    return "".join(c if c.isascii() and c.isprintable() and c not in ",\\" else "_" for c in str(path))
+    return "".join(
+        c if c.isascii() and c.isprintable() and c not in ",\\" else "_" for c in str(path)
+    )

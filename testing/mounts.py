@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -150,7 +151,7 @@ class Mount:
                 events = select.poll()
                 events.register(table, select.POLLPRI)  # the kernel reports every change of it
                 events.register(process, select.POLLIN)
-                while not os.path.ismount(self.path):
+                while not _is_mounted(self.path):
                     if not self.is_alive:
                         raise RuntimeError("\n".join(self.log.join()) or "the mount ended")
                     events.poll(TIMEOUT * 1000)
@@ -184,7 +185,9 @@ def mounted(store: Path, path: Path, *options: str) -> Generator[Mount]:
     The log shows what was started and warnings. The mount must not end by itself, or
     be ended other than by the methods of `Mount`.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # a dead mount is there, and no directory
+        path.mkdir()
     process = subprocess.Popen(  # noqa: S603 - ourselves, with what a test says
         command_line(store, "--verbose", "mount", *options, str(path)),
         stdin=subprocess.DEVNULL,
@@ -231,15 +234,19 @@ def run(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def unmount(path: Path) -> None:
     """Detach whatever is mounted at `path`, alive or dead; nothing is fine too."""
     name: Sequence[str] = ("umount", "--lazy") if os.geteuid() == 0 else ("fusermount3", "-uz")
-    while str(path) in mount_points():
+    while path in mount_points():
         command = [*name, str(path)]
         subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - fixed but the path
 
 
-def mount_points() -> list[str]:
-    """Return where this process sees something mounted; odd characters are escaped."""
-    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    return [line.split(" ")[4] for line in lines]
+def mount_points() -> list[Path]:
+    """Return where this process sees something mounted."""
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    escaped = re.compile(rb"\\([0-7]{3})")
+    paths = [
+        escaped.sub(lambda octal: bytes([int(octal[1], 8)]), line.split(b" ")[4]) for line in lines
+    ]
+    return [Path(os.fsdecode(path)) for path in paths]
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -254,6 +261,15 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
             return
         ticks.wait(0.01)
     raise TimeoutError(f"waited {TIMEOUT} s: {what}")
+
+
+def _is_mounted(path: Path) -> bool:
+    """Tell whether a living file system is mounted there; stat(2) may answer for a dead one."""
+    try:
+        os.statvfs(path)
+    except OSError:
+        return False
+    return os.path.ismount(path)
 
 
 def _open_files(pid: int) -> list[str]:

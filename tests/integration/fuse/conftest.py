@@ -77,7 +77,7 @@ def mount_store(fuse: None, tmp_path: Path) -> Mounter:
 def image(tmp_path_factory: pytest.TempPathFactory) -> GeneratedImage:
     """An image of three layers on the plain disk, which no store holds at first."""
     path = tmp_path_factory.mktemp("image") / "layout"
-    return image_layout(path, seed=1, layers=3, layer_size=100_000, compression="none")
+    return image_layout(path, seed=1, layers=3, layer_size=100_000)
 
 
 @pytest.fixture(scope="session")
