@@ -11,7 +11,7 @@ from ..oci.reference import Reference
 from ..publish.copy import Copied, copy
 from ..publish.layout import StoreSink
 from ..publish.source import Source
-from ..publish.transports import open_source
+from ..publish.transports import check_source, open_source
 from ..store.store import Store
 from .config import Settings
 from .options import json_option, pass_settings, transfer, transfer_options
@@ -58,6 +58,7 @@ def add(
         jobs=jobs,
         progress=progress,
     )
+    check_source(source)
     reference = Reference.parse(name) if name is not None else None
     with (
         about(f"adding {source} to {settings.store}"),

@@ -16,6 +16,15 @@ from .sink import Sink
 from .source import Source
 
 
+def check_source(text: str) -> None:
+    """Refuse a word that names no source, before anything is made for it.
+
+    Raises:
+        InvalidContent: there is no such transport.
+    """
+    _split(text, _SOURCES)
+
+
 def open_source(
     text: str,
     pool: BlobStore,

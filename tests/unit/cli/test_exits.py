@@ -89,6 +89,14 @@ def test_malformed_content_or_words(
     assert "\x1b" not in done.stderr
 
 
+@pytest.mark.parametrize("source", ["foo:bar", "oci", "docker:"])
+def test_nothing_is_made_for_a_source_that_means_nothing(
+    tmp_path: Path, run: Ocistow, source: str
+) -> None:
+    assert_refused(run("add", source, "a"), 65, source)
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_blob_that_is_not_what_its_name_says(tmp_path: Path, run: Ocistow) -> None:
     made = image_layout(tmp_path / "layout")
     blob = made.blob(made.layers[0])
