@@ -36,7 +36,7 @@ class Files:
             os.close(directory)
 
     def open(self, path: bytes, flags: int, mode: int = 0o600) -> int:
-        """Open a file the way open(2) does; the caller closes it.
+        """Return a descriptor of a file, opened as the system would; the caller closes it.
 
         A blob that got an ordinary name is copied before it is opened for writing, since its
         bytes belong to the pool.
