@@ -187,8 +187,8 @@ class BlobSuite:
 
     def test_bytes_may_come_in_any_order(self, blobs: Blobs) -> None:
         with blobs.ingest() as ingest:
+            ingest.write(OTHER)
             ingest.write_at(2000, CONTENT[2000:])
-            ingest.write_at(0, OTHER)
             ingest.write_at(0, CONTENT[:2000])
             ingest.write_at(len(CONTENT), OTHER)
             ingest.truncate(len(CONTENT))

@@ -105,4 +105,4 @@ class Dictionary(RuleBasedStateMachine):
 
 
 TestDictionary = Dictionary.TestCase
-TestDictionary.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestDictionary.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)

@@ -304,6 +304,14 @@ def test_a_blob_that_shrank_is_noticed(blobs: BlobStore) -> None:
             ingest.digest()
 
 
+def test_an_ingest_may_be_closed_twice(blobs: BlobStore) -> None:
+    ingest = blobs.ingest()
+    ingest.close()
+    ingest.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        ingest.write(CONTENT)
+
+
 def test_another_algorithm_for_once_does_not_rename_the_blob(blobs: BlobStore) -> None:
     with blobs.ingest() as ingest:
         ingest.write(CONTENT)

@@ -15,6 +15,7 @@ from ocistow.oci.manifest import Index, Manifest, parse_manifest
 from ocistow.oci.reference import Reference
 from ocistow.store.layout import Layout
 from ocistow.store.store import Store
+from ocistow.testing.disk import QuickDisk
 from ocistow.testing.invariants import violations
 from ocistow.testing.minimal import minimal_image, minimal_index
 
@@ -55,6 +56,17 @@ def test_an_index_may_hold_other_indexes(store: Store, path: Path) -> None:
     both.add_to(store.blobs)
     layout = store.put(NAME, both.root)
     assert {digest for digest, _ in layout.linked()} == both.blobs.keys()
+
+
+def test_blobs_may_be_named_by_different_algorithms(store: Store) -> None:
+    document = json.loads(A.load(A.root))
+    document["layers"][0]["digest"] = str(Digest.of(A.blobs[LAYER.digest], "sha512"))
+    raw = json.dumps(document).encode()
+    A.add_to(store.blobs)
+    store.blobs.add([A.blobs[LAYER.digest]], Digest.of(A.blobs[LAYER.digest], "sha512"))
+    layout = store.put(NAME, Descriptor(OCI_MANIFEST, store.blobs.add([raw]), len(raw)))
+    assert {digest.algorithm for digest, _ in layout.linked()} == {"sha256", "sha512"}
+    assert violations(store.path) == []
 
 
 def test_layers_may_be_absent(store: Store) -> None:
@@ -364,6 +376,34 @@ def test_layers_that_vanish_while_they_are_listed_are_left_out(layout: Layout) -
     layout.remove()
     assert first in A.blobs
     assert list(listing) == []
+
+
+def test_files_that_are_no_blobs_are_not_listed(layout: Layout, path: Path) -> None:
+    (path / "blobs" / "sha256" / "unfinished").touch()
+    assert {digest for digest, _ in layout.linked()} == A.blobs.keys()
+
+
+def test_a_directory_where_the_new_index_waits_is_an_error(layout: Layout, path: Path) -> None:
+    (path / ".index.json.new").mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        layout.commit(Index.of([]))
+    assert layout.index().manifests == (A.root,)
+
+
+def test_a_file_that_keeps_coming_back_is_not_taken_for_the_index(store: Store) -> None:
+    class Haunted(QuickDisk):
+        def unlink(self, directory: int, name: str) -> None:
+            super().unlink(directory, name)
+            if name == ".index.json.new":
+                os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=directory))
+
+    A.add_to(store.blobs)
+    with (
+        Store.open(store.path, Haunted()) as haunted,
+        pytest.raises(FileExistsError, match="somebody else keeps making it"),
+    ):
+        haunted.put(NAME, A.root)
+    assert list(store.names()) == []
 
 
 def test_an_artifact_may_be_named(store: Store) -> None:
