@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test check check-lint check-format check-mypy check-basedpyright check-imports \
-	clean system
+	bench bench-quick clean system
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,14 @@ check-basedpyright: $(VENV)/.development ## Check types with basedpyright
 
 check-imports: $(VENV)/.development ## Check who imports whom
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.development ## Measure everything next to its baseline; ARGS="add read" chooses
+	$(BIN)/python -m pytest benchmarks/micro
+	$(BIN)/python -m benchmarks.scenarios $(ARGS)
+
+bench-quick: $(VENV)/.development ## Run all benchmarks with small images, to see that they work
+	$(BIN)/python -m pytest benchmarks/micro --benchmark-max-time=0.2 --benchmark-min-rounds=3
+	$(BIN)/python -m benchmarks.scenarios --quick $(ARGS)
 
 clean: ## Remove the virtual environment and everything generated
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \

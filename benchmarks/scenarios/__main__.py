@@ -1,0 +1,79 @@
+"""Entry point: run scenarios, print a table, write one JSON document."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import adding, memory, publishing, reading, starting, writing
+from .bench import Bench, temporary
+from .machine import this_machine
+from .measure import Result
+from .report import Report, document, table
+from .servers import Missing
+
+SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
+    "add": adding.run,
+    "read": reading.run,
+    "write": writing.run,
+    "registry": publishing.to_registry,
+    "daemon": publishing.to_daemon,
+    "memory": memory.run,
+    "commands": starting.run,
+}
+ROUNDS, QUICK_ROUNDS = 5, 2
+
+
+def main() -> None:
+    options = _options()
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    results: list[Result] = []
+    skipped: dict[str, str] = {}
+    with temporary(options.directory) as name:
+        bench = Bench(Path(name), rounds, options.quick)
+        machine = this_machine(bench.directory)
+        for scenario in options.scenarios or SCENARIOS:
+            try:
+                for result in SCENARIOS[scenario](bench):
+                    results.append(result)
+                    _say(f"{scenario}: {result.scenario}, {result.step}: measured")
+            except Missing as missing:
+                skipped[scenario] = str(missing)
+                _say(f"{scenario}: skipped, {missing}")
+    report = Report(started, rounds, options.quick, machine, results, skipped)
+    if options.output:
+        options.output.write_text(document(report) + "\n")
+    sys.stdout.writelines(f"{line}\n" for line in table(results))
+
+
+class _Options(argparse.Namespace):
+    scenarios: list[str]
+    rounds: int
+    quick: bool
+    directory: Path | None
+    output: Path | None
+
+
+def _options() -> _Options:
+    parser = argparse.ArgumentParser("python -m benchmarks.scenarios", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; without: all")
+    parser.add_argument("--rounds", type=int, default=0, help=f"[default: {ROUNDS}]")
+    parser.add_argument("--quick", action="store_true", help="few rounds with small images")
+    parser.add_argument("--directory", type=Path, help="where to work  [default: /var/tmp]")
+    parser.add_argument("--output", type=Path, help="a file for the JSON document")
+    options = parser.parse_args(namespace=_Options())
+    if unknown := set(options.scenarios) - SCENARIOS.keys():
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    return options
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

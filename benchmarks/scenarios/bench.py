@@ -1,0 +1,97 @@
+"""What all scenarios share: a directory to work in, how often, how much, and the images."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ocistow.testing.images import GeneratedImage, image_layout
+
+from .processes import OCISTOW, Sample, timed
+
+MIB = 1 << 20
+GIB = 1 << 30
+HOST = "bench.example"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run of the benchmarks.
+
+    Attributes:
+        directory: where all content lies; on one file system.
+        rounds: how often each contestant does its work.
+        quick: with small images, to see that it works.
+    """
+
+    directory: Path
+    rounds: int
+    quick: bool
+
+    @cached_property
+    def base(self) -> GeneratedImage:
+        """Five random layers, 160 MiB."""
+        size = MIB if self.quick else 32 * MIB
+        return image_layout(self.directory / "images" / "base", seed=1, layers=5, layer_size=size)
+
+    @cached_property
+    def app(self) -> GeneratedImage:
+        """The base and one layer of 1 MiB."""
+        return self._above_base("app", 2)
+
+    @cached_property
+    def rebuilt(self) -> GeneratedImage:
+        """The same with another small layer: what the next build makes."""
+        return self._above_base("rebuilt", 3)
+
+    def one_layer(self, size: int) -> GeneratedImage:
+        """Return an image of one layer, not compressed so that making it takes seconds."""
+        path = self.directory / "images" / f"layer-{size}"
+        return image_layout(path, layers=1, layer_size=size, compression="none")
+
+    def fresh(self, name: str) -> Path:
+        """Return a path below which nothing is; its parent exists."""
+        path = self.directory / "work" / name
+        shutil.rmtree(path, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def empty(self, name: str) -> Path:
+        """Return a directory with nothing in it."""
+        path = self.fresh(name)
+        path.mkdir()
+        return path
+
+    def _above_base(self, name: str, seed: int) -> GeneratedImage:
+        path = self.directory / "images" / name
+        return image_layout(path, seed=seed, layers=1, layer_size=MIB, base=self.base)
+
+
+def ocistow(store: Path, *arguments: str | Path, docker_host: str = "") -> Sample:
+    """Run a command of ocistow on a store."""
+    environment = {"DOCKER_HOST": docker_host} if docker_host else {}
+    return timed(*OCISTOW, "--store", store, *arguments, environment=environment)
+
+
+def add(store: Path, image: Path, name: str) -> Sample:
+    """Add the image `latest` of a layout."""
+    return ocistow(store, "add", f"oci:{image}:latest", f"{HOST}/{name}")
+
+
+def skopeo(*arguments: str | Path) -> Sample:
+    """Copy quietly with skopeo."""
+    return timed("skopeo", "copy", "--quiet", *arguments)
+
+
+def step(name: str, run: Callable[[], Sample]) -> Callable[[], dict[str, Sample]]:
+    """Return a contestant that only has to run one thing."""
+    return lambda: {name: run()}
+
+
+def temporary(directory: Path | None) -> tempfile.TemporaryDirectory[str]:
+    """Return a directory that removes itself; /var/tmp is on a disk more often than /tmp."""
+    return tempfile.TemporaryDirectory(prefix="ocistow-bench-", dir=directory or "/var/tmp")

@@ -1,0 +1,85 @@
+"""Where something was measured, and with what."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .processes import SOURCE, output
+
+_PACKAGES = ("blake3", "click", "isal", "pyfuse3", "requests", "trio")
+_PROGRAMS = {
+    "cp": ("cp", "--version"),
+    "docker-registry": ("docker-registry", "--version"),
+    "dockerd": ("dockerd", "--version"),
+    "fusermount3": ("fusermount3", "--version"),
+    "skopeo": ("skopeo", "--version"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the numbers depend on, as text."""
+
+    processor: str
+    cores: int
+    memory: int
+    kernel: str
+    file_system: str
+    commit: str
+    versions: dict[str, str]
+
+
+def this_machine(directory: Path) -> Machine:
+    """Describe the machine; `directory` is where the benchmark works."""
+    return Machine(
+        processor=_first(Path("/proc/cpuinfo"), r"model name\s*: (.*)"),
+        cores=os.cpu_count() or 1,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        kernel=platform.release(),
+        file_system=_file_system(directory),
+        commit=_commit(),
+        versions=_versions(),
+    )
+
+
+def _first(file: Path, pattern: str) -> str:
+    found = re.search(pattern, file.read_text())
+    return found[1] if found else "unknown"
+
+
+def _file_system(directory: Path) -> str:
+    """Return type and mount options, and whether an ext4 has a journal: fsync depends on it."""
+    device, options = "", "unknown"
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        source, point, kind, given, *_ = line.split(" ")
+        if directory.resolve().is_relative_to(point):
+            device, options = source, f"{kind} ({given})"
+    if options.startswith("ext4"):
+        features = output("dumpe2fs", "-h", device)
+        if features and "has_journal" not in features:
+            options += ", no journal"
+    return options
+
+
+def _commit() -> str:
+    commit = output("git", "-C", SOURCE, "rev-parse", "HEAD")
+    changed = output("git", "-C", SOURCE, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit} and uncommitted changes" if changed else commit
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    for name, command in _PROGRAMS.items():
+        if number := re.search(r"\d+\.\d+[\w.+-]*", output(*command)):
+            versions[name] = number[0]
+    return versions

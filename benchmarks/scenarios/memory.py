@@ -1,0 +1,59 @@
+"""How much memory does it take? It must not grow with the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ocistow.testing.images import GeneratedImage
+
+from .bench import GIB, HOST, MIB, Bench, add, ocistow
+from .measure import Result, Steps, compare
+from .processes import PLAIN, Sample, peak_of, timed
+from .servers import Mount, mounted, registry, require
+
+SCENARIO = "peak memory"
+
+
+def run(bench: Bench) -> Iterator[Result]:
+    require("docker-registry")
+    small = bench.one_layer(64 * MIB)
+    large = bench.one_layer((256 * MIB) if bench.quick else 2 * GIB)
+    contestants = {
+        f"a layer of {_size(image)} MiB": _contestant(bench, image) for image in (large, small)
+    }
+    rounds = 1 if bench.quick else 3  # it hardly varies
+    yield from compare(SCENARIO, contestants, rounds, unit="B")
+
+
+def _contestant(bench: Bench, image: GeneratedImage) -> Callable[[], Steps]:
+    def steps() -> Steps:
+        store = bench.fresh("store")
+        found = {"ocistow add": add(store, image.path, "app")}
+        with registry(bench.fresh("registry")) as host:
+            target = f"docker://{host}/bench/app:latest"
+            found["ocistow publish"] = ocistow(store, "publish", f"{HOST}/app", target)
+        layer = image.layers[0].encoded
+        shown = Path(HOST, "app", "latest", "blobs", "sha256", layer)
+        with mounted(store) as mount:
+            found["ocistow mount, read"] = _served(
+                mount, timed("dd", f"if={mount.path / shown}", "of=/dev/null", "bs=1M")
+            )
+        with mounted(bench.fresh("store")) as mount:
+            path = mount.path / shown
+            path.parent.mkdir(parents=True)
+            written = timed(*PLAIN, "write", image.blob(image.layers[0]), path)
+            found["ocistow mount, written"] = _served(mount, written)
+        return found
+
+    return steps
+
+
+def _served(mount: Mount, sample: Sample) -> Sample:
+    """Return what the process that served a client took."""
+    return replace(sample, peak=peak_of(mount.pid))
+
+
+def _size(image: GeneratedImage) -> int:
+    return image.blob(image.layers[0]).stat().st_size // MIB

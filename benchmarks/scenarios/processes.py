@@ -1,0 +1,85 @@
+"""Whole processes: how long they take, start-up included, and how much memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import ocistow
+
+SOURCE = Path(ocistow.__path__[0]).parent  # what is measured is what is imported here
+ENVIRONMENT = {
+    # PYTHONDONTWRITEBYTECODE, for one, makes every start compile: nobody's installation does
+    **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+    "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
+    "PYTHONPATH": str(SOURCE),
+}
+OCISTOW = (sys.executable, "-m", "ocistow.cli")
+_LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")))
+EXPORT = (sys.executable, str(Path(__file__).with_name("export.py")))
+PLAIN = (sys.executable, str(Path(__file__).with_name("plain.py")))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run.
+
+    Attributes:
+        seconds: from start to end.
+        cpu: seconds of processor time, of the process and its children.
+        peak: bytes; the most memory that was resident at once, in one process.
+    """
+
+    seconds: float
+    cpu: float
+    peak: int
+
+
+def timed(*command: str | Path, environment: Mapping[str, str] | None = None) -> Sample:
+    """Run a program to its end.
+
+    Raises:
+        RuntimeError: it failed; carries what it wrote to stderr.
+    """
+    reader, writer = os.pipe()
+    with tempfile.TemporaryFile() as errors, open(reader, "rb") as report:
+        subprocess.run(
+            [*_LAUNCH, str(writer), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={**ENVIRONMENT, **(environment or {})},
+            pass_fds=[writer],
+            check=True,
+        )
+        os.close(writer)
+        status, seconds, cpu, peak = report.read().decode().split()
+        if status != "0":
+            errors.seek(0)
+            words = errors.read().decode(errors="replace").strip()
+            raise RuntimeError(f"{command}: status {status}: {words}")
+    return Sample(float(seconds), float(cpu), int(peak))
+
+
+def output(*command: str | Path) -> str:
+    """Return what a program prints, or nothing if it is not there or fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=60
+        )
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def peak_of(pid: int) -> int:
+    """Return the most memory in bytes that a living process had resident at once."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)

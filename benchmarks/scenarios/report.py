@@ -1,0 +1,87 @@
+"""Results as one JSON document, and as a table for reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from .machine import Machine
+from .measure import Result
+
+SCHEMA = 1
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run.
+
+    Attributes:
+        started: ISO 8601.
+        skipped: scenario -> what it lacked.
+    """
+
+    started: str
+    rounds: int
+    quick: bool
+    machine: Machine
+    results: Sequence[Result]
+    skipped: Mapping[str, str]
+
+
+def document(report: Report) -> str:
+    """Return the run as JSON; `ratio` is baseline / ours, in the same round."""
+    return json.dumps(
+        {
+            "schemaVersion": SCHEMA,
+            "started": report.started,
+            "rounds": report.rounds,
+            "quick": report.quick,
+            "machine": asdict(report.machine),
+            "skipped": dict(report.skipped),
+            "results": [_result(result) for result in report.results],
+        },
+        indent=1,
+    )
+
+
+def table(results: Iterable[Result]) -> Iterator[str]:
+    """Yield the lines of a Markdown table, one a baseline."""
+    yield "| scenario | step | ours | | baseline | | times as fast or small |"
+    yield "| --- | --- | --- | ---: | --- | ---: | ---: |"
+    for result in results:
+        ours = f"{result.ours} | {_shown(result.median(result.ours), result.unit)}"
+        baselines = [name for name in result.samples if name != result.ours]
+        for name in baselines:
+            ratio = result.ratio(name)
+            shown = _shown(result.median(name), result.unit)
+            yield (
+                f"| {result.scenario} | {result.step} | {ours} | {name} | {shown} "
+                f"| {ratio.median:.2f} [{ratio.low:.2f} to {ratio.high:.2f}] |"
+            )
+        if not baselines:
+            yield f"| {result.scenario} | {result.step} | {ours} | | | |"
+
+
+def _result(result: Result) -> dict[str, object]:
+    return {
+        "scenario": result.scenario,
+        "step": result.step,
+        "unit": result.unit,
+        "ours": result.ours,
+        "contestants": {
+            name: {
+                "median": result.median(name),
+                "samples": [asdict(sample) for sample in samples],
+                **({} if name == result.ours else {"ratio": asdict(result.ratio(name))}),
+            }
+            for name, samples in result.samples.items()
+        },
+    }
+
+
+def _shown(value: float, unit: str) -> str:
+    if unit == "B":
+        return f"{value / _MIB:.0f} MiB"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
