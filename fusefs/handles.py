@@ -251,7 +251,7 @@ class Handles:
 
     async def _settle_index(self, staged: Staged) -> None:
         try:
-            await self.commit_index(staged.staging.document(), staged.parent)
+            await self._commit_index(staged.staging.document(), staged.parent)
         except NotFound as error:
             if self._view.has_index(staged.parent) or staged.node is None:
                 raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
@@ -259,13 +259,33 @@ class Handles:
         else:
             self._accept(staged, self._guarded(staged))
 
-    async def commit_index(self, raw: bytes, directory: Node[Content]) -> None:
-        """Let a document become a directory's index.
+    async def put_index(self, raw: bytes, directory: Node[Content], name: bytes) -> None:
+        """Let a document that has been written elsewhere become a directory's index, or wait.
 
         Raises:
-            NotFound: it needs a manifest or config that is not there.
-            InvalidContent: it or what it reaches is malformed.
+            InvalidContent: it or what it reaches is malformed, or is absent although there is
+                an index already.
         """
+        try:
+            await self._commit_index(raw, directory)
+        except NotFound as error:
+            if self._view.has_index(directory):
+                raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
+            waiting = self._stage(directory, name, Place.INDEX, 0o644)
+            waiting.staging.handles = 0
+            waiting.staging.write(0, raw)
+            waiting.node = Node(self._view.new_inode(), waiting)  # of which nobody knows yet
+            self._end_waiting(directory, name)
+            self._wait_for(waiting, error)
+        else:
+            self._end_waiting(directory, name)
+
+    def _end_waiting(self, directory: Node[Content], name: bytes) -> None:
+        replaced = self._view.staged.get((directory.inode, name))
+        if replaced is not None:
+            self.drop(replaced)
+
+    async def _commit_index(self, raw: bytes, directory: Node[Content]) -> None:
         absent = self._view.missing_directories(directory)
         await self._view.blocking(self._view.gate.index, raw, directory.path)
         self._view.note_made(directory, absent)

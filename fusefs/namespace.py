@@ -7,7 +7,7 @@ import logging
 import os
 
 from ..oci.document import MAX_DOCUMENT
-from ..oci.errors import InvalidContent, NotFound
+from ..oci.errors import InvalidContent
 from .attributes import Attributes
 from .handles import Handles
 from .places import Place, is_hidden, printable, role_of
@@ -99,7 +99,7 @@ class Namespace:
         elif isinstance(content, Ordinary) and place is Place.ORDINARY:
             self._view.files.link(node.path, path)
         elif isinstance(content, Guarded) and place is content.place:
-            await self._copy_guarded(node.path, directory, place)
+            await self._copy_guarded(node.path, (directory, name), place)
         else:
             raise refused(errno.EXDEV)  # the client copies instead, and the copy is checked
         return self._entered(directory, name)
@@ -176,23 +176,20 @@ class Namespace:
         else:
             source = old[0].child(old[1])
             raw = await self._view.blocking(self._view.gate.read, source, MAX_DOCUMENT + 1)
-        await self._commit(raw, new[0], place)
+        await self._commit(raw, new, place)
         self.unlink(old[0].inode, old[1])
         self._view.tree.unname(*new)
 
-    async def _copy_guarded(self, source: bytes, directory: Node[Content], place: Place) -> None:
+    async def _copy_guarded(self, source: bytes, new: Name, place: Place) -> None:
         """Make an index or marker of another layout's: never one file, they change apart."""
         raw = await self._view.blocking(self._view.gate.read, source, MAX_DOCUMENT + 1)
-        await self._commit(raw, directory, place)
+        await self._commit(raw, new, place)
 
-    async def _commit(self, raw: bytes, directory: Node[Content], place: Place) -> None:
+    async def _commit(self, raw: bytes, new: Name, place: Place) -> None:
         if place is Place.MARKER:
-            await self._view.blocking(self._view.gate.marker, raw, directory.path)
-            return
-        try:
-            await self._handles.commit_index(raw, directory)
-        except NotFound as error:
-            raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
+            await self._view.blocking(self._view.gate.marker, raw, new[0].path)
+        else:
+            await self._handles.put_index(raw, *new)
 
     def _rename_to_plain(self, content: Content, old: Name, new: Name, place: Place) -> None:
         if place is Place.TEMPORARY:

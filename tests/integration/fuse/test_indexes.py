@@ -323,6 +323,37 @@ def test_a_waiting_index_can_be_replaced_and_removed(
     shared_mount.await_no_unnamed_files()
 
 
+def test_an_index_that_is_renamed_to_its_name_waits_too(
+    layout: Path, shared_mount: Mount, images: Sequence[MinimalImage]
+) -> None:
+    index, temporary = layout / "index.json", layout / ".index.json.Xy12ab"  # as rsync does
+    for image in images[:2]:
+        temporary.write_bytes(index_of(image))
+        temporary.rename(index)
+        assert index.read_bytes() == index_of(image)
+        assert sorted(os.listdir(layout)) == ["index.json", "oci-layout"]
+    write_blobs(layout, images[0])
+    assert not (on_disk(shared_mount, layout) / "index.json").exists()
+    write_blobs(layout, images[1])
+    assert (on_disk(shared_mount, layout) / "index.json").read_bytes() == index_of(images[1])
+    assert index.read_bytes() == index_of(images[1])
+    shared_mount.await_no_unnamed_files()
+
+
+def test_a_good_index_is_renamed_over_a_waiting_one(
+    layout: Path, shared_mount: Mount, images: Sequence[MinimalImage]
+) -> None:
+    index, temporary = layout / "index.json", layout / "temporary"
+    index.write_bytes(index_of(images[0]))
+    temporary.write_bytes(EMPTY)
+    temporary.rename(index)
+    assert index.read_bytes() == EMPTY
+    write_blobs(layout, images[0])
+    assert index.read_bytes() == EMPTY
+    assert (on_disk(shared_mount, layout) / "index.json").read_bytes() == EMPTY
+    shared_mount.await_no_unnamed_files()
+
+
 def test_a_waiting_index_that_turns_out_bad_is_refused_then(
     layout: Path, shared_mount: Mount, images: Sequence[MinimalImage]
 ) -> None:
