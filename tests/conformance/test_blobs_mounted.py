@@ -1,0 +1,49 @@
+"""The mount, held to the tests of everything that stores blobs."""
+
+import errno
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ocistow.testing.blob_suite import Blobs, BlobSuite, DirectoryBlobs, Kind
+from ocistow.testing.invariants import violations
+from ocistow.testing.mounts import Mount, mounted
+
+pytestmark = pytest.mark.fuse
+
+
+@pytest.fixture(scope="module")
+def mount(tmp_path_factory: pytest.TempPathFactory) -> Generator[Mount]:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or shutil.which("fusermount3") is None:
+        pytest.skip("/dev/fuse and fusermount3 are needed")
+    directory = tmp_path_factory.mktemp("mounted")
+    # The suite begins with an empty store, and the pool keeps what one test has written.
+    with mounted(directory / "store", directory / "mnt", "--no-virtual-presence") as mount:
+        yield mount
+    assert violations(directory / "store") == []
+
+
+@pytest.fixture
+def kind(mount: Mount) -> Kind:
+    @contextmanager
+    def layout(path: Path) -> Generator[Blobs]:
+        blobs = mount.path / path.name / "blobs"
+        blobs.mkdir(parents=True)
+        yield DirectoryBlobs(blobs)
+        assert sorted(os.listdir(blobs.parent)) == ["blobs"]
+
+    return Kind("mounted", layout, OSError, errno.EIO)
+
+
+@pytest.fixture
+def blobs(kind: Kind, tmp_path: Path) -> Iterator[Blobs]:
+    with kind.open(tmp_path) as found:
+        yield found
+
+
+class TestMountedBlobs(BlobSuite):
+    """The suite, through the kernel."""
