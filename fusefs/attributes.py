@@ -39,9 +39,9 @@ class Presentation:
     umask: int
 
     def of_blob(self, status: os.stat_result) -> Attributes:
-        """Return the attributes of a blob: always there, never changing."""
+        """Return the attributes of a blob, which never change; that it is there may end."""
         shown = self._shown(status, stat.S_IFREG | _BLOB_MODE)
-        return replace(shown, entry_timeout=DAY, attr_timeout=DAY)
+        return replace(shown, attr_timeout=DAY)
 
     def of_directory(self, status: os.stat_result) -> Attributes:
         """Return the attributes of a directory."""

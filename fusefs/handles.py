@@ -18,6 +18,10 @@ from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, ref
 
 log = logging.getLogger(__name__)
 
+# How skopeo, podman and buildah call a blob that they write. They begin with 8 bytes, after which
+# the page cache would split each of their writes into two requests: 1.9 s instead of 1.3 s.
+STREAMED = b"oci-put-blob"
+
 
 @dataclass(slots=True, eq=False)
 class Handle:
@@ -89,7 +93,8 @@ class Handles:
                 node.content.files.append(file)
                 if status.st_size == 0:
                     node.content.restart()
-            return self._add(Handle(node, file)), self._view.attributes(node)
+            direct = name.startswith(STREAMED)
+            return self._add(Handle(node, file), direct=direct), self._view.attributes(node)
         staged = self._stage(directory, name, place, mode)
         node = staged.node = self._view.tree.enter(self._view.new_inode(), staged)
         if place is Place.TEMPORARY:
@@ -97,7 +102,7 @@ class Handles:
             self._view.staged[directory.inode, name] = staged
         return self._add(Handle(node, staged=staged), direct=True), self._view.attributes(node)
 
-    async def read(self, number: int, offset: int, size: int) -> bytes:
+    async def read(self, number: int, offset: int, size: int) -> bytes | bytearray:
         """Return up to `size` bytes from `offset`."""
         handle = self._handles[number]
         if handle.staged is not None:
@@ -369,14 +374,17 @@ class Handles:
         return Opened(number, direct, keep)
 
 
-def read_cached(file: int, offset: int, size: int) -> bytes | None:
-    """Return the bytes if the page cache holds them all; None instead of waiting for a disk."""
+def read_cached(file: int, offset: int, size: int) -> bytearray | None:
+    """Return the bytes if the page cache holds them all; None instead of waiting for a disk.
+
+    As they came, since a copy of 1 MiB would triple the time that a read takes.
+    """
     buffer = bytearray(size)
     try:
         count = os.preadv(file, [buffer], offset, os.RWF_NOWAIT)
     except OSError:  # EAGAIN: not cached.  EOPNOTSUPP: this file system cannot tell.
         return None
-    return bytes(buffer) if count == size else None
+    return buffer if count == size else None
 
 
 def _path(staged: Staged) -> str:

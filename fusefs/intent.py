@@ -66,6 +66,11 @@ _CALLS = CALLS.get(platform.machine(), {})
 _EXCLUSIVE = os.O_CREAT | os.O_EXCL
 
 
+def is_visible(thread: int) -> bool:
+    """Tell whether we can see what call a thread sleeps in."""
+    return bool(_system_call(thread))
+
+
 def makes_new_name(thread: int, directory: bytes, name: bytes) -> bool:
     """Tell whether a thread sleeps in a call that makes `name` and fails if that exists.
 

@@ -6,10 +6,12 @@ import errno
 import logging
 import os
 
+from ..oci.digest import CANONICAL
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
 from .attributes import Attributes
 from .handles import Handles
+from .intent import is_visible
 from .places import Place, is_hidden, printable, role_of
 from .tree import Node
 from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, refused
@@ -28,12 +30,21 @@ class Namespace:
         self._view = view
         self._handles = handles
 
-    def mkdir(self, parent: int, name: bytes) -> Attributes:
-        """Make a directory."""
+    def mkdir(self, parent: int, name: bytes, thread: int = 0) -> Attributes:
+        """Make a directory; `thread` is the client's, if that is known.
+
+        In a new `blobs` there is `sha256` at once: skopeo looks for its first blob, often the
+        largest, before it makes that, and would not find what the pool has.
+        """
         directory = self._view.tree[parent]
         self._view.place_for(directory, name)
+        path = directory.child(name)
         try:
-            self._view.files.mkdir(directory.child(name))
+            self._view.files.mkdir(path)
+            if name == b"blobs" and is_visible(thread):  # so that it may make it all the same
+                algorithm = b"%b/%b" % (path, CANONICAL.encode())
+                self._view.files.mkdir(algorithm)
+                self._view.note_made(directory, [algorithm])
         except FileExistsError:
             if (parent, name) not in self._view.made:
                 raise
@@ -80,9 +91,13 @@ class Namespace:
         if any(above == inode for above, _ in self._view.staged):
             raise refused(errno.ENOTEMPTY)
         path = directory.child(name)
-        if (left := self._view.files.list(path)) and all(map(is_hidden, left)):
-            for hidden in left:  # by a writer of the store that was killed; nobody else sees it
-                self._view.files.unlink(b"%b/%b" % (path, hidden))
+        left = self._view.files.list(path)
+        if all(is_hidden(entry) or (inode, entry) in self._view.made for entry in left):
+            for entry in left:  # which no client made: ours, or of a writer that was killed
+                if is_hidden(entry):
+                    self._view.files.unlink(b"%b/%b" % (path, entry))
+                else:
+                    self._view.files.rmdir(b"%b/%b" % (path, entry))
         self._view.files.rmdir(path)
         self._view.tree.unname(directory, name)
         self._view.forget_directory(inode)

@@ -270,3 +270,36 @@ def test_git_keeps_a_repository_there(here: Path, run_tool: Run) -> None:
     run_tool(*git, "gc", "-q", cwd=here)
     run_tool(*git, "fsck", "--strict", cwd=here)
     assert subprocess.run(["git", "status", "-s"], cwd=here, capture_output=True).stdout == b""
+
+
+@tools
+def test_skopeo_does_not_write_what_the_pool_has(
+    shared_mount: Mount, here: Path, tmp_path: Path, run_tool: Run
+) -> None:
+    image = image_layout(tmp_path / "large", seed=77, layers=1, layer_size=1 << 20)
+
+    def written() -> int:
+        words = Path(f"/proc/{shared_mount.pid}/io").read_text().split()
+        return int(words[words.index("wchar:") + 1])
+
+    counts = [written()]
+    for name in ("first", "second"):
+        run_tool("skopeo", "copy", f"oci:{image.path}:latest", f"oci:{here / name}:latest")
+        assert_holds(here / name, image)
+        counts.append(written())
+    assert counts[1] - counts[0] > 1 << 20
+    assert counts[2] - counts[1] < 1 << 16
+
+
+def test_a_directory_for_blobs_may_be_made_and_removed_by_anybody(here: Path) -> None:
+    blobs = here / "blobs"
+    blobs.mkdir()
+    blobs.rmdir()  # although sha256 was in it
+    blobs.mkdir()
+    (blobs / "sha256").mkdir()  # although it was there
+    with pytest.raises(FileExistsError):
+        (blobs / "sha256").mkdir()
+    with pytest.raises(OSError, match="not empty"):
+        blobs.rmdir()
+    (blobs / "sha256").rmdir()
+    blobs.rmdir()
