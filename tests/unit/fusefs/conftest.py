@@ -74,12 +74,7 @@ class Client:
 
     async def mkdir(self, path: str) -> None:
         """Make a directory and those above it."""
-        above = ROOT
-        for name in os.fsencode(path).split(b"/"):
-            try:
-                above = (await self.view.lookup(above, name, 0)).inode
-            except FileNotFoundError:
-                above = self.names.mkdir(above, name).inode
+        os.makedirs(self.store.layouts / path, exist_ok=True)
 
     async def create(self, path: str, flags: int = os.O_RDWR) -> tuple[int, int]:
         """Create a file; returns inode and handle."""
@@ -111,7 +106,7 @@ class Client:
         handle = await self.open(path)
         content = await self.handles.read(handle, 0, 1 << 20)
         await self.close(handle)
-        return content
+        return bytes(content)
 
     async def rename(self, old: str, new: str) -> None:
         """Rename a file or directory."""
