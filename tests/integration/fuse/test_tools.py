@@ -259,6 +259,21 @@ def test_a_fifo_on_the_disk_below_is_not_shown(mount_store: Mounter) -> None:
         assert (mount.path / "file").read_bytes() == b"content"
 
 
+def test_what_is_there_without_being_there_is_the_same_file(here: Path, run_tool: Run) -> None:
+    """The price of one inode number for one blob, which docs/mount.md names."""
+    name = hashlib.sha256(b"same").hexdigest()
+    one, other = (here / layout / "blobs" / "sha256" for layout in ("one", "other"))
+    for blobs in (one, other):
+        blobs.mkdir(parents=True)
+    (one / name).write_bytes(b"same")
+    with pytest.raises(shutil.SameFileError):
+        shutil.copy(one / name, other)
+    done = subprocess.run(["cp", one / name, other], capture_output=True, text=True)
+    assert "are the same file" in done.stderr
+    run_tool("cp", "-al", one, here / "third")
+    assert os.listdir(here / "third") == [name]
+
+
 def test_git_keeps_a_repository_there(here: Path, run_tool: Run) -> None:
     """Locks, renames over, hard links, mmap and read-only files, all in one program."""
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "gc.auto=0")
