@@ -9,13 +9,14 @@ import click
 from ..oci.document import Object, as_object, members, parse_object, string, strings
 from ..oci.errors import InvalidContent, NotFound
 from ..oci.platform import Platform
+from ..oci.wording import printable
 from ..store.layout import Layout
 from ..store.store import Store
 from . import output
 from .config import Settings
 from .images import ImageView, RootView, read_roots
 from .options import bytes_option, json_option, name_argument, pass_settings, platform_option
-from .output import about, document, line, printable, shown, sizes, table
+from .output import about, document, line, shown, sizes, table
 
 
 @click.command()

@@ -7,8 +7,18 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from ..oci.wording import printable
+
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
-_TEXT = "%(levelname)s %(name)s: %(message)s"
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record, whatever names are in it, then a bug's traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without its end."""
+        line = printable(f"{record.levelname} {record.name}: {record.getMessage()}")
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -30,7 +40,7 @@ class JsonFormatter(logging.Formatter):
 def configure(verbosity: int, log_format: str) -> None:
     """Log warnings, with a verbosity of 1 also what was done, with 2 every request."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     level = _LEVELS[min(verbosity, len(_LEVELS) - 1)]
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # urllib3 logs whole URLs, and those of uploads can carry tokens

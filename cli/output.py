@@ -13,6 +13,7 @@ from typing import TextIO
 import click
 
 from ..oci.reference import Reference
+from ..oci.wording import printable
 
 SCHEMA_VERSION = 1  # of every --json document; raised when a member changes its meaning
 
@@ -108,8 +109,3 @@ def has_colours(stream: TextIO) -> bool:
 def document(members: Mapping[str, object]) -> None:
     """Print a JSON document on stdout."""
     line(json.dumps({"schemaVersion": SCHEMA_VERSION, **members}, indent=2))
-
-
-def printable(text: str) -> str:
-    """Return text with what would break a line or act on a terminal escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

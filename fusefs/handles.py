@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ..oci.digest import CANONICAL, Digest
 from ..oci.errors import InvalidContent, NotFound
 from .attributes import Attributes
-from .places import Place, printable
+from .places import Place
 from .staging import Staging
 from .tree import Node, stale
 from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, refused
@@ -202,7 +202,7 @@ class Handles:
                 try:
                     await self._settle(staged, again=True)
                 except (InvalidContent, OSError) as error:
-                    log.warning("refused %s: %s", _path(staged), printable(str(error)))
+                    log.warning("refused %s: %s", _path(staged), error)
                     staged.staging.unsettled = False
                     self.drop(staged)
                 self._drop_if_over(staged)
@@ -328,7 +328,7 @@ class Handles:
         if staged.staging.handles or self._view.staged.get(key) is staged:
             return
         if staged.staging.unsettled and staged.staging.refusal:
-            log.warning("refused %s: %s", _path(staged), printable(staged.staging.refusal))
+            log.warning("refused %s: %s", _path(staged), staged.staging.refusal)
         staged.staging.discard()
 
     def _stage(self, parent: Node[Content], name: bytes, place: Place, mode: int) -> Staged:
@@ -388,7 +388,7 @@ def read_cached(file: int, offset: int, size: int) -> bytearray | None:
 
 
 def _path(staged: Staged) -> str:
-    return printable(staged.parent.child(staged.name))
+    return os.fsdecode(staged.parent.child(staged.name))
 
 
 def _wait(staged: Staged) -> str:

@@ -96,7 +96,8 @@ async def _serve(mountpoint: Path, ready: Callable[[], None], command: Sequence[
                 status = await _run(command, signals)
             except OSError as error:  # out of the nursery it would come in a group
                 failure = error
-            pyfuse3.terminate()
+            if is_mounted(mountpoint):
+                pyfuse3.terminate()
         else:
             await _stop_on(signals)
 
@@ -105,7 +106,8 @@ async def _serve(mountpoint: Path, ready: Callable[[], None], command: Sequence[
         async with trio.open_nursery() as nursery:
             nursery.start_soon(attend)
             await pyfuse3.main()
-            nursery.cancel_scope.cancel()
+            if not command:  # which is waited for, even if somebody unmounts below it
+                nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
     return status

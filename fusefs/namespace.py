@@ -12,7 +12,7 @@ from ..oci.errors import InvalidContent
 from .attributes import Attributes
 from .handles import Handles
 from .intent import is_visible
-from .places import Place, is_hidden, printable, role_of
+from .places import Place, is_hidden, role_of
 from .tree import Node
 from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, refused
 
@@ -147,8 +147,8 @@ class Namespace:
             else:
                 self._rename_to_plain(content, old, new, place)
         except InvalidContent as error:
-            path = printable(new[0].child(new[1]))
-            log.warning("refused %s: %s", path, printable(str(error)))
+            path = os.fsdecode(new[0].child(new[1]))
+            log.warning("refused %s: %s", path, error)
             raise
         if place is Place.BLOB:
             await self._handles.settled()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import Enum, auto
 
 from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
@@ -48,12 +47,6 @@ def role_of(parent: bytes, name: bytes) -> bytes:
     if name == b"blobs" or (parent == b"blobs" and name in _ALGORITHMS):
         return name
     return b"blobs/" if parent == b"blobs" else b""
-
-
-def printable(path: bytes | str) -> str:
-    """Return a path, or a message about one, so that no name in it can break the line."""
-    text = os.fsdecode(path)
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def is_hidden(name: bytes) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TypeAlias, cast
 
 from .errors import InvalidContent
+from .wording import quoted
 
 MAX_DOCUMENT = 4 << 20  # bytes of a manifest, index or config; registries refuse larger ones too
 
@@ -69,7 +70,7 @@ def strings(document: Object, key: str, what: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, text in as_object(value, f"{key} of {what}").items():
         if not isinstance(text, str):
-            raise InvalidContent(f"{shown(name)} in {key} of {what} is not a string")
+            raise InvalidContent(f"{quoted(name)} in {key} of {what} is not a string")
         found[name] = text
     return found
 
@@ -78,17 +79,8 @@ def size(document: Object, key: str, what: str) -> int:
     """Return a member that counts bytes: an integer from 0 to 2^63 - 1."""
     value = document.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-        raise InvalidContent(f"{key} of {what} is not a size: {shown(value)}")
+        raise InvalidContent(f"{key} of {what} is not a size: {quoted(value)}")
     return value
-
-
-def shown(value: object) -> str:
-    """Return a value for a message: short, without control characters, whatever it is."""
-    if isinstance(value, str):
-        return repr(value[:200])
-    if value is None or isinstance(value, int | float):
-        return repr(value)[:200]
-    return type(value).__name__
 
 
 def _refuse_constant(name: str) -> object:

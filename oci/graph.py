@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from .descriptor import Descriptor
 from .digest import Digest
-from .document import MAX_DOCUMENT, shown
+from .document import MAX_DOCUMENT
 from .errors import InvalidContent
 from .manifest import Index, Manifest, parse_manifest
+from .wording import quoted
 
 MAX_DEPTH = 8  # indexes within indexes; real ones have two levels
 MAX_NODES = 100_000  # descriptors below one root
@@ -78,6 +79,6 @@ def _check_agreement(first: Descriptor, second: Descriptor) -> None:
     kinds = {(d.size, d.is_index, d.is_manifest) for d in (first, second)}
     if len(kinds) > 1:
         raise InvalidContent(
-            f"{first.digest} is described as {first.size} bytes of {shown(first.media_type)} "
-            f"and as {second.size} bytes of {shown(second.media_type)}"
+            f"{first.digest} is described as {first.size} bytes of {quoted(first.media_type)} "
+            f"and as {second.size} bytes of {quoted(second.media_type)}"
         )

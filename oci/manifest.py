@@ -20,9 +20,10 @@ from .descriptor import (
     Descriptor,
 )
 from .digest import Digest
-from .document import Object, as_object, members, parse_object, shown, string
+from .document import Object, as_object, members, parse_object, string
 from .errors import InvalidContent
 from .platform import Platform
+from .wording import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +113,13 @@ def parse_manifest(raw: bytes, descriptor: Descriptor) -> Manifest | Index:
     inner = string(document, "mediaType", what)
     if inner and inner != descriptor.media_type:
         raise InvalidContent(
-            f"{what} says it is {shown(inner)}, expected {shown(descriptor.media_type)}"
+            f"{what} says it is {quoted(inner)}, expected {quoted(descriptor.media_type)}"
         )
     if descriptor.media_type in INDEXES:
         return _index(raw, document, descriptor.media_type, what)
     if descriptor.media_type in MANIFESTS:
         return _manifest(raw, document, descriptor.media_type, what)
-    raise InvalidContent(f"{what} has the unknown media type {shown(descriptor.media_type)}")
+    raise InvalidContent(f"{what} has the unknown media type {quoted(descriptor.media_type)}")
 
 
 def media_type_of(raw: bytes, what: str = "manifest") -> str:
@@ -136,7 +137,7 @@ def media_type_of(raw: bytes, what: str = "manifest") -> str:
     if not stated and "config" in document:
         config = Descriptor.from_document(document["config"], f"config of {what}")
         return DOCKER_MANIFEST if config.media_type == DOCKER_CONFIG else OCI_MANIFEST
-    raise InvalidContent(f"{what} has the unknown media type {shown(stated)}")
+    raise InvalidContent(f"{what} has the unknown media type {quoted(stated)}")
 
 
 def _index(raw: bytes, document: Object, media_type: str, what: str) -> Index:
@@ -164,5 +165,5 @@ def _manifest(raw: bytes, document: Object, media_type: str, what: str) -> Manif
 
 def _version_2(document: Object, what: str) -> None:
     if document.get("schemaVersion") != 2:
-        version = shown(document.get("schemaVersion"))
+        version = quoted(document.get("schemaVersion"))
         raise InvalidContent(f"{what} has schemaVersion {version}, not 2")

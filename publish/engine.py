@@ -18,8 +18,8 @@ from ..oci.document import as_object, members, parse_object, string
 from ..oci.errors import InvalidContent, RegistryError, RegistryUnavailable
 from ..oci.platform import Platform
 from ..oci.reference import Reference
+from ..oci.wording import plain
 from .source import READ_SIZE, Source
-from .wording import plain
 
 LOAD_TIMEOUT = 900.0  # seconds between two words of a daemon that unpacks a layer
 MAX_ANSWER = 32 << 20  # bytes; a list of 10,000 images has about 5 MB

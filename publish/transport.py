@@ -21,9 +21,9 @@ from requests.adapters import HTTPAdapter
 
 from ..oci.document import as_object, members, parse_object, string
 from ..oci.errors import InvalidContent, RegistryError, RegistryUnavailable
+from ..oci.wording import plain
 from .access import Access
 from .source import READ_SIZE, Blob
-from .wording import plain
 
 MAX_ERROR_BODY = 64 << 10  # bytes; a registry's word is not a reason to fill memory
 MAX_REDIRECTS = 5

@@ -15,10 +15,11 @@ from pathlib import PurePosixPath
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
-from ..oci.document import MAX_DOCUMENT, parse_object, shown, string
+from ..oci.document import MAX_DOCUMENT, parse_object, string
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound
 from ..oci.graph import walk
 from ..oci.manifest import ImageConfig, Index, Manifest
+from ..oci.wording import quoted
 from .blobs import BlobStore
 from .disk import Disk, open_directory, open_file
 from .lock import Lock
@@ -187,7 +188,7 @@ class Layout:
         version = string(parse_object(content, MARKER), "imageLayoutVersion", MARKER)
         if version != LAYOUT_VERSION:
             raise InvalidContent(
-                f"{MARKER} has layout version {shown(version)}, not {LAYOUT_VERSION}"
+                f"{MARKER} has layout version {quoted(version)}, not {LAYOUT_VERSION}"
             )
         with self._lock.held(), self._directory(self.name) as directory:
             self._replace(directory, MARKER, content)

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -195,6 +196,12 @@ def test_a_command_has_the_store_and_its_status_is_ours(
     assert (done.returncode, done.stderr) == (status, "")
     assert mountpoint not in mount_points()
     assert (store / "layouts" / "file").exists() == ("file" in code)
+
+
+def test_a_command_that_unmounts_is_waited_for(store: Path, mountpoint: Path) -> None:
+    unmount = shlex.join([*command_line(store, "umount", str(mountpoint))])
+    done = run(store, "mount", str(mountpoint), "--", "sh", "-c", f"{unmount} && exit 7")
+    assert (done.returncode, done.stderr) == (7, "")
 
 
 def test_what_cannot_be_run_is_said_in_one_line(

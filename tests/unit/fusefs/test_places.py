@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocistow.fusefs.places import Place, digest_of, is_hidden, place_of, printable, role_of
+from ocistow.fusefs.places import Place, digest_of, is_hidden, place_of, role_of
 from ocistow.oci.digest import HEX_LENGTHS, Digest
 from ocistow.oci.errors import InvalidContent
 
@@ -67,19 +67,6 @@ def test_directories_that_keep_their_role_keep_the_rules_for_their_files(
 def test_every_algorithm_has_its_role() -> None:
     roles = {role_of(b"blobs", name.encode()) for name in HEX_LENGTHS}
     assert len(roles | {role_of(b"", b"blobs"), role_of(b"blobs", b"x"), role_of(b"", b"x")}) == 6
-
-
-@given(st.binary())
-def test_printable_is_one_line_that_any_terminal_takes(path: bytes) -> None:
-    text = printable(path)
-    assert text.isprintable()
-    assert len(text.splitlines()) <= 1
-    text.encode()
-
-
-def test_printable_keeps_what_can_be_read() -> None:
-    assert printable("repö/tag ☃".encode()) == "repö/tag ☃"
-    assert printable(b"a\nb\xff\x1b") == r"a\nb\udcff\x1b"
 
 
 def test_the_stores_own_files_are_hidden() -> None:

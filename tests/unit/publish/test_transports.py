@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ocistow.oci.errors import InvalidContent, NotFound
+from ocistow.oci.wording import MAX_WORDS, plain
 from ocistow.publish.transports import open_sink, open_source, split_path
-from ocistow.publish.wording import MAX_WORDS, plain
 from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage
 

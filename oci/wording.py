@@ -1,0 +1,26 @@
+"""Foreign words in a line of ours: they must not break it, flood it or act on a terminal."""
+
+from __future__ import annotations
+
+MAX_WORDS = 300  # characters of a peer's message
+MAX_VALUE = 200  # characters of a single value
+
+
+def printable(text: str) -> str:
+    """Return text with every character escaped that would not just be seen."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def plain(text: str) -> str:
+    """Return a peer's words as one line of at most `MAX_WORDS` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= MAX_WORDS else f"{line[:MAX_WORDS]}…"
+
+
+def quoted(value: object) -> str:
+    """Return a value that a document has where another was expected."""
+    if isinstance(value, str):
+        return repr(value[:MAX_VALUE])
+    if value is None or isinstance(value, int | float):
+        return repr(value)[:MAX_VALUE]
+    return type(value).__name__
