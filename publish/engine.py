@@ -20,6 +20,7 @@ from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..oci.wording import plain
 from .source import READ_SIZE, Source
+from .words import words_of
 
 LOAD_TIMEOUT = 900.0  # seconds between two words of a daemon that unpacks a layer
 MAX_ANSWER = 32 << 20  # bytes; a list of 10,000 images has about 5 MB
@@ -156,7 +157,7 @@ class Engine:
         except TimeoutError as error:
             raise RegistryUnavailable(self.name, 0, (), "no answer came in time") from error
         except ConnectionError as error:
-            raise RegistryUnavailable(self.name, 0, (), _words(error)) from error
+            raise RegistryUnavailable(self.name, 0, (), words_of(error)) from error
         except http.client.HTTPException as error:
             words = f"the connection was lost: {type(error).__name__}"
             raise RegistryUnavailable(self.name, 0, (), words) from error
@@ -166,10 +167,12 @@ class Engine:
     def _connect(self) -> socket.socket:
         try:
             return self._socket()
+        except UnicodeError as error:  # of the codec for host names
+            raise RegistryError(self.name, 0, (), "not a host name") from error
         except PermissionError as error:
-            raise RegistryError(self.name, 0, (), _words(error)) from error
+            raise RegistryError(self.name, 0, (), words_of(error)) from error
         except OSError as error:
-            raise RegistryUnavailable(self.name, 0, (), _words(error)) from error
+            raise RegistryUnavailable(self.name, 0, (), words_of(error)) from error
 
     def _socket(self) -> socket.socket:
         connect, read = self._timeout
@@ -231,8 +234,3 @@ def _parse(host: str) -> str | tuple[str, int]:
     except ValueError:
         pass
     raise InvalidContent(f"not a docker host such as unix:///path or tcp://host:port: {host!r}")
-
-
-def _words(error: OSError) -> str:
-    words = error.strerror or str(error)
-    return words[:1].lower() + words[1:]

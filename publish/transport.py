@@ -24,6 +24,7 @@ from ..oci.errors import InvalidContent, RegistryError, RegistryUnavailable
 from ..oci.wording import plain
 from .access import Access
 from .source import READ_SIZE, Blob
+from .words import clause
 
 MAX_ERROR_BODY = 64 << 10  # bytes; a registry's word is not a reason to fill memory
 MAX_REDIRECTS = 5
@@ -164,15 +165,14 @@ class Transport:
             RegistryError: there is none, and there will be none later.
             InvalidContent: there are too many redirects, or one to no HTTP URL.
         """
-        url = urljoin(self.origin, url)
+        url = joined(self.origin, url)
         for _ in range(MAX_REDIRECTS + 1):
-            parts = _split(url)
-            answer = self._send(method, url, self._headers(parts, headers), body)
+            answer = self._send(method, url, self._headers(url, headers), body)
             location = answer.headers.get("Location", "")
             if method not in ("GET", "HEAD") or answer.status not in _REDIRECTS or not location:
                 return answer
             answer.close()
-            url = urljoin(url, location)
+            url = joined(url, location)
         raise InvalidContent(f"{method} {redacted(url)}: over {MAX_REDIRECTS} redirects")
 
     def retrying(self, operation: Callable[[], _T]) -> _T:
@@ -218,9 +218,9 @@ class Transport:
             )
         return Answer(response, request)
 
-    def _headers(self, parts: SplitResult, headers: Mapping[str, str] | None) -> Mapping[str, str]:
+    def _headers(self, url: str, headers: Mapping[str, str] | None) -> Mapping[str, str]:
         sent = {"Accept-Encoding": "identity", "User-Agent": "ocistow", **(headers or {})}
-        if self._access.credentials and _origin(parts) == _origin(urlsplit(self.origin)):
+        if self._access.credentials and _origin(urlsplit(url)) == _origin(urlsplit(self.origin)):
             pair = ":".join(self._access.credentials).encode()
             sent["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         return sent
@@ -228,7 +228,7 @@ class Transport:
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
+            session = _Session()
             session.trust_env = False
             session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
             session.mount("http://", _Adapter())
@@ -239,6 +239,13 @@ class Transport:
         return session
 
 
+class _Session(requests.Session):
+    """Leaves redirects alone: one that is not followed would be parsed and read whole."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+
 class _Adapter(HTTPAdapter):
     """Sends bodies in larger blocks than 16 KiB, and never retries by itself."""
 
@@ -246,6 +253,22 @@ class _Adapter(HTTPAdapter):
         self, connections: int, maxsize: int, block: bool = False, **_: object
     ) -> None:
         super().init_poolmanager(connections, maxsize, block, blocksize=READ_SIZE)
+
+
+def joined(base: str, url: str) -> str:
+    """Return the URL that one means where `base` is.
+
+    Raises:
+        InvalidContent: it is no HTTP URL.
+    """
+    try:
+        whole = urljoin(base, url)
+        parts = urlsplit(whole)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return whole
+    except ValueError:
+        pass
+    raise InvalidContent(f"not an HTTP URL: {plain(url)!r}")
 
 
 def redacted(url: str) -> str:
@@ -267,7 +290,9 @@ def _translated(request: str) -> Generator[None]:
         raise RegistryUnavailable(request, 0, (), "no answer came in time") from error
     except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
         raise RegistryUnavailable(request, 0, (), _cause(error)) from error
-    except requests.exceptions.RequestException as error:
+    except (UnicodeError, urllib3.exceptions.LocationParseError) as error:
+        raise RegistryError(request, 0, (), "not a host name") from error
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise RegistryError(request, 0, (), _cause(error)) from error
 
 
@@ -283,7 +308,7 @@ def _cause(error: BaseException) -> str:
         if isinstance(inner, OSError) and inner.strerror:
             words = inner.strerror
         inner = _below(inner)
-    return words[:1].lower() + words[1:]
+    return clause(words)
 
 
 def _below(error: BaseException) -> BaseException | None:
@@ -314,17 +339,6 @@ def _seconds(retry_after: str) -> float:
         return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.0
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        known = False
-    if not known:
-        raise InvalidContent(f"not an HTTP URL: {plain(url)!r}")
-    return urlsplit(url)
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int]:

@@ -241,3 +241,12 @@ def test_closed_output_is_nobodys_file(tmp_path: Path, run: Ocistow, image: str)
         )
         assert done.returncode == 0, arguments
     assert run("inspect", "b").returncode == 0
+
+
+@pytest.mark.parametrize("host", ["a..b:5000", f"{'a' * 80}.com:5000"])
+def test_a_mistyped_host_gives_one_line(run: Ocistow, image: str, host: str) -> None:
+    target = f"docker://{host}/x:1"
+    for arguments in (["add", target], ["publish", image, target]):
+        assert_refused(run(*arguments), 69, host, "not a host name")
+    done = run("publish", image, "docker-daemon:x:1", DOCKER_HOST=f"tcp://{host}")
+    assert_refused(done, 69, host, "not a host name")
