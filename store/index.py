@@ -7,11 +7,18 @@ replaced by an empty one.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import logging
+import os
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from ..oci.errors import InvalidContent
+from .lock import take
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +33,15 @@ CREATE TABLE leases (
   PRIMARY KEY (owner, digest)
 ) WITHOUT ROWID;
 """
+_ERRNOS = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
+    sqlite3.SQLITE_LOCKED: errno.EBUSY,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}
+
+T = TypeVar("T")
 
 
 class IndexDatabase:
@@ -34,35 +50,63 @@ class IndexDatabase:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    @contextmanager
-    def transaction(self) -> Generator[sqlite3.Connection]:
-        """Give a connection inside a write transaction, which the block's success commits.
+    def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what `change` returns for a connection inside a write transaction.
+
+        It is called again, in the end on an empty database, when the database is found
+        to be damaged; for that it may raise InvalidContent, too.
 
         Raises:
             OSError: the disk is full, or another process blocked the database for too long.
         """
         try:
-            with contextlib.closing(self._open()) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                with connection:
-                    yield connection
-        except sqlite3.Error as error:
-            raise OSError(f"{self._path}: {error}") from error
-
-    def _open(self) -> sqlite3.Connection:
+            with self._locked(fcntl.LOCK_SH):
+                return self._transaction(change)
+        except (sqlite3.Error, InvalidContent) as error:
+            if not self._is_damage(error):
+                raise self._os_error(error) from error
         try:
-            return self._connect()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+            with self._locked(fcntl.LOCK_EX):
+                return self._repaired(change)
+        except (sqlite3.Error, InvalidContent) as error:
+            raise self._os_error(error) from error
+
+    def _repaired(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return self._transaction(change)  # another process may have been first
+        except (sqlite3.Error, InvalidContent) as error:
+            if not self._is_damage(error):
                 raise
             log.warning("%s: %s; starting an empty one", self._path, error)
-            for suffix in ("", "-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            return self._connect()
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        return self._transaction(change)
+
+    def _transaction(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        with contextlib.closing(self._connect()) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                return change(connection)
+
+    @contextmanager
+    def _locked(self, how: int) -> Generator[None]:
+        """Share the files of the database, or have them alone to replace them.
+
+        SQLite's own locks go away with the files, and with them its word on who uses these.
+        """
+        path = self._path.with_suffix(".lock")
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            if not take(file, how, TIMEOUT):
+                raise OSError(errno.EBUSY, "another process keeps it", str(path))
+            yield
+        finally:
+            os.close(file)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=TIMEOUT, isolation_level=None)
         try:
+            connection.text_factory = _text
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
                 self._reset(connection)
@@ -83,3 +127,41 @@ class IndexDatabase:
                 connection.execute(f'DROP TABLE "{name}"')
             connection.execute(_SCHEMA)
             connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _is_damage(self, error: sqlite3.Error | InvalidContent) -> bool:
+        """Tell whether the cause is what the database holds, not what the system refuses."""
+        if not isinstance(error, sqlite3.OperationalError):
+            return not isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError)
+        code = _code(error)
+        if code == sqlite3.SQLITE_READONLY:  # also for a format of the future in the header
+            return os.access(self._path, os.W_OK)
+        return code == sqlite3.SQLITE_ERROR  # such as a table that is not there
+
+    def _os_error(self, error: sqlite3.Error | InvalidContent) -> OSError:
+        code = _code(error)
+        number = _ERRNOS.get(code, errno.EIO)
+        if code == sqlite3.SQLITE_IOERR and _is_full(self._path.parent):
+            number = errno.ENOSPC  # SQLite says so of its first file only
+        elif code == sqlite3.SQLITE_CANTOPEN:
+            number = self._why_not_opened()
+        return OSError(number, str(error), str(self._path))
+
+    def _why_not_opened(self) -> int:
+        there = self._path if self._path.exists() else self._path.parent
+        if not there.exists():
+            return errno.ENOENT
+        return errno.EIO if os.access(there, os.R_OK | os.W_OK) else errno.EACCES
+
+
+def _code(error: Exception) -> int:
+    """Return SQLite's primary result code; SQLITE_OK for an error that is Python's."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF
+
+
+def _is_full(directory: Path) -> bool:
+    return os.statvfs(directory).f_bavail == 0
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")  # damage, which whoever reads it will notice

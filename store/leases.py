@@ -8,6 +8,7 @@ what is leased. A lease ends with its owner, at the latest when it expires.
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,29 +31,22 @@ class Leases:
         Raises:
             OSError: the disk is full, or another process blocked the database for too long.
         """
-        expires = time.time() + duration
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO leases (owner, digest, expires) VALUES (?, ?, ?)",
-                [(owner, str(digest), expires) for digest in digests],
+        rows = [(owner, str(digest), time.time() + duration) for digest in digests]
+        self._database.write(
+            lambda connection: connection.executemany(
+                "INSERT OR REPLACE INTO leases (owner, digest, expires) VALUES (?, ?, ?)", rows
             )
+        )
 
     def release(self, owner: str) -> None:
         """End all leases of an owner."""
-        with self._database.transaction() as connection:
-            connection.execute("DELETE FROM leases WHERE owner = ?", (owner,))
+        self._database.write(
+            lambda connection: connection.execute("DELETE FROM leases WHERE owner = ?", (owner,))
+        )
 
     def held(self) -> frozenset[Digest]:
         """Return what is leased now, ending the leases of the dead and those that expired."""
-        with self._database.transaction() as connection:
-            owners = [owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM leases")]
-            gone = [(owner,) for owner in owners if not is_alive(owner)]
-            connection.executemany("DELETE FROM leases WHERE owner = ?", gone)
-            connection.execute("DELETE FROM leases WHERE expires < ?", (time.time(),))
-            return frozenset(
-                Digest.parse(digest)
-                for (digest,) in connection.execute("SELECT DISTINCT digest FROM leases")
-            )
+        return self._database.write(_held)
 
 
 def this_process() -> str:
@@ -75,3 +69,14 @@ def _name(pid: int) -> str:
     if state == "Z":
         raise ProcessLookupError(f"process {pid} has ended")
     return f"{boot}/{pid}/{fields[18]}"
+
+
+def _held(connection: sqlite3.Connection) -> frozenset[Digest]:
+    owners = [owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM leases")]
+    gone = [(owner,) for owner in owners if not is_alive(str(owner))]
+    connection.executemany("DELETE FROM leases WHERE owner = ?", gone)
+    connection.execute("DELETE FROM leases WHERE expires < ?", (time.time(),))
+    return frozenset(
+        Digest.parse(str(digest))
+        for (digest,) in connection.execute("SELECT DISTINCT digest FROM leases")
+    )

@@ -59,14 +59,23 @@ class Lock:
             os.close(file)
 
     def _wait(self, file: int) -> None:
-        deadline = time.monotonic() + self._timeout
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "unknown"
-                    raise Busy(f"{self._path}: held by process {holder}") from None
-                time.sleep(_POLL)
-            else:
-                return
+        if not take(file, fcntl.LOCK_EX, self._timeout):
+            holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "unknown"
+            raise Busy(f"{self._path}: held by process {holder}")
+
+
+def take(file: int, how: int, timeout: float) -> bool:
+    """Lock an open file with flock(2); False when somebody else kept it for `timeout` seconds.
+
+    `how` is LOCK_SH or LOCK_EX. Closing the file frees it.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL)
+        else:
+            return True

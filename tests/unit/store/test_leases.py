@@ -1,3 +1,4 @@
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -73,19 +74,16 @@ def test_a_damaged_database_is_replaced(database: Path, content: bytes) -> None:
 
 
 def test_a_database_of_another_version_is_replaced(database: Path) -> None:
-    with IndexDatabase(database).transaction() as connection:
+    def develop(connection: sqlite3.Connection) -> None:
         connection.execute("CREATE TABLE future (x)")
         connection.execute("PRAGMA user_version = 99")
+
+    IndexDatabase(database).write(develop)
     leases = Leases(IndexDatabase(database))
     leases.take(this_process(), [A])
-    with IndexDatabase(database).transaction() as connection:
-        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    names = IndexDatabase(database).write(lambda connection: connection.execute(tables).fetchall())
     assert names == [("leases",)]
-
-
-def test_a_database_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"index\.sqlite: unable to open"):
-        Leases(IndexDatabase(tmp_path / "nowhere" / "index.sqlite")).held()
 
 
 def test_many_threads_may_start_on_an_empty_database(database: Path) -> None:

@@ -1,0 +1,200 @@
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ocistow.oci.digest import Digest
+from ocistow.store import index
+from ocistow.store.index import IndexDatabase
+from ocistow.store.leases import Leases, this_process
+
+A = Digest("sha256", "a" * 64)
+MANY = [Digest("sha256", f"{number:064x}") for number in range(300)]  # several pages
+BLOCK = 512
+PROCESSES, DATABASES = 8, 6
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "index.sqlite"
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("used") / "index.sqlite"
+    Leases(IndexDatabase(path)).take(this_process(), MANY)
+    content = path.read_bytes()
+    assert len(content) >= 40 * BLOCK
+    return content
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    path = tmp_path / "small"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def fill(directory: Path) -> None:
+    with (directory / "everything").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    assert os.statvfs(directory).f_bavail == 0
+
+
+def damaged(content: bytes, number: int, garbage: bytes) -> bytes:
+    start = number * BLOCK
+    return content[:start] + (garbage * BLOCK)[:BLOCK] + content[start + BLOCK :]
+
+
+@pytest.mark.parametrize("garbage", [b"\0", b"\xff", b"\x01", b"overwritten ", bytes(range(256))])
+def test_damage_anywhere_is_repaired(used: bytes, garbage: bytes, tmp_path: Path) -> None:
+    for number in range(len(used) // BLOCK):
+        database = tmp_path / str(number) / "index.sqlite"
+        database.parent.mkdir()
+        database.write_bytes(damaged(used, number, garbage))
+        leases = Leases(IndexDatabase(database))
+        leases.held()
+        leases.take(this_process(), [A])
+        assert A in leases.held()
+        leases.release("nobody")
+
+
+def test_damage_that_is_met_again_is_an_error(database: Path) -> None:
+    """No code of ours does this; it must not go on for ever."""
+    calls: list[int] = []
+
+    def change(connection: sqlite3.Connection) -> None:
+        calls.append(1)
+        connection.execute("SELECT * FROM nowhere")
+
+    with pytest.raises(OSError, match="no such table") as caught:
+        IndexDatabase(database).write(change)
+    assert caught.value.errno == errno.EIO
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("block", [0, 8], ids=["the header", "the table"])
+def test_processes_that_find_damage_at_once_keep_each_others_leases(
+    used: bytes, block: int, tmp_path: Path
+) -> None:
+    for number in range(DATABASES):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "index.sqlite").write_bytes(damaged(used, block, b"\xff"))
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from ocistow.oci.digest import Digest\n"
+        "from ocistow.store.index import IndexDatabase\n"
+        "from ocistow.store.leases import Leases\n"
+        "path, owner, digest = sys.argv[1:]\n"
+        "print(flush=True); sys.stdin.read()\n"
+        f"for number in range({DATABASES}):\n"
+        "    database = IndexDatabase(Path(path, str(number), 'index.sqlite'))\n"
+        "    Leases(database).take(owner, [Digest.parse(digest)])\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path, this_process(), str(digest)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PYTHONPATH": str(Path(__file__).parents[3] / "src")},
+        )
+        for digest in MANY[:PROCESSES]
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 0
+    for number in range(DATABASES):
+        leases = Leases(IndexDatabase(tmp_path / str(number) / "index.sqlite"))
+        assert leases.held() == set(MANY[:PROCESSES])
+
+
+def test_a_full_disk_is_said_to_be_full(small: Path) -> None:
+    leases = Leases(IndexDatabase(small / "index.sqlite"))
+    leases.take(this_process(), [A])
+    fill(small)
+    with pytest.raises(OSError, match=r"index\.sqlite") as caught:
+        leases.take(this_process(), MANY)
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(small / "index.sqlite")
+    (small / "everything").unlink()
+    assert leases.held() == {A}
+
+
+def test_a_disk_that_was_full_before_is_said_to_be_full(small: Path) -> None:
+    fill(small)
+    with pytest.raises(OSError, match=r"index\.") as caught:
+        Leases(IndexDatabase(small / "index.sqlite")).take(this_process(), [A])
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_read_only_disk_is_said_to_be_read_only(small: Path) -> None:
+    leases = Leases(IndexDatabase(small / "index.sqlite"))
+    leases.take(this_process(), [A])
+    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    with pytest.raises(OSError, match=r"index\.") as caught:
+        leases.take(this_process(), [A])
+    assert caught.value.errno == errno.EROFS
+
+
+def test_a_database_that_somebody_keeps_is_busy(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "TIMEOUT", 0.05)
+    leases = Leases(IndexDatabase(database))
+    leases.take(this_process(), [A])
+    holder = sqlite3.connect(database, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OSError, match=r"locked.*index\.sqlite") as caught:
+        leases.held()
+    assert caught.value.errno == errno.EBUSY
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert leases.held() == {A}
+
+
+def test_a_repair_that_somebody_keeps_waiting_is_busy(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "TIMEOUT", 0.05)
+
+    database.write_bytes(b"damaged" * 100)
+    leases = Leases(IndexDatabase(database))
+    with database.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with pytest.raises(OSError, match=r"index\.lock") as caught:
+            leases.take(this_process(), [A])
+    assert caught.value.errno == errno.EBUSY
+    assert leases.held() == frozenset()
+
+
+def test_a_directory_in_its_place_is_an_error_that_names_it(database: Path) -> None:
+    database.mkdir()
+    with pytest.raises(OSError, match=r"unable to open.*index\.sqlite") as caught:
+        Leases(IndexDatabase(database)).held()
+    assert caught.value.errno == errno.EIO
+
+
+def test_without_a_store_it_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere/index\."):
+        Leases(IndexDatabase(tmp_path / "nowhere" / "index.sqlite")).held()
