@@ -86,7 +86,10 @@ class IndexDatabase:
         with contextlib.closing(self._connect()) as connection:
             connection.execute("BEGIN IMMEDIATE")
             with connection:
-                return change(connection)
+                try:
+                    return change(connection)
+                except MemoryError as error:  # some damage announces gigabytes
+                    raise sqlite3.DatabaseError("no memory for what it holds") from error
 
     @contextmanager
     def _locked(self, how: int) -> Generator[None]:
