@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
-from ..oci.digest import Digest, new_hash
+from ..oci.digest import Digest
 from ..oci.errors import DigestMismatch
 from ..oci.manifest import Index
-from ..store.blobs import READ_SIZE, Ingest
+from ..store.blobs import READ_SIZE, Ingest, digest_of_file
 from ..store.layout import Layout
 from ..store.store import Store
+
+KnownDigest = Callable[[os.stat_result, str], Digest | None]
 
 
 class Gate:
@@ -28,27 +31,28 @@ class Gate:
         ingest.commit(digest)
         self._store.files.link_blob(digest, path)
 
-    def adopt(self, source: bytes, known: Digest | None, digest: Digest, path: bytes) -> None:
-        """Let an ordinary file become the blob at `path`, and end its old name.
+    def adopt(self, file: int, known: KnownDigest, digest: Digest, path: bytes) -> bool:
+        """Let an ordinary file become the blob at `path`; its old name is the caller's to end.
 
-        `known` is its digest if somebody hashed it while it was written.
+        `known` returns the digest that was taken while it was written, if the file is as it was
+        then. While anybody could still write to the file, its content is copied instead.
+        Returns whether the file itself now is, or may stand for, the blob.
 
         Raises:
             DigestMismatch: its content has another digest; nothing changed.
         """
-        file = self._store.files.open(source, os.O_RDONLY)
-        try:
-            actual = known or _hash(file, digest.algorithm)
-            if actual != digest:
-                raise DigestMismatch(digest, actual)
-            if digest in self._store.blobs:
-                self._store.files.link_blob(digest, path)
+        with self._store.files.fenced(file) as alone:
+            if alone:
+                actual = known(os.fstat(file), digest.algorithm)
+                actual = actual or digest_of_file(file, digest.algorithm)
+                if actual != digest:
+                    raise DigestMismatch(digest, actual)
+                if digest not in self._store.blobs:
+                    self._store.blobs.adopt(file, digest)
             else:
-                self._store.blobs.adopt(file, digest)
-                self._store.files.link_blob(digest, path)
-        finally:
-            os.close(file)
-        self._store.files.unlink(source)
+                self._store.blobs.add(_chunks(file), digest)
+        self._store.files.link_blob(digest, path)
+        return alone
 
     def index(self, raw: bytes, directory: bytes) -> None:
         """Let a document become the index of the layout in `directory`.
@@ -77,9 +81,8 @@ class Gate:
         return self._store.layout(PurePosixPath(os.fsdecode(directory)))
 
 
-def _hash(file: int, algorithm: str) -> Digest:
-    running, offset = new_hash(algorithm), 0
+def _chunks(file: int) -> Iterator[bytes]:
+    offset = 0
     while data := os.pread(file, READ_SIZE, offset):
-        running.update(data)
+        yield data
         offset += len(data)
-    return Digest(algorithm, running.hexdigest())

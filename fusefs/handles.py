@@ -9,7 +9,8 @@ import os
 from dataclasses import dataclass, replace
 
 from ..oci.digest import CANONICAL, Digest
-from ..oci.errors import InvalidContent, NotFound
+from ..oci.errors import InvalidContent, NotFound, OcistowError
+from ..store.files import is_shared
 from .attributes import Attributes
 from .places import Place
 from .staging import Staging
@@ -30,6 +31,7 @@ class Handle:
     node: Node[Content]
     file: int = -1
     staged: Staged | None = None
+    ordinary: Ordinary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,12 @@ class Handles:
         content = node.content
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
         if isinstance(content, Staged):
-            content.staging.handles += 1
-            if flags & os.O_TRUNC:
-                async with content.lock:
+            async with content.lock:
+                if content.staging.is_discarded:
+                    raise stale()
+                if flags & os.O_TRUNC:
                     content.staging.truncate(0)
+                content.staging.handles += 1
             return self._add(Handle(node, staged=content), direct=True)
         if isinstance(content, Blob):
             if not writing:
@@ -84,17 +88,7 @@ class Handles:
         directory = self._view.tree[parent]
         place = self._view.place_for(directory, name)
         if place is Place.ORDINARY:
-            flags = flags & (os.O_ACCMODE | os.O_TRUNC | os.O_EXCL) | os.O_CREAT
-            file = self._view.files.open(directory.child(name), flags, mode & 0o777 | 0o600)
-            status = os.fstat(file)
-            content = Ordinary(status.st_ino)
-            node = self._view.enter(directory, name, status.st_ino, content)
-            if isinstance(node.content, Ordinary):
-                node.content.files.append(file)
-                if status.st_size == 0:
-                    node.content.restart()
-            direct = name.startswith(STREAMED)
-            return self._add(Handle(node, file), direct=direct), self._view.attributes(node)
+            return self._create_ordinary(directory, name, mode, flags)
         staged = self._stage(directory, name, place, mode)
         node = staged.node = self._view.tree.enter(self._view.new_inode(), staged)
         if place is Place.TEMPORARY:
@@ -119,12 +113,12 @@ class Handles:
                 staging = handle.staged.staging
                 size = -1 if staging.is_copied_next else len(data)
                 return await self._view.blocking(staging.write, offset, data, size=size)
-        content = handle.node.content
-        if not isinstance(content, Ordinary):
-            raise refused(errno.EPERM)  # it became a blob, and belongs to the pool
+        content = handle.ordinary
+        if content is None:
+            raise refused(errno.EBADF)
         async with content.lock:
-            if handle.node.content is not content:
-                raise refused(errno.EPERM)  # likewise, while we waited
+            if content.is_blob:
+                raise refused(errno.EPERM)  # it belongs to the pool now
             write = self._write_ordinary
             await self._view.blocking(write, content, handle.file, offset, data, size=len(data))
         return len(data)
@@ -145,18 +139,21 @@ class Handles:
         content = node.content
         if isinstance(content, Staged):
             async with content.lock:
+                if content.staging.is_discarded:
+                    raise stale()
                 content.staging.truncate(length)
+        elif handle is not None and handle.ordinary is not None:  # it may have no name any more
+            async with handle.ordinary.lock:
+                if handle.ordinary.is_blob:
+                    raise refused(errno.EPERM)  # it belongs to the pool now
+                self._resize(handle.ordinary, handle.file, length)
         elif isinstance(content, Ordinary):
             async with content.lock:
-                if node.content is not content:
-                    raise refused(errno.EPERM)  # it became a blob while we waited
-                if handle is not None:  # it may have no name any more
-                    await self._view.blocking(self._view.files.resize, handle.file, length)
-                else:
-                    await self._view.blocking(self._view.files.truncate, node.path, length)
-                content.restart()
-                if length:
-                    content.hash = None
+                file = await self._open_writable(node, content, os.O_WRONLY)
+                try:
+                    self._resize(content, file, length)
+                finally:
+                    os.close(file)
         else:
             raise refused(errno.EPERM)
         return None
@@ -191,8 +188,8 @@ class Handles:
             handle.staged.staging.handles -= 1
             self._drop_if_over(handle.staged)
         else:
-            if isinstance(handle.node.content, Ordinary):
-                handle.node.content.files.remove(handle.file)
+            if handle.ordinary is not None:
+                handle.ordinary.files.remove(handle.file)
             os.close(handle.file)
 
     async def settled(self) -> None:
@@ -201,7 +198,7 @@ class Handles:
             if staged.missing is not None and staged.missing in self._view.store.blobs:
                 try:
                     await self._settle(staged, again=True)
-                except (InvalidContent, OSError) as error:
+                except (OcistowError, OSError) as error:
                     log.warning("refused %s: %s", _path(staged), error)
                     staged.staging.unsettled = False
                     self.drop(staged)
@@ -249,10 +246,12 @@ class Handles:
             await self.settled()
 
     async def _settle_blob(self, staged: Staged) -> None:
-        digest = self._view.digest(staged.parent, staged.name)
+        if staged.digest is None:
+            raise refused(errno.EINVAL)
         path = staged.parent.child(staged.name)
-        await self._view.blocking(self._view.gate.blob, staged.staging.ingest, digest, path)
-        self._accept(staged, Blob(digest))
+        ingest = staged.staging.ingest
+        await self._view.blocking(self._view.gate.blob, ingest, staged.digest, path)
+        self._accept(staged, Blob(staged.digest))
 
     async def _settle_index(self, staged: Staged) -> None:
         try:
@@ -329,13 +328,16 @@ class Handles:
             return
         if staged.staging.unsettled and staged.staging.refusal:
             log.warning("refused %s: %s", _path(staged), staged.staging.refusal)
-        staged.staging.discard()
+        if not staged.is_over:
+            staged.is_over = True
+            staged.staging.discard()
+            self._view.tree.let_go(staged.parent)
 
     def _stage(self, parent: Node[Content], name: bytes, place: Place, mode: int) -> Staged:
-        is_blob = place is Place.BLOB
-        algorithm = self._view.digest(parent, name).algorithm if is_blob else CANONICAL
-        staging = Staging(self._view.store.blobs.ingest(algorithm), place, mode & 0o777)
-        return Staged(staging, parent, name)
+        digest = self._view.digest(parent, name) if place is Place.BLOB else None
+        ingest = self._view.store.blobs.ingest(digest.algorithm if digest else CANONICAL)
+        self._view.tree.hold(parent)  # whose path is needed when all is written
+        return Staged(Staging(ingest, place, mode & 0o777), parent, name, digest=digest)
 
     def _regenerate(self, node: Node[Content], place: Place, flags: int) -> Opened:
         """Open a committed file for writing: a new generation, its content until changed."""
@@ -347,21 +349,64 @@ class Handles:
             staged.staging.start_from(self._open_file(node))
         return self._add(Handle(node, staged=staged), direct=True)
 
+    def _create_ordinary(
+        self, directory: Node[Content], name: bytes, mode: int, flags: int
+    ) -> tuple[Opened, Attributes]:
+        how = flags & os.O_ACCMODE | os.O_CREAT | os.O_EXCL
+        try:
+            file = self._view.files.open(directory.child(name), how, mode & 0o777 | 0o600)
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            raise stale() from None  # another process made it just now: the kernel looks again
+        status = os.fstat(file)
+        content = self._view.ordinary(status, is_new=True)
+        content.restart(file)
+        node = self._view.enter(directory, name, status.st_ino, content)
+        opened = self._add_ordinary(node, content, file, direct=name.startswith(STREAMED))
+        return opened, self._view.attributes(node)
+
     async def _open_ordinary(self, node: Node[Content], content: Ordinary, flags: int) -> Opened:
         if flags == os.O_RDONLY:
             file = self._view.files.open(node.path, flags)
         else:
-            async with content.lock:  # a write under way would not know that its hash is void
-                if node.content is not content:
-                    raise stale()  # it became a blob while we waited: the kernel looks again
-                file = await self._view.blocking(self._view.files.open, node.path, flags)
-                if os.fstat(file).st_ino != content.inode:
-                    os.close(file)
-                    raise stale()  # a blob's bytes were copied: likewise, and it finds the copy
+            async with content.lock:
+                file = await self._open_writable(node, content, flags & os.O_ACCMODE)
                 if flags & os.O_TRUNC:
-                    content.restart()
+                    self._resize(content, file, 0)
+        return self._add_ordinary(node, content, file)
+
+    async def _open_writable(self, node: Node[Content], content: Ordinary, flags: int) -> int:
+        """Open a file that may be written to; the caller holds its lock, and closes it.
+
+        Raises:
+            OSError: ESTALE, when it is another file than it was: the kernel looks again.
+        """
+        path = node.path
+        if content.is_blob or node.content is not content:
+            raise stale()
+        if is_shared(self._view.files.stat(path)):  # its bytes are a blob's, and are copied
+            os.close(await self._view.blocking(self._view.files.open, path, os.O_WRONLY))
+            raise stale()
+        file = self._view.files.open(path, flags)
+        status = os.fstat(file)
+        if status.st_ino != content.inode or is_shared(status):
+            os.close(file)
+            raise stale()
+        return file
+
+    def _resize(self, content: Ordinary, file: int, length: int) -> None:
+        self._view.files.resize(file, length)
+        if length:
+            content.hash = None
+        else:
+            content.restart(file)
+
+    def _add_ordinary(
+        self, node: Node[Content], content: Ordinary, file: int, *, direct: bool = False
+    ) -> Opened:
         content.files.append(file)
-        return self._add(Handle(node, file))
+        return self._add(Handle(node, file, ordinary=content), direct=direct)
 
     def _open_file(self, node: Node[Content]) -> int:
         if isinstance(node.content, Blob):
@@ -388,7 +433,10 @@ def read_cached(file: int, offset: int, size: int) -> bytearray | None:
 
 
 def _path(staged: Staged) -> str:
-    return os.fsdecode(staged.parent.child(staged.name))
+    try:
+        return os.fsdecode(staged.parent.child(staged.name))
+    except OSError:  # its directory is gone
+        return os.fsdecode(staged.name)
 
 
 def _wait(staged: Staged) -> str:

@@ -6,8 +6,8 @@ mkdir(2) and link(2) with EEXIST by itself when the name was found, and `cp -a` 
 client sleeps in its system call while it waits for us, so procfs can tell.
 
 The same call looks up the directories on its path, and link(2) the file that it links, so
-its path must be read as well: out of the client's memory, never by touching a file, which
-might be on this very mount.
+its path must be read as well, out of the client's memory. That may be a file that the client
+mapped, even one of this mount: whoever asks must go on to answer requests meanwhile.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 _TRIES = 50  # a client that was woken to send may not be asleep yet
 _MAX_PATH = 4096  # PATH_MAX
+_PAGE = 4096  # bytes, or a multiple
 _AT_FDCWD = -100 & 0xFFFFFFFF
 
 
@@ -74,6 +75,8 @@ def is_visible(thread: int) -> bool:
 def makes_new_name(thread: int, directory: bytes, name: bytes) -> bool:
     """Tell whether a thread sleeps in a call that makes `name` and fails if that exists.
 
+    Blocks until the client's memory can be read, which may need answers of this very mount.
+
     `directory` is the path, below the mount, of what the name is looked up in.
 
     False when procfs does not say: a process of another user, or of a PID
@@ -93,7 +96,7 @@ def makes_new_name(thread: int, directory: bytes, name: bytes) -> bool:
         if call.source is None:
             return True
         source = path_of(thread, arguments, call.source)
-    except OSError:
+    except (OSError, OverflowError, ValueError):  # its memory changed, or lies where none can be
         return False
     return not is_source(source, made, directory, name)
 
@@ -111,13 +114,25 @@ def is_source(source: bytes, made: bytes, directory: bytes, name: bytes) -> bool
 def path_of(thread: int, arguments: Sequence[int], path: Path) -> bytes:
     """Return a path that a thread handed to the system, absolute and without dots."""
     with open(f"/proc/{thread}/mem", "rb", buffering=0) as memory:
-        text = os.pread(memory.fileno(), _MAX_PATH, arguments[path.text]).partition(b"\0")[0]
+        text = _text_at(memory.fileno(), arguments[path.text])
     where = b"cwd"
     if path.directory is not None:
         number = arguments[path.directory] & 0xFFFFFFFF
         where = b"cwd" if number == _AT_FDCWD else b"fd/%d" % number
     start = os.readlink(b"/proc/%d/%b" % (thread, where))  # a name, which is not followed
     return posixpath.normpath(posixpath.join(start, text))
+
+
+def _text_at(memory: int, address: int) -> bytes:
+    """Return the bytes up to a NUL, without touching the page after the one it is in."""
+    text = b""
+    while len(text) < _MAX_PATH:
+        size = _PAGE - (address + len(text)) % _PAGE
+        data, end, _ = os.pread(memory, size, address + len(text)).partition(b"\0")
+        text += data
+        if end:
+            return text
+    raise ValueError("no path is that long")
 
 
 def _alike(path: bytes, directory: bytes) -> int:

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import re
+import resource
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -63,6 +64,10 @@ def serve(
         OSError: the kernel refuses.
     """
     prepare(mountpoint)
+    if mountpoint.resolve().is_relative_to(store.path.resolve()):
+        raise InvalidContent(f"{mountpoint} lies in the store that it is to show")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each open and staged file has one
     presentation = Presentation(options.uid, options.gid, options.umask)
     view = View(store, presentation, virtual=options.virtual_presence)
     operations = Operations(view)

@@ -6,14 +6,14 @@ import errno
 import logging
 import os
 
-from ..oci.digest import CANONICAL
+from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
 from .attributes import Attributes
 from .handles import Handles
 from .intent import is_visible
 from .places import Place, is_hidden, role_of
-from .tree import Node
+from .tree import Node, stale
 from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, refused
 
 log = logging.getLogger(__name__)
@@ -133,8 +133,7 @@ class Namespace:
             raise refused(errno.EINVAL)
         if flags & RENAME_NOREPLACE and self._exists(new):
             raise refused(errno.EEXIST)
-        inode, content = self._view.peek(*old)
-        content = self._view.known(self._view.number(*old, inode, content), content)
+        _, content = self._view.peek(*old)
         place = self._view.place_for(*new)
         if isinstance(content, Directory):
             self._rename_directory(old, new)
@@ -156,8 +155,13 @@ class Namespace:
     def _rename_directory(self, old: Name, new: Name) -> None:
         if role_of(old[0].name, old[1]) != role_of(new[0].name, new[1]):
             raise refused(errno.EXDEV)  # its files would become blobs unread
+        replaced = self._number(new)
+        if any(above == replaced for above, _ in self._view.staged):
+            raise refused(errno.ENOTEMPTY)
         self._view.files.rename(old[0].child(old[1]), new[0].child(new[1]))
         self._view.tree.move(*old, *new)
+        if replaced is not None and replaced != self._number(new):
+            self._view.forget_directory(replaced)
 
     async def _rename_to_blob(self, content: Content, old: Name, new: Name) -> None:
         digest, path = self._view.digest(*new), new[0].child(new[1])
@@ -169,19 +173,40 @@ class Namespace:
             self._handles.drop(content)
             self._renamed(old, new, content.node, Blob(digest))
         elif isinstance(content, Ordinary):
-            async with content.lock:
-                source = old[0].child(old[1])
-                known = content.digest(self._view.files.stat(source))
-                if known is not None and known.algorithm != digest.algorithm:
-                    known = None
-                await self._view.blocking(self._view.gate.adopt, source, known, digest, path)
-            self._renamed(old, new, self._view.tree.find(*old), Blob(digest))
+            node = self._view.tree.find(*old)
+            alone = await self._adopt(content, old, digest, path)
+            # What others may still write to is no blob: the kernel is to look again.
+            self._renamed(old, new, node if alone else None, Blob(digest))
         elif isinstance(content, Blob) and content.digest == digest:
             await self._view.blocking(self._view.files.link_blob, digest, path)
             self.unlink(old[0].inode, old[1])
             self._renamed(old, new, self._view.tree.find(*old), content)
         else:
             raise InvalidContent(f"it is no file with the digest {digest}")
+
+    async def _adopt(self, content: Ordinary, old: Name, digest: Digest, path: bytes) -> bool:
+        async with content.lock:
+            source = old[0].child(old[1])
+            file = self._view.files.open(source, os.O_RDONLY)
+            try:
+                if content.is_blob or os.fstat(file).st_ino != content.inode:
+                    raise stale()
+                adopt = self._view.gate.adopt
+                alone = await self._view.blocking(adopt, file, content.digest, digest, path)
+                content.is_blob = True
+            finally:
+                os.close(file)
+            self._unlink_if(old, content.inode)
+            return alone
+
+    def _unlink_if(self, name: Name, inode: int) -> None:
+        """End a file's name, unless it was given to another file meanwhile."""
+        path = name[0].child(name[1])
+        try:
+            if self._view.files.stat(path).st_ino == inode:
+                self._view.files.unlink(path)
+        except FileNotFoundError:
+            return
 
     async def _rename_to_guarded(
         self, content: Content, old: Name, new: Name, place: Place
@@ -224,6 +249,8 @@ class Namespace:
             self._handles.drop(replaced)
         del self._view.staged[old[0].inode, old[1]]
         self._view.staged[new[0].inode, new[1]] = content
+        self._view.tree.hold(new[0])
+        self._view.tree.let_go(content.parent)
         content.parent, content.name = new
         self._view.tree.move(*old, *new)
 
@@ -236,6 +263,12 @@ class Namespace:
 
     def _entered(self, parent: Node[Content], name: bytes) -> Attributes:
         return self._view.introduce(parent, name, *self._view.peek(parent, name))
+
+    def _number(self, name: Name) -> int | None:
+        try:
+            return self._view.number(*name, *self._view.peek(*name))
+        except FileNotFoundError:
+            return None
 
     def _exists(self, name: Name) -> bool:
         try:

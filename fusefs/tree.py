@@ -23,6 +23,7 @@ class Node(Generic[Content]):
     inode: int
     content: Content
     lookups: int = 0
+    below: int = 0  # nodes that lie in this one, and others who need its path
     names: dict[tuple[int, bytes], Node[Content]] = field(
         default_factory=dict["tuple[int, bytes]", "Node[Content]"]
     )
@@ -99,6 +100,7 @@ class Tree(Generic[Content]):
 
     def name(self, node: Node[Content], parent: Node[Content], name: bytes) -> None:
         """Record that a node has this name, and that nothing else has it."""
+        self.hold(parent)
         self.unname(parent, name)
         node.names[parent.inode, name] = parent
         self._names[parent.inode, name] = node
@@ -107,7 +109,16 @@ class Tree(Generic[Content]):
         """Record that nothing has this name any more."""
         node = self._names.pop((parent.inode, name), None)
         if node is not None:
-            node.names.pop((parent.inode, name), None)
+            self.let_go(node.names.pop((parent.inode, name)))
+
+    def hold(self, node: Node[Content]) -> None:
+        """Keep a node in the table, so that its path stays true, until as many `let_go`."""
+        node.below += 1
+
+    def let_go(self, node: Node[Content]) -> None:
+        """Take back a `hold`."""
+        node.below -= 1
+        self._drop_if_unknown(node)
 
     def move(
         self, parent: Node[Content], name: bytes, new_parent: Node[Content], new_name: bytes
@@ -120,16 +131,25 @@ class Tree(Generic[Content]):
             self.name(node, new_parent, new_name)
 
     def forget(self, inode: int, lookups: int) -> None:
-        """Take back lookups; a node without any leaves the table. The root never does."""
+        """Take back lookups.
+
+        A node without any leaves the table, once nothing lies below it. The root never does.
+        """
         node = self._nodes.get(inode)
-        if node is None or inode == ROOT:
+        if node is not None:
+            node.lookups -= lookups
+            self._drop_if_unknown(node)
+
+    def _drop_if_unknown(self, node: Node[Content]) -> None:
+        if node.inode == ROOT or node.lookups > 0 or node.below > 0:
             return
-        node.lookups -= lookups
-        if node.lookups <= 0:
-            del self._nodes[inode]
-            for key in node.names:
-                if self._names.get(key) is node:
-                    del self._names[key]
+        if self._nodes.get(node.inode) is node:
+            del self._nodes[node.inode]
+        for key, parent in list(node.names.items()):
+            if self._names.get(key) is node:
+                del self._names[key]
+            del node.names[key]
+            self.let_go(parent)
 
 
 def stale() -> OSError:

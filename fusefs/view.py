@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -23,9 +25,12 @@ from .gate import Gate
 from .intent import makes_new_name
 from .places import Place, digest_of, is_hidden, place_of
 from .staging import Staging
-from .tree import Node, Tree
+from .tree import ROOT, Node, Tree
+
+log = logging.getLogger(__name__)
 
 _FIRST_STAGED = 1 << 62  # inode numbers of files that are on no disk yet; no file system gets there
+_PATIENCE = 5.0  # seconds to read a client's memory, which may be swapped out
 _INLINE = 64 << 10  # bytes; a thread costs 60 us, copying and hashing this much less
 
 Result = TypeVar("Result")
@@ -41,35 +46,53 @@ class Symlink:
     """A symbolic link on disk."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Ordinary:
-    """A plain file on disk, with the digest of what was written to it in order."""
+    """A plain file on disk, with the digest of what was written to it in order.
+
+    There is one for each file, however many names and nodes it has. Whoever changes its content,
+    or decides what that is, holds the lock.
+    """
 
     inode: int  # of the disk
     shared: bool = False  # it is a blob's file too
+    is_blob: bool = False  # it, or a copy, became one: nobody writes to what was open then
     lock: trio.Lock = field(default_factory=trio.Lock)
     files: list[int] = field(default_factory=list[int])
     hash: Hash | None = None
     hashed: int = 0
-    written_ns: int = 0  # mtime after the last write; another one means another writer
+    changed_ns: int = 0  # ctime after the last change; another one means another writer
 
     def follow(self, file: int, offset: int, data: bytes) -> None:
         """Hash what was just written, or give up when it did not come in order."""
         if self.hash is not None and offset == self.hashed:
             self.hash.update(data)
             self.hashed += len(data)
-            self.written_ns = os.fstat(file).st_mtime_ns
+            self.note(os.fstat(file))
         else:
             self.hash = None
 
-    def restart(self) -> None:
+    def restart(self, file: int) -> None:
         """Begin to hash again: the file is empty now."""
         self.hash, self.hashed = new_hash(CANONICAL), 0
+        self.note(os.fstat(file))
 
-    def digest(self, status: os.stat_result) -> Digest | None:
-        """Return the digest taken on the way, if that saw all that `status` tells of."""
-        seen = (self.hashed, self.written_ns)
-        if self.hash is None or seen != (status.st_size, status.st_mtime_ns):
+    def note(self, status: os.stat_result) -> None:
+        """Remember what the file looks like after a change of ours."""
+        self.changed_ns = status.st_ctime_ns
+
+    def is_followed(self, status: os.stat_result) -> bool:
+        """Tell whether all that `status` tells of was seen. Nobody can set a ctime."""
+        seen = (self.inode, self.hashed, self.changed_ns)
+        return self.hash is not None and seen == (
+            status.st_ino,
+            status.st_size,
+            status.st_ctime_ns,
+        )
+
+    def digest(self, status: os.stat_result, algorithm: str) -> Digest | None:
+        """Return the digest taken on the way, if it is of this algorithm and of all there is."""
+        if self.hash is None or algorithm != CANONICAL or not self.is_followed(status):
             return None
         return Digest(CANONICAL, self.hash.hexdigest())
 
@@ -100,7 +123,9 @@ class Staged:
     parent: Node[Content]
     name: bytes
     node: Node[Content] | None = None  # of a file that was created, not opened again
+    digest: Digest | None = None  # that the name of a blob is
     missing: Digest | None = None  # what an index waits for that cannot be committed yet
+    is_over: bool = False
     lock: trio.Lock = field(default_factory=trio.Lock)
 
 
@@ -124,6 +149,8 @@ class View:
         self._owner = this_process()
         self._promised: dict[Digest, float] = {}  # when
         self._aliases: dict[Digest | tuple[int, bytes], int] = {}
+        self._ordinaries: WeakValueDictionary[int, Ordinary] = WeakValueDictionary()
+        self._observers = trio.CapacityLimiter(2)  # apart, since they may wait for the others
         self._inodes = itertools.count(_FIRST_STAGED)
         self._threads = trio.CapacityLimiter(2 * (os.cpu_count() or 1))
 
@@ -145,11 +172,12 @@ class View:
         """Return the rules for a file that is to be made with this name.
 
         Raises:
-            OSError: EPERM, since the store uses the name itself.
+            OSError: EPERM, since the store uses the name itself, or the root is no image.
         """
-        if is_hidden(name):
+        place = self.place(parent, name)
+        if is_hidden(name) or (parent.inode == ROOT and place in (Place.INDEX, Place.MARKER)):
             raise refused(errno.EPERM)
-        return self.place(parent, name)
+        return place
 
     def digest(self, parent: Node[Content], name: bytes) -> Digest:
         """Return the digest that a name in a BLOB place is."""
@@ -168,13 +196,16 @@ class View:
             OSError: ENOENT.
         """
         directory = self.tree[parent]
-        if self.is_ours(directory, name) and makes_new_name(thread, directory.path, name):
+        _, content = self.peek(directory, name)
+        if self.is_ours(directory, name) and await self._is_to_be_made(directory, name, thread):
             raise missing()  # no client made it, so whoever insists on making it may
-        inode, content = self.peek(directory, name)
         if isinstance(content, Blob) and not self.linked(directory, name):
-            await self._promise(content.digest)
-            inode, content = self.peek(directory, name)
-        return self.introduce(directory, name, inode, content)
+            try:
+                await self._promise(content.digest)
+            except OSError as error:
+                log.warning("cannot promise %s: %s", content.digest, error)
+                raise missing() from error  # it can still be written
+        return self.introduce(directory, name, *self.peek(directory, name))
 
     async def close(self) -> None:
         """End the promises that were made."""
@@ -189,14 +220,18 @@ class View:
         self, parent: Node[Content], name: bytes, inode: int, content: Content
     ) -> Attributes:
         """Tell the kernel of what `peek` found, counting a lookup of that inode."""
-        return self.attributes(self.enter(parent, name, inode, content))
+        node = self.enter(parent, name, inode, content)
+        try:
+            return self.attributes(node)
+        except OSError:
+            self.tree.forget(node.inode, 1)  # the kernel is not told
+            raise
 
     def enter(
         self, parent: Node[Content], name: bytes, inode: int, content: Content
     ) -> Node[Content]:
         """Put what `peek` found into the inode table, counting a lookup."""
-        number = self.number(parent, name, inode, content)
-        node = self.tree.enter(number, self.known(number, content))
+        node = self.tree.enter(self.number(parent, name, inode, content), content)
         if isinstance(content, Staged):
             content.node = node
         self.tree.name(node, parent, name)
@@ -220,10 +255,13 @@ class View:
         alias = self._aliases[identity] = self.new_inode()
         return alias
 
-    def known(self, number: int, content: Content) -> Content:
-        """Return what is known of a file that `peek` found: what is open on it, and its hash."""
-        node = self.tree.get(number)
-        return node.content if node is not None and isinstance(content, Ordinary) else content
+    def ordinary(self, status: os.stat_result, *, is_new: bool = False) -> Ordinary:
+        """Return what is known of a plain file: what is open on it, and its hash."""
+        shared = is_shared(status)
+        known = self._ordinaries.get(status.st_ino)
+        if known is None or is_new or known.is_blob or known.shared != shared:
+            known = self._ordinaries[status.st_ino] = Ordinary(status.st_ino, shared)
+        return known
 
     def peek(self, parent: Node[Content], name: bytes) -> tuple[int, Content]:
         """Return inode number and kind of what a name is now.
@@ -249,7 +287,7 @@ class View:
             raise missing()
         if place in (Place.INDEX, Place.MARKER):
             return status.st_ino, Guarded(place, status)
-        return status.st_ino, Ordinary(status.st_ino, is_shared(status))
+        return status.st_ino, self.ordinary(status)
 
     def attributes(self, node: Node[Content]) -> Attributes:
         """Return what stat answers for a node.
@@ -266,14 +304,18 @@ class View:
         if isinstance(content, Staged):
             status = os.fstat(content.staging.ingest.file)
             return shown.of_staged(status, node.inode, content.staging.mode, content.staging.size)
-        if isinstance(content, Ordinary) and content.files:
-            return shown.of_file(os.fstat(content.files[-1]))
         if isinstance(content, Guarded):
             return shown.of_guarded(content.status)
-        status = self.files.stat(node.path)
+        status = self.status(node)
         if isinstance(content, Directory):
             return shown.of_directory(status)
         return shown.of_file(status)
+
+    def status(self, node: Node[Content]) -> os.stat_result:
+        """Return what the disk says of a file or directory that is on it by its own name."""
+        if isinstance(node.content, Ordinary) and node.content.files:
+            return os.fstat(node.content.files[-1])
+        return self.files.stat(node.path)
 
     def open_blob(self, node: Node[Content], digest: Digest) -> int:
         """Return a descriptor of a blob, which may be in the pool or in this layout alone."""
@@ -335,6 +377,18 @@ class View:
             return own.st_ino, Blob(digest)
         return status.st_ino, Blob(digest)
 
+    async def _is_to_be_made(self, parent: Node[Content], name: bytes, thread: int) -> bool:
+        with trio.move_on_after(_PATIENCE):
+            return await trio.to_thread.run_sync(
+                makes_new_name,
+                thread,
+                parent.path,
+                name,
+                limiter=self._observers,
+                abandon_on_cancel=True,
+            )
+        return False
+
     async def _promise(self, digest: Digest) -> None:
         now = time.monotonic()
         if now - self._promised.get(digest, -DURATION) > DURATION / 2:
@@ -350,9 +404,7 @@ class View:
             return node.content == content
         if not node.names:
             return False  # it is gone, and only not forgotten yet
-        if isinstance(content, Ordinary):
-            return isinstance(node.content, Ordinary) and node.content.inode == content.inode
-        if isinstance(content, Staged):
+        if isinstance(content, (Ordinary, Staged)):
             return node.content is content
         return type(node.content) is type(content)
 

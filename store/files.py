@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from ..oci.digest import Digest
 from .blobs import BlobStore
@@ -101,6 +102,20 @@ class Files:
     def sync(self, file: int) -> None:
         """Return once an open file's bytes, or a directory's names, survive power loss."""
         self._disk.sync(file)
+
+    @contextmanager
+    def fenced(self, file: int) -> Generator[bool]:
+        """Tell whether nobody has an open file open for writing, and keep it so for the block.
+
+        Whoever opens it for writing meanwhile waits for the block's end, in this and in every
+        other process. `file` must be open for reading only.
+        """
+        alone = self._disk.fence(file)
+        try:
+            yield alone
+        finally:
+            if alone:
+                self._disk.unfence(file)
 
     def statvfs(self) -> os.statvfs_result:
         """Return the size and the free space of the file system."""
