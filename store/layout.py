@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import PurePosixPath
@@ -21,7 +21,7 @@ from ..oci.graph import walk
 from ..oci.manifest import ImageConfig, Index, Manifest
 from ..oci.wording import quoted
 from .blobs import BlobStore
-from .disk import Disk, open_directory, open_file
+from .disk import Disk, is_spare, open_directory, open_file
 from .lock import Lock
 
 BLOBS = "blobs"
@@ -222,15 +222,21 @@ class Layout:
         with suppress(NotFound, InvalidContent), self._step(directory, BLOBS) as blobs:
             for algorithm in HEX_LENGTHS:
                 with suppress(NotFound, InvalidContent), self._step(blobs, algorithm) as names:
-                    for name in filter(partial(is_encoded, algorithm), os.listdir(names)):
-                        with suppress(IsADirectoryError):  # not ours, so it stays
-                            self._disk.unlink(names, name)
+                    self._unlink_all(names, partial(is_encoded, algorithm))
+                    self._unlink_all(names, is_spare)
                 self._disk.rmdir(blobs, algorithm)
+            self._unlink_all(blobs, is_spare)
         self._disk.rmdir(directory, BLOBS)
         for name in (_NEW.format(INDEX), _NEW.format(MARKER)):
             self._disk.unlink(directory, name)
+        self._unlink_all(directory, is_spare)
         with suppress(IsADirectoryError):
             self._disk.unlink(directory, MARKER)  # last: it shows that there is a layout
+
+    def _unlink_all(self, directory: int, is_ours: Callable[[str], bool]) -> None:
+        for name in filter(is_ours, os.listdir(directory)):
+            with suppress(IsADirectoryError):  # not ours, so it stays
+                self._disk.unlink(directory, name)
 
     def _remove_empty(self) -> None:
         """Remove the layout's directory if it is empty, then those above that become so."""

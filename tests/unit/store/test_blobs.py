@@ -1,8 +1,11 @@
 import errno
 import os
+import re
+import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -294,6 +297,79 @@ def test_a_name_that_comes_back_is_an_error(tmp_path: Path, directory: int) -> N
         with pytest.raises(OSError, match="a directory"):
             blobs.link(DIGEST, directory, "name")
     assert os.listdir(tmp_path / "layout") == []
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, None], ids=["copy", "link"])
+def test_what_has_the_name_of_a_spare_is_never_removed(
+    tmp_path: Path, directory: int, code: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads of two containers have the same number, and clients of a mount choose any name."""
+    monkeypatch.setattr(secrets, "token_hex", lambda count: "5" * 2 * count)
+    there = f".ocistow-{threading.get_native_id()}"
+    mine = f".ocistow-{'5' * 16}"
+    with BlobStore(made(tmp_path / "blobs"), LinklessDisk(code) if code else QuickDisk()) as blobs:
+        blobs.add([CONTENT])
+        for above in ("layout", "blobs"):
+            (tmp_path / above / mine).write_bytes(b"precious")
+            (tmp_path / above / there).write_bytes(b"precious")
+        (tmp_path / "layout" / "name").write_bytes(b"other")
+        (tmp_path / "blobs" / f".{DIGEST.encoded}.{threading.get_native_id()}").touch()
+        if code:
+            with pytest.raises(FileExistsError, match=mine):
+                replace_by_copy(tmp_path, directory)
+        else:
+            with pytest.raises(FileExistsError, match=mine):
+                blobs.link(DIGEST, directory, "name")
+    assert (tmp_path / "layout" / "name").read_bytes() == b"other"
+    for above in ("layout", "blobs"):
+        assert (tmp_path / above / mine).read_bytes() == b"precious"
+        assert (tmp_path / above / there).read_bytes() == b"precious"
+
+
+def replace_by_copy(path: Path, directory: int) -> None:
+    with (path / "blobs" / "sha256" / DIGEST.encoded).open("rb") as source:
+        QuickDisk().copy(source.fileno(), directory, "name")
+
+
+def test_spares_are_hidden_names_that_differ(tmp_path: Path, directory: int) -> None:
+    class Watching(QuickDisk):
+        spares: ClassVar[list[str]] = []
+
+        def rename(self, source: int, name: str, directory: int, new: str) -> None:
+            self.spares.append(name)
+            super().rename(source, name, directory, new)
+
+    with BlobStore(made(tmp_path / "blobs"), disk := Watching()) as blobs:
+        blobs.add([CONTENT])
+        for _ in range(2):
+            (tmp_path / "layout" / "name").unlink(missing_ok=True)
+            (tmp_path / "layout" / "name").write_bytes(b"other")
+            blobs.link(DIGEST, directory, "name")
+            with (tmp_path / "layout" / "name").open("rb") as source:
+                disk.copy(source.fileno(), directory, "name")
+    assert len(set(disk.spares)) == 4
+    assert all(re.fullmatch(r"\.ocistow-[0-9a-f]{16}", spare) for spare in disk.spares)
+    assert os.listdir(tmp_path / "blobs") == ["sha256"]
+    assert os.listdir(tmp_path / "layout") == ["name"]
+
+
+def test_a_link_that_another_process_makes_meanwhile_leaves_no_spare(
+    tmp_path: Path, directory: int
+) -> None:
+    """rename(2) does nothing, and says so to nobody, when both names are of one file."""
+
+    class Overtaken(QuickDisk):
+        def rename(self, source: int, name: str, directory: int, new: str) -> None:
+            os.unlink(new, dir_fd=directory)
+            os.link(name, new, src_dir_fd=source, dst_dir_fd=directory)
+            super().rename(source, name, directory, new)
+
+    with BlobStore(made(tmp_path / "blobs"), Overtaken()) as blobs:
+        blobs.add([CONTENT])
+        (tmp_path / "layout" / "name").write_bytes(b"other")
+        blobs.link(DIGEST, directory, "name")
+        assert inode(tmp_path / "layout" / "name") == blobs.stat(DIGEST).st_ino
+    assert os.listdir(tmp_path / "blobs") == ["sha256"]
 
 
 def test_a_blob_that_shrank_is_noticed(blobs: BlobStore) -> None:

@@ -280,6 +280,14 @@ def test_removing_tells_what_else_was_there(layout: Layout, path: Path) -> None:
     )
 
 
+def test_removing_takes_what_a_dead_process_left(layout: Layout, path: Path) -> None:
+    """A mount does not show these names, so nobody could remove them there."""
+    for above in (path, path / "blobs", path / "blobs" / "sha256"):
+        (above / ".ocistow-0123456789abcdef").touch()
+    assert layout.remove() == []
+    assert not path.exists()
+
+
 def test_a_directory_called_like_the_marker_stays(layout: Layout, path: Path) -> None:
     (path / "oci-layout").unlink()
     (path / "oci-layout").mkdir()
