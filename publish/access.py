@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DOCKER_HOST = "unix:///var/run/docker.sock"
-TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds between bytes
+TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds for one step of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,8 @@ class Access:
         plain_http: whether a registry speaks HTTP; None means if it is on loopback.
         tls_verify: whether a registry's certificate is checked.
         docker_host: `unix:///path` or `tcp://host:port` of the Docker daemon.
-        timeout: seconds to connect, seconds between bytes.
+        timeout: seconds to connect, and seconds in which each step of an answer has to
+            come: its headers, a whole document, 64 KiB of a layer.
     """
 
     credentials: tuple[str, str] | None = None

@@ -19,6 +19,7 @@ from ..oci.errors import InvalidContent, RegistryError, RegistryUnavailable
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..oci.wording import plain
+from .deadline import limit
 from .source import READ_SIZE, Source
 from .words import words_of
 
@@ -120,7 +121,9 @@ class Engine:
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it has seen enough, and says why
             connection.sock.settimeout(LOAD_TIMEOUT)
-            with connection.getresponse() as answer:
+            with limit(connection.sock, LOAD_TIMEOUT):
+                answer = connection.getresponse()
+            with answer:
                 self._check(answer)
                 self._read_messages(answer)
 
@@ -142,7 +145,7 @@ class Engine:
     def _answer(self, method: str, path: str) -> Generator[http.client.HTTPResponse]:
         with self._connection() as connection:
             connection.request(method, path)
-            with connection.getresponse() as answer:
+            with limit(connection.sock, self._timeout[1]), connection.getresponse() as answer:
                 version = answer.headers.get("Api-Version", "").split(".")
                 self.api_version = tuple(int(part) for part in version if part.isdecimal())
                 yield answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import ssl
 import threading
 import time
@@ -18,15 +19,18 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ..oci.document import as_object, members, parse_object, string
 from ..oci.errors import InvalidContent, RegistryError, RegistryUnavailable
 from ..oci.wording import plain
 from .access import Access
+from .deadline import limit
 from .source import READ_SIZE, Blob
 from .words import clause
 
 MAX_ERROR_BODY = 64 << 10  # bytes; a registry's word is not a reason to fill memory
+PIECE = 64 << 10  # bytes that must come within the timeout: in 60 seconds, 1 KiB/s
 MAX_REDIRECTS = 5
 TRIES = 3
 BACKOFF = 0.25  # seconds before the second try; doubled for each further one
@@ -76,7 +80,11 @@ class Answer:
     """
 
     def __init__(self, response: requests.Response, request: str) -> None:
+        connection = response.raw.connection
+        assert isinstance(connection, _Connection)
         self._response = response
+        self._connection = connection.used
+        self._seconds = connection.seconds
         self.request = request
         self.url = response.url
         self.status = response.status_code
@@ -86,22 +94,22 @@ class Answer:
         """Return at most `size` bytes of the body, and none only at its end.
 
         Raises:
-            RegistryUnavailable: nothing more came in time, or the connection was lost.
+            RegistryUnavailable: a `PIECE` did not come in time, or the connection was lost.
         """
-        try:
-            return bytes(self._response.raw.read(size, decode_content=False))
-        except urllib3.exceptions.ReadTimeoutError as error:
-            raise RegistryUnavailable(self.request, 0, (), "no more data came in time") from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            words = f"the connection was lost: {_cause(error)}"
-            raise RegistryUnavailable(self.request, 0, (), words) from error
+        with self._in_time():
+            return self._read(min(size, PIECE))
 
-    def read_at_most(self, limit: int) -> bytes:
-        """Return the body, or its first `limit` bytes."""
+    def read_at_most(self, size: int) -> bytes:
+        """Return the body, or its first `size` bytes.
+
+        Raises:
+            RegistryUnavailable: all of that did not come in time, or the connection was lost.
+        """
         parts: list[bytes] = []
-        while limit > 0 and (data := self.read(limit)):
-            parts.append(data)
-            limit -= len(data)
+        with self._in_time():
+            while size > 0 and (data := self._read(size)):
+                parts.append(data)
+                size -= len(data)
         return b"".join(parts)
 
     def expect(self, *statuses: int) -> None:
@@ -120,6 +128,20 @@ class Answer:
         if kind is None:
             self.read_at_most(MAX_ERROR_BODY)
         self.close()
+
+    def _read(self, size: int) -> bytes:
+        return bytes(self._response.raw.read(size, decode_content=False))
+
+    @contextmanager
+    def _in_time(self) -> Generator[None]:
+        try:
+            with limit(self._connection, self._seconds):
+                yield
+        except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
+            raise RegistryUnavailable(self.request, 0, (), "no more data came in time") from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            words = f"the connection was lost: {_cause(error)}"
+            raise RegistryUnavailable(self.request, 0, (), words) from error
 
     def _refuse(self) -> NoReturn:
         codes, message = _decode(self.read_at_most(MAX_ERROR_BODY))
@@ -246,6 +268,39 @@ class _Session(requests.Session):
         return None
 
 
+class _Connection(HTTPConnection):
+    """A connection whose peer has to send all headers of an answer in time.
+
+    Attributes:
+        used: the socket of the last answer, also when that closed the connection.
+        seconds: the timeout of that answer.
+    """
+
+    used: socket.socket
+    seconds: float
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3's
+        assert isinstance(self.timeout, int | float)
+        self.used, self.seconds = self.sock, self.timeout
+        with limit(self.used, self.seconds):
+            return super().getresponse()
+
+
+class _TLSConnection(_Connection, HTTPSConnection):
+    pass
+
+
+# The protocols of ConnectionCls want of a class what urllib3's own do not have either.
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection  # pyright: ignore[reportAssignmentType]
+
+
+class _TLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection  # pyright: ignore[reportAssignmentType]
+
+
 class _Adapter(HTTPAdapter):
     """Sends bodies in larger blocks than 16 KiB, and never retries by itself."""
 
@@ -253,6 +308,7 @@ class _Adapter(HTTPAdapter):
         self, connections: int, maxsize: int, block: bool = False, **_: object
     ) -> None:
         super().init_poolmanager(connections, maxsize, block, blocksize=READ_SIZE)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
 
 def joined(base: str, url: str) -> str:

@@ -1,16 +1,21 @@
 import json
+import socket
+import ssl
 import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from ocistow.oci.digest import Digest
-from ocistow.oci.errors import NotFound, RegistryError
+from ocistow.oci.errors import NotFound, RegistryError, RegistryUnavailable
 from ocistow.oci.platform import Platform
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
+from ocistow.publish.transport import Transport
 from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout
@@ -169,12 +174,19 @@ def test_a_registry_with_passwords(tmp_path: Path) -> None:
             assert copy(LayoutSource(image.path), sink).root.digest == image.manifest
 
 
-def test_a_registry_with_a_certificate_of_its_own(tmp_path: Path) -> None:
+def certify(directory: Path) -> tuple[Path, Path]:
+    """Make a certificate that nobody trusts, and its key."""
+    certificate, key = directory / "certificate", directory / "key"
     request = "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost"
-    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
+    files = ["-keyout", str(key), "-out", str(certificate)]
     command = [program("openssl"), *request.split(), *files]
     subprocess.run(command, check=True, capture_output=True)
-    tls = f"{{certificate: {tmp_path / 'certificate'}, key: {tmp_path / 'key'}}}"
+    return certificate, key
+
+
+def test_a_registry_with_a_certificate_of_its_own(tmp_path: Path) -> None:
+    certificate, key = certify(tmp_path)
+    tls = f"{{certificate: {certificate}, key: {key}}}"
     image = image_layout(tmp_path / "layout")
     with serving(tmp_path / "registry", http=f"tls: {tls}") as registry:
         text = f"docker://{registry.host}/app:1"
@@ -190,3 +202,45 @@ def test_a_registry_with_a_certificate_of_its_own(tmp_path: Path) -> None:
             pytest.raises(RegistryError, match="HTTP 400"),
         ):
             copy(LayoutSource(image.path), sink)
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "words"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no answer came in time"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b" ", "no more data came in time"),
+    ],
+    ids=["headers", "body"],
+)
+def test_a_peer_that_drips_behind_tls_is_given_up(
+    tmp_path: Path, first: bytes, rest: bytes, words: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certify(tmp_path))
+    stopped = threading.Event()
+
+    def drip() -> None:
+        with suppress(OSError), context.wrap_socket(listener, server_side=True) as server:
+            client, _ = server.accept()
+            with client:
+                client.recv(1 << 16)
+                client.sendall(first)
+                for _ in range(200):
+                    stopped.wait(0.02)
+                    client.sendall(rest)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=drip)
+        thread.start()
+        access = Access(tls_verify=False, timeout=(2.0, 0.3))
+        try:
+            with (
+                Transport(f"https://{host}", access) as transport,
+                pytest.raises(RegistryUnavailable, match=words),
+                transport.request("GET", "/") as answer,
+            ):
+                answer.read_at_most(9999)
+        finally:
+            stopped.set()
+            thread.join()
