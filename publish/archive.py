@@ -27,11 +27,11 @@ from ..oci.errors import DigestMismatch, InvalidContent, NotFound
 from ..oci.manifest import ImageConfig, Index
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from ..store.blobs import BlobStore, Ingest
+from ..store.blobs import READ_SIZE, BlobStore, Ingest
 from ..store.layout import BLOBS, INDEX
 from .compression import GZIP_MAGIC, ZSTD_MAGIC, Inflated, gzipped, read_block
 from .layout import select
-from .source import READ_SIZE, Blob, Stream, select_platform
+from .source import Blob, Stream, select_platform
 from .tarball import Section, Tarball
 
 MANIFEST = "manifest.json"
@@ -53,7 +53,7 @@ class OciArchiveSource:
         """Return the image that the name selects, see `layout.select`."""
         index = Index.parse(self._tar.read(INDEX, MAX_DOCUMENT), f"{INDEX} of {self._tar.name}")
         root = select(index, self._name, self._tar.name, self._platform)
-        return select_platform(self, root, self._platform) if self._platform else root
+        return select_platform(self, root, self._platform)
 
     def open(self, descriptor: Descriptor) -> Blob:
         """Open a blob of the archive.

@@ -8,7 +8,8 @@ from typing import Protocol, cast
 from isal import isal_zlib
 
 from ..oci.errors import InvalidContent
-from .source import READ_SIZE, Stream
+from ..store.blobs import READ_SIZE
+from .source import Stream
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"

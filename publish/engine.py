@@ -19,8 +19,9 @@ from ..oci.errors import InvalidContent, RegistryError, RegistryUnavailable
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..oci.wording import plain
+from ..store.blobs import READ_SIZE
 from .deadline import limit
-from .source import READ_SIZE, Source
+from .source import Source
 from .words import words_of
 
 LOAD_TIMEOUT = 900.0  # seconds between two words of a daemon that unpacks a layer

@@ -20,7 +20,7 @@ from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..store.layout import BLOBS, INDEX, Layout
 from ..store.store import Store
-from .sink import Image
+from .sink import Image, check_name
 from .source import Blob, Source, select_platform
 
 _CANNOT_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK}
@@ -51,7 +51,7 @@ class LayoutSource:
             raw = stream.read(MAX_DOCUMENT + 1)
         index = Index.parse(raw, f"{self._path / INDEX}")
         root = select(index, self._name, str(self._path), self._platform)
-        return select_platform(self, root, self._platform) if self._platform else root
+        return select_platform(self, root, self._platform)
 
     def open(self, descriptor: Descriptor) -> Blob:
         """Open a blob of the layout.
@@ -109,7 +109,7 @@ class StoreSource:
             InvalidContent: it has several images.
         """
         root = select(self._layout.index(), "", str(self._layout.name), self._platform)
-        return select_platform(self, root, self._platform) if self._platform else root
+        return select_platform(self, root, self._platform)
 
     def open(self, descriptor: Descriptor) -> Blob:
         """Open a blob of the image.
@@ -140,9 +140,7 @@ class StoreSink:
         Raises:
             InvalidContent: the name is another digest.
         """
-        digest = self._reference.digest
-        if digest not in (None, image.root.digest):
-            raise InvalidContent(f"{self._reference} cannot name {image.root.digest}")
+        check_name(self._reference, image.root)
 
     def has(self, descriptor: Descriptor) -> bool:
         """Tell whether the pool has the blob.

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..oci.descriptor import Descriptor
+from ..oci.errors import InvalidContent
 from ..oci.graph import Node
 from ..oci.platform import Platform
+from ..oci.reference import Reference
 from .source import Source
 
 
@@ -30,6 +32,16 @@ class Image:
     def blobs(self) -> Iterator[Descriptor]:
         """What is neither manifest nor index."""
         return (node.descriptor for node in self.nodes if node.document is None)
+
+
+def check_name(reference: Reference, root: Descriptor) -> None:
+    """Refuse a name that is another digest.
+
+    Raises:
+        InvalidContent: it is.
+    """
+    if reference.digest not in (None, root.digest):
+        raise InvalidContent(f"{reference} cannot name {root.digest}")
 
 
 class Sink(Protocol):

@@ -12,8 +12,7 @@ from ..oci.errors import DigestMismatch, InvalidContent, NotFound
 from ..oci.graph import MAX_DEPTH
 from ..oci.manifest import Index, parse_manifest
 from ..oci.platform import Platform
-
-READ_SIZE = 1 << 20  # bytes held of a blob at any time
+from ..store.blobs import READ_SIZE
 
 
 class Stream(Protocol):
@@ -127,15 +126,17 @@ def read_document(source: Source, descriptor: Descriptor) -> bytes:
     return raw
 
 
-def select_platform(source: Source, root: Descriptor, platform: Platform) -> Descriptor:
+def select_platform(source: Source, root: Descriptor, platform: Platform | None) -> Descriptor:
     """Return the manifest below `root` that runs on `platform`; it keeps the name of `root`.
 
-    A root that is no index is returned as it is.
+    A root that is no index is returned as it is, and so is any without a platform.
 
     Raises:
         NotFound: there is none for this platform.
         InvalidContent: an index is malformed, or indexes are nested too deeply.
     """
+    if platform is None:
+        return root
     found = root
     for _ in range(MAX_DEPTH):
         document = parse_manifest(read_document(source, found), found) if found.is_index else None
