@@ -6,7 +6,6 @@ import click
 
 from ..oci.descriptor import REF_NAME
 from ..oci.errors import InvalidContent
-from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..publish.copy import Copied, copy
 from ..publish.layout import StoreSink
@@ -14,8 +13,8 @@ from ..publish.source import Source
 from ..publish.transports import check_source, open_source
 from ..store.store import Store
 from .config import Settings
-from .options import json_option, pass_settings, transfer, transfer_options
-from .output import about, count, document, human, line
+from .options import Transfer, json_option, transfer_options
+from .output import about, count, document, human, line, result
 from .progress import Progress
 
 _REGISTRY = "docker://"
@@ -26,19 +25,7 @@ _REGISTRY = "docker://"
 @click.argument("name", required=False)
 @transfer_options
 @json_option
-@pass_settings
-def add(
-    settings: Settings,
-    source: str,
-    name: str | None,
-    platform: Platform | None,
-    creds: str | None,
-    tls_verify: bool,
-    plain_http: bool,
-    jobs: int | None,
-    progress: str | None,
-    as_json: bool,
-) -> None:
+def add(settings: Settings, how: Transfer, source: str, name: str | None, as_json: bool) -> None:
     """Take an image into the store.
 
     SOURCE is docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
@@ -49,15 +36,6 @@ def add(
     Blobs that the store has are not read again. A store that does not exist is
     made.
     """
-    how = transfer(
-        settings,
-        platform=platform,
-        creds=creds,
-        tls_verify=tls_verify,
-        plain_http=plain_http,
-        jobs=jobs,
-        progress=progress,
-    )
     check_source(source)
     reference = Reference.parse(name) if name is not None else None
     with (
@@ -72,7 +50,7 @@ def add(
     if as_json:
         document({"name": str(reference), **transferred(copied)})
     else:
-        line(f"added {reference}: {summary(copied, 'new')}")
+        line(f"added {summary(str(reference), copied, 'new')}")
 
 
 def default_name(text: str, source: Source) -> Reference:
@@ -93,15 +71,15 @@ def default_name(text: str, source: Source) -> Reference:
     raise click.UsageError(f"{text}: the image {called}; give one: ocistow add {text} NAME")
 
 
-def summary(copied: Copied, done: str) -> str:
-    """Return what a copy did, for reading; `done` is what it made of blobs."""
+def summary(name: str, copied: Copied, done: str) -> str:
+    """Return what a copy to a name did, for reading; `done` is what it made of blobs."""
     parts = [
         f"{count(copied.sent, 'blob')} {done} ({human(copied.sent_bytes)})",
         f"{copied.present} present",
     ]
     if copied.absent:
         parts.append(f"{count(copied.absent, 'layer')} absent")
-    return f"{', '.join(parts)}, digest {copied.root.digest}"
+    return result(name, copied.root.digest, parts)
 
 
 def transferred(copied: Copied) -> dict[str, object]:

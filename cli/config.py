@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import cast
 
 from ..oci.errors import InvalidContent
+from ..publish.access import JOBS
 
 LOG_FORMATS = ("text", "json")
 PROGRESS = ("auto", "bar", "json", "none")
 MAX_JOBS = 64
 
-_DEFAULT_JOBS = 4
 _KEYS = ("store", "jobs", "progress", "log-format")
 _MAX_FILE = 64 * 1024  # bytes
 
@@ -35,7 +35,7 @@ class Settings:
     """
 
     store: Path
-    jobs: int = _DEFAULT_JOBS
+    jobs: int = JOBS
     progress: str = "auto"
     log_format: str = "text"
 
@@ -127,7 +127,7 @@ def _store(document: Mapping[str, object], file: Path) -> Path | None:
 
 
 def _jobs(document: Mapping[str, object], file: Path) -> int:
-    value = document.get("jobs", _DEFAULT_JOBS)
+    value = document.get("jobs", JOBS)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_JOBS:
         raise InvalidContent(f"{file}: jobs is {value!r}, expected a number from 1 to {MAX_JOBS}")
     return value

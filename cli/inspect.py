@@ -16,7 +16,7 @@ from . import output
 from .config import Settings
 from .images import ImageView, RootView, read_roots
 from .options import bytes_option, json_option, name_argument, pass_settings, platform_option
-from .output import about, document, line, shown, sizes, table
+from .output import about, count, document, line, shown, sizes, table
 
 
 @click.command()
@@ -105,7 +105,7 @@ def _print(
         if root.descriptor.is_index:
             line(f"Index:       {root.descriptor.digest}")
             line(f"Media type:  {root.descriptor.media_type}")
-            line(f"Size:        {size(root.size)}, {len(root.images)} manifests")
+            line(f"Size:        {size(root.size)}, {count(len(root.images), 'manifest')}")
     several = len(roots) > 1 or any(root.descriptor.is_index for root in roots)
     for image in _images(roots, platform):
         if several:
@@ -114,7 +114,7 @@ def _print(
         line(f"Media type:  {image.descriptor.media_type}")
         if image.platform:
             line(f"Platform:    {image.platform}")
-        line(f"Size:        {size(image.size)}, {len(image.layers)} layers")
+        line(f"Size:        {size(image.size)}, {count(len(image.layers), 'layer')}")
         if image.config is not None:
             for key, value in _summary(image):
                 line(f"{key + ':':<12} {printable(value)}")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import click
 
 from ..oci.errors import InvalidContent, OcistowError
 from ..oci.platform import Platform
+from ..publish.access import JOBS, Access
 from .config import MAX_JOBS, PROGRESS, Flags, Settings, of_process
 from .output import shown
-
-if TYPE_CHECKING:
-    from ..publish.access import Access
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -69,8 +68,27 @@ class Transfer:
     progress: str
 
 
-def transfer_options(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Add the options that `transfer` reads."""
+def transfer_options(command: Callable[..., _R]) -> Callable[..., _R]:
+    """Call a command with settings and a `Transfer`, made of the options that this adds."""
+
+    @pass_settings
+    @wraps(command)
+    def decorated(
+        settings: Settings,
+        /,
+        *,
+        platform: Platform | None,
+        creds: str | None,
+        tls_verify: bool,
+        plain_http: bool,
+        jobs: int | None,
+        progress: str | None,
+        **others: object,
+    ) -> _R:
+        access = _access(creds, tls_verify=tls_verify, plain_http=plain_http)
+        how = Transfer(platform, access, jobs or settings.jobs, progress or settings.progress)
+        return command(settings, how, **others)
+
     for option in (
         click.option(
             "--progress", type=click.Choice(PROGRESS), help="How to show it.  [default: auto]"
@@ -79,32 +97,25 @@ def transfer_options(command: Callable[_P, _R]) -> Callable[_P, _R]:
             "--jobs",
             type=click.IntRange(1, MAX_JOBS),
             metavar="N",
-            help="Copy this many blobs at once.  [default: 4]",
+            help=f"Copy this many blobs at once.  [default: {JOBS}]",
         ),
         click.option("--plain-http", is_flag=True, help="Speak HTTP with the registry."),
         click.option(
             "--tls-verify/--no-tls-verify", default=True, help="Check the registry's certificate."
         ),
-        click.option("--creds", metavar="USER:PASS", help="Credentials for the registry."),
+        click.option(
+            "--creds",
+            metavar="USER:PASS",
+            help="Credentials for the registry; OCISTOW_CREDS keeps them out of `ps`.",
+        ),
         platform_option,
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
-def transfer(
-    settings: Settings,
-    *,
-    platform: Platform | None,
-    creds: str | None,
-    tls_verify: bool,
-    plain_http: bool,
-    jobs: int | None,
-    progress: str | None,
-) -> Transfer:
-    """Return what the options of `transfer_options` mean; DOCKER_HOST is read here."""
-    from ..publish.access import Access  # commands that copy nothing need no publish
-
+def _access(creds: str | None, *, tls_verify: bool, plain_http: bool) -> Access:
+    """Return what the options mean; DOCKER_HOST is read here."""
     user, colon, password = (creds or "").partition(":")
     if creds is not None and (not colon or not user):
         raise click.UsageError("--creds: expected USER:PASS")
@@ -115,7 +126,7 @@ def transfer(
     )
     if host := os.environ.get("DOCKER_HOST"):
         access = replace(access, docker_host=host)
-    return Transfer(platform, access, jobs or settings.jobs, progress or settings.progress)
+    return access
 
 
 def _complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TextIO
 
 import click
 
+from ..oci.digest import Digest
 from ..oci.reference import Reference
 from ..oci.wording import printable
 
@@ -53,6 +54,12 @@ def count(number: int, noun: str) -> str:
     ('1 blob', '3 blobs')
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def result(name: str, digest: Digest, facts: Sequence[str] = ()) -> str:
+    """Return what a name is now, with its digest unless the name ends in it."""
+    said = [*facts] if name.endswith(f"@{digest}") else [*facts, f"digest {digest}"]
+    return f"{name}: {', '.join(said)}" if said else name
 
 
 def shown(name: PurePosixPath) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import click
 
-from ..oci.platform import Platform
 from ..publish.copy import copy
 from ..publish.layout import StoreSource
 from ..publish.transports import open_sink
 from ..store.store import Store
 from .add import summary, transferred
 from .config import Settings
-from .options import json_option, name_argument, pass_settings, transfer, transfer_options
+from .options import Transfer, json_option, name_argument, transfer_options
 from .output import about, document, line, shown
 from .progress import Progress
 
@@ -21,18 +20,8 @@ from .progress import Progress
 @click.argument("destinations", nargs=-1, required=True, metavar="DEST...")
 @transfer_options
 @json_option
-@pass_settings
 def publish(
-    settings: Settings,
-    name: str,
-    destinations: tuple[str, ...],
-    platform: Platform | None,
-    creds: str | None,
-    tls_verify: bool,
-    plain_http: bool,
-    jobs: int | None,
-    progress: str | None,
-    as_json: bool,
+    settings: Settings, how: Transfer, name: str, destinations: tuple[str, ...], as_json: bool
 ) -> None:
     """Send an image out of the store.
 
@@ -41,15 +30,6 @@ def publish(
     other side lacks. Several destinations are served one after another; the first
     that refuses ends it.
     """
-    how = transfer(
-        settings,
-        platform=platform,
-        creds=creds,
-        tls_verify=tls_verify,
-        plain_http=plain_http,
-        jobs=jobs,
-        progress=progress,
-    )
     done: list[dict[str, object]] = []
     with Store.open(settings.store) as store:
         layout = store.find(name)
@@ -68,6 +48,6 @@ def publish(
             if as_json:
                 done.append({"destination": destination, **transferred(copied)})
             else:
-                line(f"published {destination}: {summary(copied, 'sent')}")
+                line(f"published {summary(destination, copied, 'sent')}")
     if as_json:
         document({"name": shown(layout.name), "published": done})

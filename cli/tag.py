@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
 from ..publish.layout import StoreSource
+from ..publish.sink import check_name
 from ..store.store import Store
 from .config import Settings
 from .options import name_argument, pass_settings
-from .output import about, line
+from .output import about, line, result
 
 
 @click.command()
@@ -26,7 +26,6 @@ def tag(settings: Settings, name: str, newname: str) -> None:
     reference = Reference.parse(newname)
     with about(f"tagging in {settings.store}"), Store.open(settings.store) as store:
         root = StoreSource(store.find(name)).resolve()
-        if reference.digest not in (None, root.digest):
-            raise InvalidContent(f"{reference} cannot name {root.digest}")
+        check_name(reference, root)
         store.put(reference, root)
-    line(f"tagged {reference}: digest {root.digest}")
+    line(f"tagged {result(str(reference), root.digest)}")

@@ -14,10 +14,10 @@ from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent, NotFound
 from ..oci.graph import walk
 from ..oci.manifest import Manifest
+from .access import JOBS
 from .sink import Image, Sink
 from .source import Blob, Source, read_document, select_platform
 
-JOBS = 3  # two or three uploads at once measured best, on two cores
 MAX_DOCUMENTS = 64 << 20  # bytes of all manifests and indexes of one image; they stay in memory
 
 log = logging.getLogger(__name__)

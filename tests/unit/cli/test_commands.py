@@ -11,6 +11,7 @@ import pytest
 from ocistow.cli.main import COMMANDS, commands
 from ocistow.cli.reference import replaced
 from ocistow.oci.descriptor import REF_NAME
+from ocistow.publish.access import JOBS
 from ocistow.testing.images import image_layout, index_layout, sparse_layout
 from ocistow.testing.registry import Registry
 
@@ -134,6 +135,33 @@ def test_a_registrys_name_is_taken(tmp_path: Path, run: Ocistow) -> None:
     [one] = found["published"]
     assert one["destination"] == target
     assert one["sentBlobs"] == 0
+
+
+def test_a_digest_is_said_once(tmp_path: Path, run: Ocistow) -> None:
+    image = image_layout(tmp_path / "layout")
+    with Registry() as registry:
+        target = f"docker://{registry.host}/app@{image.manifest}"
+        for text in (
+            ok(run("add", "oci:layout", f"e.x/app@{image.manifest}")),
+            ok(run("publish", f"e.x/app@{image.manifest}", target)),
+            ok(run("tag", f"e.x/app@{image.manifest}", f"e.x/other@{image.manifest}")),
+        ):
+            assert text.count(str(image.manifest)) == 1
+
+
+@pytest.mark.parametrize("command", ["add", "publish"])
+def test_help_says_how_to_hide_credentials_and_how_many_jobs_there_are(
+    run: Ocistow, command: str
+) -> None:
+    text = " ".join(ok(run(command, "--help")).split())
+    assert "OCISTOW_CREDS keeps them out of `ps`" in text
+    assert f"[default: {JOBS}]" in text
+
+
+def test_one_layer_is_no_layers(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout", layers=1)
+    ok(run("add", "oci:layout", "a"))
+    assert ", 1 layer\n" in ok(run("inspect", "a"))
 
 
 def test_ls_shows_references_and_other_paths(tmp_path: Path, run: Ocistow) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from ocistow.cli.config import Flags, Settings, default_store, settings
 from ocistow.oci.errors import InvalidContent
+from ocistow.publish.access import JOBS
 
 
 def write(directory: Path, text: str) -> Path:
@@ -32,7 +33,7 @@ def test_everybody_has_a_default_store(
 
 def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
     found = settings(Flags(), {"HOME": str(tmp_path)}, root=False)
-    assert found == Settings(tmp_path / ".local/share/ocistow", 4, "auto", "text")
+    assert found == Settings(tmp_path / ".local/share/ocistow", JOBS, "auto", "text")
 
 
 def test_the_users_file_is_below_the_config_home(tmp_path: Path) -> None:
