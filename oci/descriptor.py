@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .digest import Digest
-from .document import Object, as_object, size, string, strings
+from .document import Object, as_object, size, string, strings, writable
 from .errors import InvalidContent
 from .platform import Platform
 
@@ -31,7 +31,10 @@ class Descriptor:
     """What some content is, its name and its size in bytes.
 
     Source: image-spec, descriptor.md. Two descriptors are equal when media
-    type, digest and size are; annotations and platform only describe.
+    type, digest and size are; the others only describe.
+
+    Attributes:
+        given: the JSON object that was read, whose other members are written as they were.
     """
 
     media_type: str
@@ -39,6 +42,7 @@ class Descriptor:
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
     platform: Platform | None = field(default=None, compare=False)
+    given: Object = field(default_factory=dict[str, object], compare=False, repr=False)
 
     @classmethod
     def from_document(cls, value: object, what: str) -> Descriptor:
@@ -47,8 +51,7 @@ class Descriptor:
         Raises:
             InvalidContent: a required member is absent or malformed.
         """
-        document = as_object(value, what)
-        platform = document.get("platform")
+        document = writable(as_object(value, what), what)
         media_type = string(document, "mediaType", what)
         if not media_type:
             raise InvalidContent(f"mediaType of {what} is not given")
@@ -57,21 +60,23 @@ class Descriptor:
             Digest.parse(string(document, "digest", what)),
             size(document, "size", what),
             strings(document, "annotations", what),
-            None
-            if platform is None
-            else Platform.from_document(as_object(platform, f"platform of {what}"), what),
+            _platform(document, what),
+            document,
         )
 
     def to_document(self) -> Object:
         """Return the JSON object."""
         document: dict[str, object] = {
+            **self.given,
             "mediaType": self.media_type,
             "digest": str(self.digest),
             "size": self.size,
         }
-        if self.annotations:
+        if self.annotations != strings(self.given, "annotations", "it"):
             document["annotations"] = dict(self.annotations)
-        if self.platform is not None:
+        if self.platform is None:
+            document = {k: v for k, v in document.items() if k != "platform" or v is None}
+        elif self.platform != _platform(self.given, "it"):
             document["platform"] = self.platform.to_document()
         return document
 
@@ -84,3 +89,10 @@ class Descriptor:
     def is_manifest(self) -> bool:
         """Whether this names an image manifest."""
         return self.media_type in MANIFESTS
+
+
+def _platform(document: Object, what: str) -> Platform | None:
+    platform = document.get("platform")
+    if platform is None:
+        return None
+    return Platform.from_document(as_object(platform, f"platform of {what}"), what)

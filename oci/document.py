@@ -7,13 +7,15 @@ expected type, so parsers above read like the schemas they implement.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias, cast
 
 from .errors import InvalidContent
 from .wording import quoted
 
 MAX_DOCUMENT = 4 << 20  # bytes of a manifest, index or config; registries refuse larger ones too
+MAX_DEPTH = 64  # levels of what is kept without being understood, and written again
 
 Object: TypeAlias = Mapping[str, object]
 
@@ -81,6 +83,24 @@ def size(document: Object, key: str, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
         raise InvalidContent(f"{key} of {what} is not a size: {quoted(value)}")
     return value
+
+
+def writable(document: Object, what: str) -> Object:
+    """Return `document`, which then can be written again: not too deep, and without infinity."""
+    level = list(document.values())
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return document
+        if any(isinstance(value, float) and not math.isfinite(value) for value in level):
+            raise InvalidContent(f"{what} has a number that is too large")
+        level = [inner for value in level for inner in _inside(value)]
+    raise InvalidContent(f"{what} has over {MAX_DEPTH} levels")
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return cast("Object", value).values()
+    return cast("list[object]", value) if isinstance(value, list) else ()
 
 
 def _refuse_constant(name: str) -> object:

@@ -20,7 +20,7 @@ from .descriptor import (
     Descriptor,
 )
 from .digest import Digest
-from .document import Object, as_object, members, parse_object, string
+from .document import MAX_DOCUMENT, Object, as_object, members, parse_object, string
 from .errors import InvalidContent
 from .platform import Platform
 from .wording import quoted
@@ -58,13 +58,22 @@ class Index:
 
     @classmethod
     def of(cls, manifests: Sequence[Descriptor]) -> Index:
-        """Write a new index that lists `manifests`."""
+        """Write a new index that lists `manifests`.
+
+        Raises:
+            InvalidContent: it has over `MAX_DOCUMENT` bytes, which nobody would read.
+        """
         document = {
             "schemaVersion": 2,
             "mediaType": OCI_INDEX,
             "manifests": [manifest.to_document() for manifest in manifests],
         }
-        return cls(json.dumps(document, indent=2).encode() + b"\n", OCI_INDEX, tuple(manifests))
+        raw = json.dumps(document, indent=2).encode() + b"\n"
+        if len(raw) > MAX_DOCUMENT:
+            raise InvalidContent(
+                f"an index of {len(raw)} bytes, at most {MAX_DOCUMENT} are accepted"
+            )
+        return cls(raw, OCI_INDEX, tuple(manifests))
 
 
 @dataclass(frozen=True, slots=True)

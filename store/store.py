@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -168,7 +169,7 @@ class Store:
         annotations = {k: v for k, v in root.annotations.items() if k != REF_NAME}
         if reference.tag:
             annotations[REF_NAME] = reference.tag
-        named = Descriptor(root.media_type, root.digest, root.size, annotations, root.platform)
+        named = replace(root, annotations=annotations)
         layout = self.layout(reference.path)
         with self._lock.held():
             self._check_nesting(reference)

@@ -116,6 +116,40 @@ def descriptors() -> SearchStrategy[Descriptor]:
     )
 
 
+def given_descriptors() -> SearchStrategy[dict[str, object]]:
+    """Return descriptors' JSON objects, with members that we know, that we do not, and null."""
+    anything = st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | _text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text(), inner, max_size=3),
+        max_leaves=6,
+    )
+    text = _text() | st.none()
+    known = {"os": text, "architecture": text, "variant": text, "os.version": text}
+    platform: SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
+        {}, optional={**known, "os.features": st.lists(_text(), max_size=2)}
+    )
+    members: dict[str, SearchStrategy[object]] = {
+        "annotations": st.none() | st.dictionaries(_text(), _text(), max_size=2),
+        "platform": st.none() | platform,
+        "artifactType": _text(),
+        "urls": st.lists(_text(), max_size=2),
+        "data": _text(),
+    }
+    required: dict[str, SearchStrategy[object]] = {
+        "mediaType": st.sampled_from(MEDIA_TYPES),
+        "digest": digests().map(str),
+        "size": st.integers(0, (1 << 63) - 1),
+    }
+    others = st.dictionaries(_text(), anything, max_size=3)
+    return st.tuples(others, st.fixed_dictionaries(required, optional=members)).map(
+        lambda both: {**both[0], **both[1]}
+    )
+
+
 def documents() -> SearchStrategy[bytes]:
     """Return bytes that a parser of manifests may meet: sound, nearly sound, hostile, anything."""
     return st.one_of(

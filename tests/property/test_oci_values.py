@@ -1,6 +1,7 @@
 """Values survive being written and read, and bytes from outside are accepted or refused."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
@@ -14,7 +15,14 @@ from ocistow.oci.errors import InvalidContent
 from ocistow.oci.manifest import ImageConfig, Index, media_type_of, parse_manifest
 from ocistow.oci.platform import Platform
 from ocistow.oci.reference import Reference
-from ocistow.testing.strategies import descriptors, digests, documents, platforms, references
+from ocistow.testing.strategies import (
+    descriptors,
+    digests,
+    documents,
+    given_descriptors,
+    platforms,
+    references,
+)
 
 
 @given(digests())
@@ -78,6 +86,24 @@ def test_a_descriptor_is_read_as_it_was_written(descriptor: Descriptor) -> None:
     read = Descriptor.from_document(descriptor.to_document(), "it")
     assert read == descriptor
     assert (read.annotations, read.platform) == (descriptor.annotations, descriptor.platform)
+
+
+@given(given_descriptors())
+def test_a_descriptor_keeps_every_member(given: dict[str, object]) -> None:
+    read = Descriptor.from_document(given, "it")
+    assert read.to_document() == given
+    index = Index.parse(Index.of([read]).raw)
+    assert index.manifests[0].to_document() == given
+
+
+@given(given_descriptors(), st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2))
+def test_other_annotations_change_no_other_member(
+    given: dict[str, object], annotations: dict[str, str]
+) -> None:
+    changed = replace(Descriptor.from_document(given, "it"), annotations=annotations)
+    document = dict(changed.to_document())
+    assert (document.pop("annotations", None) or {}) == annotations
+    assert document == {name: value for name, value in given.items() if name != "annotations"}
 
 
 @given(st.lists(descriptors(), max_size=4))

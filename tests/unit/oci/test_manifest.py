@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from ocistow.oci.descriptor import (
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent
 from ocistow.oci.manifest import ImageConfig, Index, Manifest, media_type_of, parse_manifest
+from ocistow.oci.platform import Platform
 from ocistow.testing.minimal import described, minimal_image, minimal_index
 
 ENTRY = {"mediaType": OCI_CONFIG, "digest": f"sha256:{'0' * 64}", "size": 2}
@@ -142,3 +144,42 @@ def test_descriptors_are_compared_by_what_they_name() -> None:
     assert one == Descriptor(OCI_INDEX, Digest.of(b""), 0)
     assert one != Descriptor(OCI_INDEX, Digest.of(b""), 1)
     assert (one.is_index, one.is_manifest) == (True, False)
+
+
+def nested(depth: int) -> object:
+    return [nested(depth - 1)] if depth else []
+
+
+def index_with(member: object) -> bytes:
+    return json.dumps({"schemaVersion": 2, "manifests": [{**ENTRY, "x": member}]}).encode()
+
+
+@pytest.mark.parametrize("depth", [0, 1, 62])
+def test_a_member_that_nobody_knows_may_have_levels(depth: int) -> None:
+    index = Index.parse(index_with(nested(depth)))
+    assert Index.parse(Index.of(index.manifests).raw).manifests[0].given["x"] == nested(depth)
+
+
+@pytest.mark.parametrize("depth", [63, 64, 500])
+def test_a_member_with_too_many_levels_is_refused(depth: int) -> None:
+    with pytest.raises(InvalidContent, match="an entry of index has over 64 levels"):
+        Index.parse(index_with(nested(depth)))
+
+
+def test_a_number_that_could_not_be_written_again_is_refused() -> None:
+    with pytest.raises(InvalidContent, match="has a number that is too large"):
+        Index.parse(index_with([1]).replace(b"[1]", b"[1e999]"))
+
+
+def test_an_index_that_nobody_would_read_is_not_written() -> None:
+    [descriptor] = Index.parse(index_with([1] * 500_000)).manifests
+    with pytest.raises(InvalidContent, match=r"an index of .* bytes, at most 4194304 are accepted"):
+        Index.of([descriptor])
+
+
+def test_a_platform_can_be_replaced_and_taken_away() -> None:
+    given = {**ENTRY, "platform": {"os": "a", "architecture": "b", "os.features": ["c"]}}
+    read = Descriptor.from_document(given, "it")
+    assert replace(read, platform=None).to_document() == ENTRY
+    other = replace(read, platform=Platform("d", "e"))
+    assert other.to_document() == {**ENTRY, "platform": {"os": "d", "architecture": "e"}}

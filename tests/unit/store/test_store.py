@@ -292,6 +292,20 @@ def test_the_index_names_the_tag_and_keeps_annotations(store: Store) -> None:
     assert untagged.annotations == {"kept": "1"}
 
 
+def test_the_index_keeps_what_the_store_does_not_know(store: Store) -> None:
+    A.add_to(store.blobs)
+    given = {
+        **A.root.to_document(),
+        "artifactType": "a/b",
+        "urls": ["https://example.com/"],
+        "data": "e30=",
+        "platform": {"os": "windows", "architecture": "amd64", "os.features": ["win32k"]},
+    }
+    root = Descriptor.from_document(given, "it")
+    [put] = store.put(Reference.parse("a:b"), root).index().manifests
+    assert put.to_document() == {**given, "annotations": {REF_NAME: "b"}}
+
+
 def test_two_may_put_under_one_name_at_once(store: Store) -> None:
     """One wins whole, and the blobs of both are there."""
     together = threading.Barrier(2)
