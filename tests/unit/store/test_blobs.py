@@ -304,9 +304,14 @@ def test_what_has_the_name_of_a_spare_is_never_removed(
     tmp_path: Path, directory: int, code: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads of two containers have the same number, and clients of a mount choose any name."""
-    monkeypatch.setattr(secrets, "token_hex", lambda count: "5" * 2 * count)
+    drawn = "5" * 16
+
+    def draw(_: int) -> str:
+        return drawn
+
+    monkeypatch.setattr(secrets, "token_hex", draw)
     there = f".ocistow-{threading.get_native_id()}"
-    mine = f".ocistow-{'5' * 16}"
+    mine = f".ocistow-{drawn}"
     with BlobStore(made(tmp_path / "blobs"), LinklessDisk(code) if code else QuickDisk()) as blobs:
         blobs.add([CONTENT])
         for above in ("layout", "blobs"):
