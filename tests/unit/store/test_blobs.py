@@ -11,7 +11,7 @@ import pytest
 
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, NotFound
-from ocistow.store.blobs import BlobStore
+from ocistow.store.blobs import READ_SIZE, BlobStore, digest_of_file
 from ocistow.store.disk import Disk, open_directory
 from ocistow.testing.disk import FailingDisk, QuickDisk, WatchedDisk
 
@@ -437,3 +437,16 @@ def test_a_directory_that_cannot_be_removed_is_an_error(tmp_path: Path, director
         Disk().rmdir(directory, ".")
     (tmp_path / "layout" / "file").touch()
     assert not Disk().rmdir(directory, "file")
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("size", [0, 1, READ_SIZE, READ_SIZE + 1])
+def test_the_digest_of_a_file_is_that_of_its_content(
+    tmp_path: Path, size: int, algorithm: str
+) -> None:
+    content = bytes(range(251)) * (size // 251 + 1)
+    (tmp_path / "file").write_bytes(content[:size])
+    with (tmp_path / "file").open("rb") as file:
+        file.seek(size // 2)
+        assert digest_of_file(file.fileno(), algorithm) == Digest.of(content[:size], algorithm)
+        assert file.tell() == size // 2
