@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import subprocess
 import time
 from collections import Counter
@@ -203,6 +204,11 @@ class Client:
         self._dice.choice(questions)()
 
 
+def is_about_a_marker(lie: str) -> bool:
+    """Tell whether an index is only said to have no marker, which is left to who writes it."""
+    return re.search(r": \[Errno \d+\] .*/oci-layout'$", lie) is not None
+
+
 def open_files(mount: Mount) -> int:
     """Return how many files the server has open, without the pool's few directories."""
     count = 0
@@ -218,7 +224,9 @@ def test_nothing_lies_whatever_clients_do(mount_store: Mounter, removes: bool) -
     """What a client removes an index may still mention, so indexes are checked without that."""
     with mount_store() as mount, watched(mount):
         root = mount.path / "root"
-        root.mkdir()
+        for name in "xy":
+            (root / name).mkdir(parents=True)
+            (root / name / "oci-layout").write_bytes(MARKER)
         (root / "file").write_bytes(bytes(200_000))
         (root / "file").unlink()
         before = open_files(mount)
@@ -230,11 +238,10 @@ def test_nothing_lies_whatever_clients_do(mount_store: Mounter, removes: bool) -
         errors = sum((client.errors for client in clients), Counter[str]())
         assert not errors.keys() & {errno.errorcode[number] for number in DEAD}
         assert not mount.log.matching("Traceback|^ERROR ")
-        lies = violations(mount.store, sparse=True)
-        if removes:
-            broken = index_violations(mount.store, sparse=True)
-            lies = [lie for lie in lies if lie not in broken]
-        assert lies == []
+        allowed = index_violations(mount.store, sparse=True)
+        if not removes:
+            allowed = [lie for lie in allowed if is_about_a_marker(lie)]
+        assert [lie for lie in violations(mount.store, sparse=True) if lie not in allowed] == []
         assert strays(mount.store) == []
         subprocess.run(["rm", "-rf", root], check=True)
         assert os.listdir(mount.path) == []
