@@ -371,9 +371,14 @@ class Handles:
             file = self._view.files.open(node.path, flags)
         else:
             async with content.lock:
-                file = await self._open_writable(node, content, flags & os.O_ACCMODE)
-                if flags & os.O_TRUNC:
-                    self._resize(content, file, 0)
+                # O_RDONLY | O_TRUNC empties a file, too, which takes a descriptor to write.
+                file = await self._open_writable(node, content, flags & os.O_ACCMODE or os.O_RDWR)
+                try:
+                    if flags & os.O_TRUNC:
+                        self._resize(content, file, 0)
+                except BaseException:
+                    os.close(file)
+                    raise
         return self._add_ordinary(node, content, file)
 
     async def _open_writable(self, node: Node[Content], content: Ordinary, flags: int) -> int:

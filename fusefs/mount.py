@@ -101,7 +101,7 @@ async def _serve(mountpoint: Path, ready: Callable[[], None], command: Sequence[
                 status = await _run(command, signals)
             except OSError as error:  # out of the nursery it would come in a group
                 failure = error
-            if is_mounted(mountpoint):
+            if await trio.to_thread.run_sync(is_mounted, mountpoint):  # which asks the mount
                 pyfuse3.terminate()
         else:
             await _stop_on(signals)

@@ -14,8 +14,6 @@ from ocistow.oci.descriptor import OCI_INDEX
 from ocistow.testing.minimal import MinimalImage, minimal_image, minimal_index
 from ocistow.testing.mounts import Mount
 
-from .conftest import Mounter
-
 pytestmark = pytest.mark.fuse
 
 MARKER = b'{"imageLayoutVersion": "1.0.0"}'
@@ -395,13 +393,3 @@ def test_an_unlinked_index_is_gone(layout: Path) -> None:
     assert not index.exists()
     index.write_bytes(EMPTY)
     assert index.exists()
-
-
-def test_an_index_at_the_root_of_the_mount(mount_store: Mounter) -> None:
-    image = minimal_image("root")
-    with mount_store() as mount:
-        (mount.path / "oci-layout").write_bytes(MARKER)
-        write_blobs(mount.path, image)
-        (mount.path / "index.json").write_bytes(index_of(image))
-        assert (mount.layouts / "index.json").read_bytes() == index_of(image)
-        assert mount.warnings == []

@@ -50,7 +50,7 @@ async def test_a_truncation_during_a_rename_to_a_blob_does_not_reach_the_blob(
     await client.handles.write(handle, 0, LARGE)
 
     async def truncate(number: int | None) -> None:
-        with pytest.raises(OSError, match="Stale|permitted"):
+        with pytest.raises(OSError, match=r"Stale|permitted"):
             await client.handles.truncate(inode, number, 3)
 
     client.disk.pause_at("name")  # of the copy that is made
