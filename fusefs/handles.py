@@ -12,10 +12,11 @@ from ..oci.digest import CANONICAL, Digest
 from ..oci.errors import InvalidContent, NotFound, OcistowError
 from ..store.files import is_shared
 from .attributes import Attributes
+from .contents import Blob, Content, Directory, Guarded, Ordinary, Staged
 from .places import Place
 from .staging import Staging
 from .tree import Node, stale
-from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, refused
+from .view import View, refused
 
 log = logging.getLogger(__name__)
 

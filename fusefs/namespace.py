@@ -10,11 +10,12 @@ from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
 from .attributes import Attributes
+from .contents import Blob, Content, Directory, Guarded, Ordinary, Staged
 from .handles import Handles
 from .intent import is_visible
 from .places import Place, is_hidden, role_of
 from .tree import Node, stale
-from .view import Blob, Content, Directory, Guarded, Ordinary, Staged, View, refused
+from .view import View, refused
 
 log = logging.getLogger(__name__)
 

@@ -9,22 +9,22 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import trio
 
-from ..oci.digest import CANONICAL, HEX_LENGTHS, Digest, Hash, new_hash
+from ..oci.digest import HEX_LENGTHS, Digest
 from ..oci.errors import NotFound
 from ..store.files import is_shared
 from ..store.leases import DURATION, this_process
 from ..store.store import Store
 from .attributes import Attributes, Presentation
+from .contents import Blob, Content, Directory, Guarded, Ordinary, Staged, Symlink
 from .gate import Gate
 from .intent import makes_new_name
 from .places import Place, digest_of, is_hidden, place_of
-from .staging import Staging
 from .tree import ROOT, Node, Tree
 
 log = logging.getLogger(__name__)
@@ -34,102 +34,6 @@ _PATIENCE = 5.0  # seconds to read a client's memory, which may be swapped out
 _INLINE = 64 << 10  # bytes; a thread costs 60 us, copying and hashing this much less
 
 Result = TypeVar("Result")
-
-
-@dataclass(slots=True, eq=False)
-class Directory:
-    """A directory on disk."""
-
-
-@dataclass(slots=True, eq=False)
-class Symlink:
-    """A symbolic link on disk."""
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class Ordinary:
-    """A plain file on disk, with the digest of what was written to it in order.
-
-    There is one for each file, however many names and nodes it has. Whoever changes its content,
-    or decides what that is, holds the lock.
-    """
-
-    inode: int  # of the disk
-    shared: bool = False  # it is a blob's file too
-    is_blob: bool = False  # it, or a copy, became one: nobody writes to what was open then
-    lock: trio.Lock = field(default_factory=trio.Lock)
-    files: list[int] = field(default_factory=list[int])
-    hash: Hash | None = None
-    hashed: int = 0
-    changed_ns: int = 0  # ctime after the last change; another one means another writer
-
-    def follow(self, file: int, offset: int, data: bytes) -> None:
-        """Hash what was just written, or give up when it did not come in order."""
-        if self.hash is not None and offset == self.hashed:
-            self.hash.update(data)
-            self.hashed += len(data)
-            self.note(os.fstat(file))
-        else:
-            self.hash = None
-
-    def restart(self, file: int) -> None:
-        """Begin to hash again: the file is empty now."""
-        self.hash, self.hashed = new_hash(CANONICAL), 0
-        self.note(os.fstat(file))
-
-    def note(self, status: os.stat_result) -> None:
-        """Remember what the file looks like after a change of ours."""
-        self.changed_ns = status.st_ctime_ns
-
-    def is_followed(self, status: os.stat_result) -> bool:
-        """Tell whether all that `status` tells of was seen. Nobody can set a ctime."""
-        seen = (self.inode, self.hashed, self.changed_ns)
-        return self.hash is not None and seen == (
-            status.st_ino,
-            status.st_size,
-            status.st_ctime_ns,
-        )
-
-    def digest(self, status: os.stat_result, algorithm: str) -> Digest | None:
-        """Return the digest taken on the way, if it is of this algorithm and of all there is."""
-        if self.hash is None or algorithm != CANONICAL or not self.is_followed(status):
-            return None
-        return Digest(CANONICAL, self.hash.hexdigest())
-
-
-@dataclass(slots=True, eq=False)
-class Guarded:
-    """An index or marker on disk, which is only ever replaced whole.
-
-    Its status is that of one generation: a reader may have it open when the name is another's.
-    """
-
-    place: Place
-    status: os.stat_result
-
-
-@dataclass(slots=True, frozen=True)
-class Blob:
-    """Content of the pool, or of one layout alone."""
-
-    digest: Digest
-
-
-@dataclass(slots=True, eq=False)
-class Staged:
-    """A generation that is still being written, and the name it is meant for."""
-
-    staging: Staging
-    parent: Node[Content]
-    name: bytes
-    node: Node[Content] | None = None  # of a file that was created, not opened again
-    digest: Digest | None = None  # that the name of a blob is
-    missing: Digest | None = None  # what an index waits for that cannot be committed yet
-    is_over: bool = False
-    lock: trio.Lock = field(default_factory=trio.Lock)
-
-
-Content: TypeAlias = Directory | Symlink | Ordinary | Guarded | Blob | Staged
 
 
 class View:
