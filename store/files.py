@@ -83,14 +83,6 @@ class Files:
         """Set the times of a file that is no blob; it may be an open one."""
         self._change(path, lambda file: os.utime(file, ns=(atime_ns, mtime_ns)))
 
-    def truncate(self, path: bytes, length: int) -> None:
-        """Cut or extend a file."""
-        file = self.open(path, os.O_WRONLY)
-        try:
-            self._disk.truncate(file, length)
-        finally:
-            os.close(file)
-
     def resize(self, file: int, length: int) -> None:
         """Cut or extend an open file."""
         self._disk.truncate(file, length)

@@ -12,7 +12,7 @@ import pytest
 
 from ocistow.testing.images import GeneratedImage, image_layout
 from ocistow.testing.invariants import violations
-from ocistow.testing.mounts import Mount, mounted
+from ocistow.testing.mounts import Mount, mounted, unmount
 
 Mounter = Callable[..., AbstractContextManager[Mount]]
 Run = Callable[..., str]
@@ -53,6 +53,20 @@ def the_mount_survives(request: pytest.FixtureRequest) -> Generator[None]:
     if "shared_mount" in request.fixturenames:
         mount = request.getfixturevalue("shared_mount")
         assert mount.is_alive, mount.log.lines[-40:]
+
+
+@pytest.fixture
+def small(fuse: None, tmp_path: Path) -> Generator[Path]:
+    """A file system of 24 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    path = tmp_path / "small"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", path], check=True)
+    try:
+        yield path
+    finally:
+        unmount(path)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import mmap
 import os
 import random
 import resource
-import subprocess
 import threading
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
@@ -493,20 +492,6 @@ def test_the_root_is_no_layout(mount: Mount, layout: Path, name: str) -> None:
     after = run(mount.store, "ls")
     assert (after.returncode, after.stdout) == (0, before.stdout)
     assert not (mount.layouts / name).exists()
-
-
-@pytest.fixture
-def small(fuse: None, tmp_path: Path) -> Generator[Path]:
-    """A file system of 8 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    path = tmp_path / "small"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", path], check=True)
-    try:
-        yield path
-    finally:
-        unmount(path)
 
 
 def fill(path: Path) -> None:

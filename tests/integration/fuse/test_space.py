@@ -13,25 +13,11 @@ import pytest
 
 from ocistow.testing.images import GeneratedImage, image_layout
 from ocistow.testing.invariants import violations
-from ocistow.testing.mounts import Mount, mounted, unmount
+from ocistow.testing.mounts import Mount, mounted
 
 pytestmark = pytest.mark.fuse
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def small(fuse: None, tmp_path: Path) -> Generator[Path]:
-    """A file system of 24 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    path = tmp_path / "small"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", path], check=True)
-    try:
-        yield path
-    finally:
-        unmount(path)
 
 
 @pytest.fixture
