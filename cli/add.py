@@ -9,6 +9,7 @@ from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
 from ..publish.copy import Copied, copy
 from ..publish.layout import StoreSink
+from ..publish.sink import Action
 from ..publish.source import Source
 from ..publish.transports import check_source, open_source
 from ..store.store import Store
@@ -41,7 +42,7 @@ def add(settings: Settings, how: Transfer, source: str, name: str | None, as_jso
     with (
         about(f"adding {source} to {settings.store}"),
         Store.create(settings.store) as store,
-        open_source(source, store.blobs, platform=how.platform, access=how.access) as image,
+        open_source(source, store, platform=how.platform, access=how.access) as image,
         Progress(how.progress) as bar,
     ):
         reference = reference or default_name(source, image)
@@ -74,7 +75,7 @@ def default_name(text: str, source: Source) -> Reference:
 def summary(name: str, copied: Copied, done: str) -> str:
     """Return what a copy to a name did, for reading; `done` is what it made of blobs."""
     parts = [
-        f"{count(copied.sent, 'blob')} {done} ({human(copied.sent_bytes)})",
+        f"{count(copied.sent, 'blob')} {done} ({human(copied.size(Action.SENT))})",
         f"{copied.present} present",
     ]
     if copied.absent:
@@ -88,8 +89,8 @@ def transferred(copied: Copied) -> dict[str, object]:
         "digest": str(copied.root.digest),
         "mediaType": copied.root.media_type,
         "sentBlobs": copied.sent,
-        "sentBytes": copied.sent_bytes,
+        "sentBytes": copied.size(Action.SENT),
         "presentBlobs": copied.present,
-        "presentBytes": copied.present_bytes,
+        "presentBytes": copied.size(Action.PRESENT),
         "absentLayers": copied.absent,
     }

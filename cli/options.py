@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -115,18 +114,15 @@ def transfer_options(command: Callable[..., _R]) -> Callable[..., _R]:
 
 
 def _access(creds: str | None, *, tls_verify: bool, plain_http: bool) -> Access:
-    """Return what the options mean; DOCKER_HOST is read here."""
+    """Return what the options mean."""
     user, colon, password = (creds or "").partition(":")
     if creds is not None and (not colon or not user):
         raise click.UsageError("--creds: expected USER:PASS")
-    access = Access(
+    return Access(
         credentials=(user, password) if colon else None,
         plain_http=True if plain_http else None,
         tls_verify=tls_verify,
     )
-    if host := os.environ.get("DOCKER_HOST"):
-        access = replace(access, docker_host=host)
-    return access
 
 
 def _complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self, TextIO
 
 from .output import human
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..oci.descriptor import Descriptor
     from ..oci.digest import Digest
     from ..oci.platform import Platform
-    from ..publish.sink import Image, Sink
+    from ..publish.sink import Action, Image, Sink
     from ..publish.source import Source
 
 DELAY = 1.0  # seconds; what is done sooner needs no bar
@@ -108,11 +108,14 @@ class _Announcing:
     def has(self, descriptor: Descriptor) -> bool:
         return self._sink.has(descriptor)
 
-    def put_blob(self, descriptor: Descriptor, source: Source) -> None:
-        self._sink.put_blob(descriptor, source)
+    def put_blob(self, descriptor: Descriptor, source: Source) -> Action:
+        return self._sink.put_blob(descriptor, source)
 
     def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         self._sink.put_manifest(descriptor, raw)
 
     def tag(self, root: Descriptor) -> None:
         self._sink.tag(root)
+
+    def losses(self) -> Sequence[str]:
+        return self._sink.losses()

@@ -36,7 +36,7 @@ def publish(
         for destination in destinations:
             with (
                 about(f"publishing {name} to {destination}"),
-                open_sink(destination, access=how.access) as sink,
+                open_sink(destination, store, access=how.access) as sink,
                 Progress(how.progress) as bar,
             ):
                 copied = copy(

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 JOBS = 3  # blobs copied at once; two or three uploads measured best, on two cores
-DOCKER_HOST = "unix:///var/run/docker.sock"
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds for one step of an answer
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach the other side.
+    """How to reach the other side; what is not given here comes from environment and files.
 
     Attributes:
-        credentials: user and password for Basic authentication, or None.
-        plain_http: whether a registry speaks HTTP; None means if it is on loopback.
+        credentials: user and password for a registry, or None to look for them.
+        registry_token: a bearer token to be sent to a registry as it is.
+        authfile: the only file in which to look for credentials.
+        plain_http: whether a registry speaks HTTP; None means if it is on loopback or
+            known to be insecure.
         tls_verify: whether a registry's certificate is checked.
-        docker_host: `unix:///path` or `tcp://host:port` of the Docker daemon.
+        cert_dir: a directory of `*.crt`, `*.cert` and `*.key` instead of the usual ones.
+        docker_host: `unix:///path` or `tcp://host:port` of the Docker daemon; None means
+            what DOCKER_HOST, DOCKER_CONTEXT or docker's own configuration say.
+        containerd: the socket of containerd; None means CONTAINERD_ADDRESS, or its default.
+        namespace: containerd's namespace.
         timeout: seconds to connect, and seconds in which each step of an answer has to
             come: its headers, a whole document, 64 KiB of a layer.
     """
 
     credentials: tuple[str, str] | None = None
+    registry_token: str | None = None
+    authfile: Path | None = None
     plain_http: bool | None = None
     tls_verify: bool = True
-    docker_host: str = DOCKER_HOST
+    cert_dir: Path | None = None
+    docker_host: str | None = None
+    containerd: str | None = None
+    namespace: str = "default"
     timeout: tuple[float, float] = TIMEOUT

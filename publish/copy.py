@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from ..oci.errors import InvalidContent, NotFound
 from ..oci.graph import walk
 from ..oci.manifest import Manifest
 from .access import JOBS
-from .sink import Image, Sink
+from .sink import Action, Image, Sink
 from .source import Blob, Source, read_document, select_platform
 
 MAX_DOCUMENTS = 64 << 20  # bytes of all manifests and indexes of one image; they stay in memory
@@ -36,22 +37,62 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one blob or manifest.
+
+    Attributes:
+        action: what was done.
+        seconds: how long that took; of a sink that sends all at the end, no time.
+    """
+
+    descriptor: Descriptor
+    action: Action
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy did; manifests count like other blobs.
+    """What a copy did.
 
     Attributes:
         root: the manifest or index that was given the name.
-        sent: blobs that were put; `sent_bytes` is their size.
-        present: blobs that were there before; `present_bytes` is their size.
-        absent: layers that neither side has, since the image is sparse.
+        outcomes: one for each digest of the image, in the order in which they ended.
+        losses: what of the image the sink did not keep.
+        seconds: how long all of it took.
     """
 
     root: Descriptor
-    sent: int
-    sent_bytes: int
-    present: int
-    present_bytes: int
-    absent: int
+    outcomes: tuple[Outcome, ...]
+    losses: tuple[str, ...]
+    seconds: float
+
+    @property
+    def sent(self) -> int:
+        """How many blobs and manifests were sent."""
+        return self.count(Action.SENT)
+
+    @property
+    def present(self) -> int:
+        """How many were there before."""
+        return self.count(Action.PRESENT)
+
+    @property
+    def mounted(self) -> int:
+        """How many the other side took from another of its repositories."""
+        return self.count(Action.MOUNTED)
+
+    @property
+    def absent(self) -> int:
+        """How many layers neither side has."""
+        return self.count(Action.ABSENT)
+
+    def count(self, action: Action) -> int:
+        """Return how many blobs and manifests this was done to."""
+        return sum(outcome.action is action for outcome in self.outcomes)
+
+    def size(self, action: Action) -> int:
+        """Return the bytes of those."""
+        return sum(o.descriptor.size for o in self.outcomes if o.action is action)
 
 
 def copy(
@@ -77,37 +118,37 @@ def copy(
     optional = _layers(image) if source.sparse and sink.sparse else frozenset[Descriptor]()
 
     def put(descriptor: Descriptor) -> None:
-        if sink.has(descriptor):
-            tally.note_present(descriptor)
-            return
-        try:
-            sink.put_blob(descriptor, watched)
-        except NotFound as error:
-            if error.name != descriptor.digest or descriptor not in optional:
-                raise
-            log.info("%s is absent: the image is sparse", descriptor.digest)
-            tally.note_absent()
-        else:
-            tally.note_sent(descriptor)
+        with tally.timed(descriptor) as done:
+            if sink.has(descriptor):
+                done(Action.PRESENT)
+                return
+            try:
+                done(sink.put_blob(descriptor, watched))
+            except NotFound as error:
+                if error.name != descriptor.digest or descriptor not in optional:
+                    raise
+                log.info("%s is absent: the image is sparse", descriptor.digest)
+                done(Action.ABSENT)
 
     _in_parallel(sorted(image.blobs, key=_largest_first), put, jobs, tally.stop)
     for node in image.nodes:
         if node.document is None:
             continue
-        if sink.has(node.descriptor):
-            tally.note_present(node.descriptor)
-        else:
-            sink.put_manifest(node.descriptor, node.document.raw)
-            tally.note_sent(node.descriptor)
+        with tally.timed(node.descriptor) as done:
+            if sink.has(node.descriptor):
+                done(Action.PRESENT)
+            else:
+                sink.put_manifest(node.descriptor, node.document.raw)
+                done(Action.SENT)
     sink.tag(root)
-    copied = tally.result(root)
+    copied = Copied(root, tally.outcomes(), tuple(sink.losses()), time.monotonic() - began)
     log.info(
         "copied %s: %d sent, %d bytes, %d present, %.1f s",
         root.digest,
         copied.sent,
-        copied.sent_bytes,
+        copied.size(Action.SENT),
         copied.present,
-        time.monotonic() - began,
+        copied.seconds,
     )
     return copied
 
@@ -131,14 +172,12 @@ class _Documents:
 
 
 class _Tally:
-    """Counts what threads did, and tells them to stop."""
+    """Notes what threads did, and tells them to stop."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._lock = threading.Lock()
         self._progress = progress
-        self._sent: list[int] = []
-        self._present: list[int] = []
-        self._absent = 0
+        self._outcomes: list[Outcome] = []
         self.stop = threading.Event()
 
     def watch(self, descriptor: Descriptor, done: int) -> None:
@@ -147,29 +186,22 @@ class _Tally:
         if self._progress is not None:
             self._progress(descriptor, done)
 
-    def note_sent(self, descriptor: Descriptor) -> None:
-        with self._lock:
-            self._sent.append(descriptor.size)
-        self.watch(descriptor, descriptor.size)
+    @contextmanager
+    def timed(self, descriptor: Descriptor) -> Generator[Callable[[Action], None]]:
+        """Yield what notes the action; its time begins now."""
+        began = time.monotonic()
 
-    def note_present(self, descriptor: Descriptor) -> None:
-        with self._lock:
-            self._present.append(descriptor.size)
-        self.watch(descriptor, descriptor.size)
+        def done(action: Action) -> None:
+            outcome = Outcome(descriptor, action, time.monotonic() - began)
+            with self._lock:
+                self._outcomes.append(outcome)
+            if action is not Action.ABSENT:
+                self.watch(descriptor, descriptor.size)
 
-    def note_absent(self) -> None:
-        with self._lock:
-            self._absent += 1
+        yield done
 
-    def result(self, root: Descriptor) -> Copied:
-        return Copied(
-            root,
-            len(self._sent),
-            sum(self._sent),
-            len(self._present),
-            sum(self._present),
-            self._absent,
-        )
+    def outcomes(self) -> tuple[Outcome, ...]:
+        return tuple(self._outcomes)
 
 
 class _Watched:

@@ -18,7 +18,7 @@ from ..oci.manifest import ImageConfig, Manifest
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from .engine import Engine, Entry
-from .sink import Image
+from .sink import Action, Image
 from .source import Source, read_document
 
 _ZSTD_SINCE = (1, 42)  # API version of the first release whose load reads zstd layers
@@ -94,9 +94,10 @@ class DaemonSink:
             return self._plan is not None and self._plan.unchanged
         return descriptor.digest not in self._needed
 
-    def put_blob(self, descriptor: Descriptor, source: Source) -> None:
+    def put_blob(self, descriptor: Descriptor, source: Source) -> Action:
         """See that the blob is there to be sent."""
         source.open(descriptor).close()
+        return Action.SENT
 
     def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         """Do nothing: a daemon does not keep manifests."""
@@ -119,6 +120,10 @@ class DaemonSink:
                 raise
             log.info("%s: layers vanished, sending all", self._engine.name)
             self._load(plan, 0)
+
+    def losses(self) -> Sequence[str]:
+        """Return what a load in docker's own format drops."""
+        return ("manifest digest", "annotations", "media types", "digests of compressed layers")
 
     def _count_known(self, config: ImageConfig) -> int:
         """Return how many of the lowest layers some image of the daemon has.

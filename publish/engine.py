@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import tarfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..oci.wording import plain
 from ..store.blobs import READ_SIZE
+from .access import Access
 from .deadline import limit
 from .source import Source
 from .words import words_of
@@ -27,6 +29,7 @@ from .words import words_of
 LOAD_TIMEOUT = 900.0  # seconds between two words of a daemon that unpacks a layer
 MAX_ANSWER = 32 << 20  # bytes; a list of 10,000 images has about 5 MB
 MAX_MESSAGE = 64 << 10  # bytes of one message of a load
+DEFAULT_HOST = "unix:///var/run/docker.sock"
 DEFAULT_PORT = 2375
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
@@ -224,6 +227,11 @@ def _stream(entries: Iterable[Entry], source: Source) -> Iterator[bytes]:
                 yield from blob
         yield bytes(entry.padding)
     yield _END
+
+
+def docker_host(access: Access) -> str:
+    """Return where the daemon is that these settings and the environment mean."""
+    return access.docker_host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
 
 
 def _parse(host: str) -> str | tuple[str, int]:

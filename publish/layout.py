@@ -20,7 +20,7 @@ from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..store.layout import BLOBS, INDEX, Layout
 from ..store.store import Store
-from .sink import Image, check_name
+from .sink import Action, Image, check_name
 from .source import Blob, Source, select_platform
 
 _CANNOT_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK}
@@ -158,19 +158,20 @@ class StoreSink:
             )
         return True
 
-    def put_blob(self, descriptor: Descriptor, source: Source) -> None:
+    def put_blob(self, descriptor: Descriptor, source: Source) -> Action:
         """Take a blob into the pool, sharing the source's bytes where the file system can."""
         with source.open(descriptor) as blob:
             file = blob.file
             if file is not None and self._clone(descriptor, file):
-                return
+                return Action.SENT
             if file is None or not self._never_changes(file):
                 self._pool.add(blob, descriptor.digest, descriptor.size)
-                return
+                return Action.SENT
             if self._link(blob, file):
-                return
+                return Action.SENT
         with source.open(descriptor) as blob:
             self._pool.add(blob, descriptor.digest, descriptor.size)
+        return Action.SENT
 
     def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         """Take a manifest into the pool."""
@@ -179,6 +180,10 @@ class StoreSink:
     def tag(self, root: Descriptor) -> None:
         """Commit the layout."""
         self._store.put(self._reference, root)
+
+    def losses(self) -> Sequence[str]:
+        """The store keeps an image as it is."""
+        return ()
 
     def _clone(self, descriptor: Descriptor, file: int) -> bool:
         with self._pool.ingest(descriptor.digest.algorithm) as ingest:

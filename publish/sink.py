@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from ..oci.descriptor import Descriptor
@@ -12,6 +13,15 @@ from ..oci.graph import Node
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from .source import Source
+
+
+class Action(StrEnum):
+    """What was done about a blob or manifest."""
+
+    SENT = "sent"  # its bytes were
+    MOUNTED = "mounted"  # the other side took it from another of its repositories
+    PRESENT = "present"  # it was there before
+    ABSENT = "absent"  # neither side has it: the image is sparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,10 @@ class Sink(Protocol):
         """Tell whether a blob or manifest need not be put."""
         ...
 
-    def put_blob(self, descriptor: Descriptor, source: Source) -> None:
-        """Take a blob; it is there when this returns, or at the latest when `tag` does.
+    def put_blob(self, descriptor: Descriptor, source: Source) -> Action:
+        """Take a blob, and tell whether it was sent or mounted.
+
+        It is there when this returns, or at the latest when `tag` does.
 
         Raises:
             NotFound: `source` lacks it; `name` is its digest.
@@ -87,4 +99,8 @@ class Sink(Protocol):
 
     def tag(self, root: Descriptor) -> None:
         """Give the image its name; until then whatever had it stays."""
+        ...
+
+    def losses(self) -> Sequence[str]:
+        """Return what of the image it does not keep, one clause each, once it was tagged."""
         ...

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
+from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent, NotFound
 from .compression import GZIP_MAGIC, Inflated, read_block
-from .source import Stream
+from .source import Blob, Stream
 
 BLOCK = 512
 MAX_RECORD = 1 << 20  # bytes of a pax record or long name; real ones have a few hundred
@@ -182,6 +183,21 @@ class _Limited:
 
     def close(self) -> None:
         self._stream.close()
+
+
+def member_blob(tar: Tarball, name: str, descriptor: Descriptor) -> Blob:
+    """Open a member as a blob.
+
+    Raises:
+        NotFound: there is none of that name.
+        InvalidContent: it has another size.
+    """
+    size = tar.size(name)
+    if size != descriptor.size:
+        raise InvalidContent(
+            f"blob {descriptor.digest} has {size} bytes, {descriptor.size} were announced"
+        )
+    return Blob(tar.open_member(name), descriptor)
 
 
 class _Headers:

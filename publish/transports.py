@@ -9,7 +9,7 @@ from pathlib import Path
 from ..oci.errors import InvalidContent
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from ..store.blobs import BlobStore
+from ..store.store import Store
 from .access import Access
 from .layout import LayoutSource
 from .sink import Sink
@@ -27,7 +27,7 @@ def check_source(text: str) -> None:
 
 def open_source(
     text: str,
-    pool: BlobStore,
+    store: Store,
     *,
     platform: Platform | None = None,
     access: Access | None = None,
@@ -35,23 +35,27 @@ def open_source(
     """Open the image that `text` names, such as `docker://alpine:3` or `oci:DIR:TAG`.
 
     `platform` chooses one image of an index. Layers that have to be compressed
-    wait in unnamed files of `pool` until they are put or the block is left.
+    wait in unnamed files of `store` until they are put or the block is left.
 
     Raises:
         InvalidContent: there is no such transport, or `text` is malformed.
     """
     transport, rest = _split(text, _SOURCES)
-    return _SOURCES[transport](rest, pool, platform, access or Access())
+    return _SOURCES[transport](rest, store, platform, access or Access())
 
 
-def open_sink(text: str, *, access: Access | None = None) -> AbstractContextManager[Sink]:
+def open_sink(
+    text: str, store: Store | None = None, *, access: Access | None = None
+) -> AbstractContextManager[Sink]:
     """Open the place that `text` names, such as `docker://HOST/REPO:TAG` or `docker-daemon:REF`.
+
+    `store` remembers what the other side has; without it nothing is remembered.
 
     Raises:
         InvalidContent: there is no such transport, or `text` is malformed.
     """
     transport, rest = _split(text, _SINKS)
-    return _SINKS[transport](rest, access or Access())
+    return _SINKS[transport](rest, store, access or Access())
 
 
 def split_path(rest: str) -> tuple[Path, str]:
@@ -73,7 +77,7 @@ def split_path(rest: str) -> tuple[Path, str]:
 
 @contextmanager
 def _layout_source(
-    rest: str, pool: BlobStore, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access
 ) -> Generator[Source]:
     path, name = split_path(rest)
     yield LayoutSource(path, name, platform)
@@ -81,9 +85,9 @@ def _layout_source(
 
 @contextmanager
 def _oci_archive_source(
-    rest: str, pool: BlobStore, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access
 ) -> Generator[Source]:
-    from .archive import OciArchiveSource
+    from .oci_archive import OciArchiveSource
     from .tarball import Tarball
 
     path, name = split_path(rest)
@@ -93,24 +97,25 @@ def _oci_archive_source(
 
 @contextmanager
 def _docker_archive_source(
-    rest: str, pool: BlobStore, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access
 ) -> Generator[Source]:
-    from .archive import DockerArchiveSource
+    from .docker_archive import DockerArchiveSource
     from .tarball import Tarball
 
     path, name = split_path(rest)
     with (
         Tarball.open(path, links=True) as tar,
-        DockerArchiveSource(tar, pool, name) as source,
+        DockerArchiveSource(tar, store.blobs, name) as source,
     ):
         yield source
 
 
 @contextmanager
 def _registry_source(
-    rest: str, pool: BlobStore, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access
 ) -> Generator[Source]:
-    from .registry import RegistrySource, open_repository
+    from .distribution.repository import open_repository
+    from .registry import RegistrySource
 
     reference = _registry_reference(rest)
     with open_repository(reference, access) as repository:
@@ -118,8 +123,9 @@ def _registry_source(
 
 
 @contextmanager
-def _registry_sink(rest: str, access: Access) -> Generator[Sink]:
-    from .registry import RegistrySink, open_repository
+def _registry_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
+    from .distribution.repository import open_repository
+    from .registry import RegistrySink
 
     reference = _registry_reference(rest)
     with open_repository(reference, access) as repository:
@@ -127,23 +133,23 @@ def _registry_sink(rest: str, access: Access) -> Generator[Sink]:
 
 
 @contextmanager
-def _daemon_sink(rest: str, access: Access) -> Generator[Sink]:
+def _daemon_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
     from .daemon import DaemonSink
-    from .engine import Engine
+    from .engine import Engine, docker_host
 
-    yield DaemonSink(Engine(access.docker_host, access.timeout), Reference.parse(rest))
+    yield DaemonSink(Engine(docker_host(access), access.timeout), Reference.parse(rest))
 
 
 _SOURCES: dict[
     str,
-    Callable[[str, BlobStore, Platform | None, Access], AbstractContextManager[Source]],
+    Callable[[str, Store, Platform | None, Access], AbstractContextManager[Source]],
 ] = {
     "docker": _registry_source,
     "docker-archive": _docker_archive_source,
     "oci": _layout_source,
     "oci-archive": _oci_archive_source,
 }
-_SINKS: dict[str, Callable[[str, Access], AbstractContextManager[Sink]]] = {
+_SINKS: dict[str, Callable[[str, Store | None, Access], AbstractContextManager[Sink]]] = {
     "docker": _registry_sink,
     "docker-daemon": _daemon_sink,
 }

@@ -22,17 +22,47 @@ from .lock import take
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # PRAGMA user_version
+VERSION = 2  # PRAGMA user_version
 TIMEOUT = 30.0  # seconds to wait for another process' transaction
 
-_SCHEMA = """
-CREATE TABLE leases (
-  owner TEXT NOT NULL,      -- who relies on the blob: see leases.py
-  digest TEXT NOT NULL,
-  expires REAL NOT NULL,    -- seconds since the epoch
-  PRIMARY KEY (owner, digest)
-) WITHOUT ROWID;
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE leases (
+      owner TEXT NOT NULL,      -- who relies on the blob: see leases.py
+      digest TEXT NOT NULL,
+      expires REAL NOT NULL,    -- seconds since the epoch
+      PRIMARY KEY (owner, digest)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE layers (
+      diff_id TEXT NOT NULL,    -- of the plain tar
+      digest TEXT NOT NULL,     -- of a blob that was seen to inflate to it
+      media_type TEXT NOT NULL,
+      size INTEGER NOT NULL,    -- bytes of the blob
+      PRIMARY KEY (diff_id, digest)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE locations (
+      registry TEXT NOT NULL,   -- host[:port]
+      digest TEXT NOT NULL,
+      repository TEXT NOT NULL, -- of that registry, where the blob was seen
+      seen REAL NOT NULL,       -- seconds since the epoch
+      PRIMARY KEY (registry, digest, repository)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE uploads (
+      registry TEXT NOT NULL,
+      repository TEXT NOT NULL,
+      digest TEXT NOT NULL,
+      url TEXT NOT NULL,        -- of the upload session
+      begun REAL NOT NULL,      -- seconds since the epoch
+      PRIMARY KEY (registry, repository, digest)
+    ) WITHOUT ROWID
+    """,
+)
 _ERRNOS = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_BUSY: errno.EBUSY,
@@ -128,7 +158,8 @@ class IndexDatabase:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             for (name,) in tables.fetchall():
                 connection.execute(f'DROP TABLE "{name}"')
-            connection.execute(_SCHEMA)
+            for statement in _SCHEMA:
+                connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def _is_damage(self, error: sqlite3.Error | InvalidContent) -> bool:

@@ -23,9 +23,12 @@ from .blobs import BlobStore
 from .disk import Disk, open_directory
 from .files import Files
 from .index import IndexDatabase
+from .layers import Layers
 from .layout import BLOBS, INDEX, MARKER, Layout
 from .leases import Leases
+from .locations import Locations
 from .lock import Lock
+from .uploads import Uploads
 
 VERSION = 1
 
@@ -46,7 +49,11 @@ class Store:
         self.path = path
         self.blobs = blobs
         self.files = Files(layouts, blobs, disk)
-        self.leases = Leases(IndexDatabase(path / _INDEX))
+        database = IndexDatabase(path / _INDEX)
+        self.leases = Leases(database)
+        self.layers = Layers(database)
+        self.locations = Locations(database)
+        self.uploads = Uploads(database)
 
     @classmethod
     def open(cls, path: Path, disk: Disk | None = None) -> Self:

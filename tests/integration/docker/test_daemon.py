@@ -100,7 +100,7 @@ def test_what_docker_saves_is_added_and_comes_back(tmp_path: Path, dockerd: Dock
     name = Reference.parse("saved:1")
     with Store.create(tmp_path / "store") as store:
         for sent in (3, 0):
-            with open_source(f"docker-archive:{archive}", store.blobs) as source:
+            with open_source(f"docker-archive:{archive}", store) as source:
                 copied = copy(source, StoreSink(store, name))
             assert copied.sent == sent
         with open_sink("docker-daemon:back:1", access=Access(docker_host=dockerd.host)) as sink:

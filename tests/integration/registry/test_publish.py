@@ -14,8 +14,8 @@ from ocistow.oci.platform import Platform
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import Copied, copy
+from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
-from ocistow.publish.transport import Transport
 from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout
@@ -32,7 +32,7 @@ def publish(path: Path, text: str) -> Copied:
 
 def add(store: Store, text: str, name: str, platform: str = "") -> Copied:
     wanted = Platform.parse(platform) if platform else None
-    with open_source(text, store.blobs, platform=wanted) as source:
+    with open_source(text, store, platform=wanted) as source:
         return copy(source, StoreSink(store, Reference.parse(name)))
 
 

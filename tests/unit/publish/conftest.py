@@ -9,9 +9,9 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
+from ocistow.publish.distribution.repository import Repository
+from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.layout import LayoutSource, StoreSink
-from ocistow.publish.registry import Repository
-from ocistow.publish.transport import Transport
 from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage, image_layout
 from ocistow.testing.registry import Registry

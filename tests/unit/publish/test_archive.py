@@ -26,7 +26,7 @@ Content = Mapping[str, bytes | tarfile.TarInfo]
 
 
 def add(store: Store, text: str) -> Copied:
-    with open_source(text, store.blobs) as source:
+    with open_source(text, store) as source:
         return copy(source, StoreSink(store, NAME))
 
 
@@ -180,7 +180,7 @@ def test_nothing_compressed_stays_when_it_is_not_taken(
     tmp_path: Path, store: Store, image: GeneratedImage
 ) -> None:
     docker_archive(tmp_path / "a.tar", {"app:1": image})
-    with open_source(f"docker-archive:{tmp_path / 'a.tar'}", store.blobs) as source:
+    with open_source(f"docker-archive:{tmp_path / 'a.tar'}", store) as source:
         source.resolve()
         assert set(store.blobs) == set()
     assert set(store.blobs) == set()

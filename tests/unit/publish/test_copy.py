@@ -9,8 +9,10 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, NotFound
 from ocistow.oci.reference import Reference
 from ocistow.publish.copy import copy
+from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
-from ocistow.publish.registry import RegistrySink, Repository
+from ocistow.publish.registry import RegistrySink
+from ocistow.publish.sink import Action
 from ocistow.store.store import Store
 from ocistow.testing.faults import Fault, Status
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout
@@ -24,8 +26,8 @@ def test_a_second_copy_sends_nothing(store: Store, image: GeneratedImage) -> Non
     assert (first.sent, first.present, first.absent) == (5, 0, 0)
     second = copy(LayoutSource(image.path), StoreSink(store, NAME))
     assert (second.sent, second.present) == (0, 5)
-    assert second.sent_bytes == 0
-    assert second.present_bytes == first.sent_bytes
+    assert second.size(Action.SENT) == 0
+    assert second.size(Action.PRESENT) == first.size(Action.SENT)
     assert second.root.digest == image.manifest
 
 

@@ -13,9 +13,9 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound, OcistowError, RegistryError, RegistryUnavailable
 from ocistow.publish.access import Access
 from ocistow.publish.deadline import limit
+from ocistow.publish.distribution.repository import Repository
+from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.engine import Engine
-from ocistow.publish.registry import Repository
-from ocistow.publish.transport import Transport
 
 TIMEOUT = (2.0, 0.3)  # seconds
 LASTING = 4.0  # seconds after which a peer gives up, so that a failure is no hang

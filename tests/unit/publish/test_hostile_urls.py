@@ -14,10 +14,11 @@ from ocistow.oci.errors import InvalidContent, OcistowError, RegistryError
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
+from ocistow.publish.distribution.repository import Repository
+from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.engine import Engine
 from ocistow.publish.layout import LayoutSource
-from ocistow.publish.registry import RegistrySink, Repository
-from ocistow.publish.transport import Transport
+from ocistow.publish.registry import RegistrySink
 from ocistow.testing.faults import Action, Fault, Status
 from ocistow.testing.images import GeneratedImage, image_layout
 from ocistow.testing.registry import Registry

@@ -17,9 +17,10 @@ from ocistow.oci.platform import Platform
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
+from ocistow.publish.distribution.repository import Repository, is_loopback
+from ocistow.publish.distribution.transport import TRIES, Transport
 from ocistow.publish.layout import LayoutSource, StoreSink
-from ocistow.publish.registry import RegistrySink, RegistrySource, Repository, is_loopback
-from ocistow.publish.transport import TRIES, Transport
+from ocistow.publish.registry import RegistrySink, RegistrySource
 from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.store import Store
 from ocistow.testing.faults import (
@@ -368,7 +369,7 @@ def test_credentials_go_to_the_registry_only(store: Store, image: GeneratedImage
             registry.faults.append(Fault("GET", f"/blobs/{digest}", elsewhere))
         access = Access(("user", "secret"))
         text = f"docker://{registry.host}/app"
-        with open_source(text, store.blobs, access=access) as source:
+        with open_source(text, store, access=access) as source:
             assert copy(source, StoreSink(store, NAME)).sent == 5
         assert len(cdn.requests) == 3
         assert not any("Authorization" in request.headers for request in cdn.requests)

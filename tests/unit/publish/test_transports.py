@@ -14,7 +14,7 @@ from ocistow.testing.images import GeneratedImage
 @pytest.mark.parametrize("text", ["", "app", "ftp://x", "oci", "oci:", "OCI:x", "docker-daemon:x"])
 def test_an_unknown_source_lists_the_known_ones(store: Store, text: str) -> None:
     with pytest.raises(InvalidContent, match="docker://, docker-archive:, oci:, oci-archive:"):
-        open_source(text, store.blobs)
+        open_source(text, store)
 
 
 @pytest.mark.parametrize("text", ["", "app", "oci:x", "docker-daemon:"])
@@ -25,7 +25,7 @@ def test_an_unknown_sink_lists_the_known_ones(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["docker:app", "docker:/app", "docker://", "docker://A B"])
 def test_a_malformed_reference_is_refused(store: Store, text: str) -> None:
-    with pytest.raises(InvalidContent), open_source(text, store.blobs):
+    with pytest.raises(InvalidContent), open_source(text, store):
         pass
     with pytest.raises(InvalidContent), open_sink(text):
         pass
@@ -47,12 +47,12 @@ def test_a_path_that_exists_may_have_colons(tmp_path: Path) -> None:
 
 
 def test_an_absent_file_is_named(store: Store, tmp_path: Path) -> None:
-    with open_source(f"oci:{tmp_path}/none", store.blobs) as source, pytest.raises(NotFound):
+    with open_source(f"oci:{tmp_path}/none", store) as source, pytest.raises(NotFound):
         source.resolve()
     for transport in ("oci-archive", "docker-archive"):
         with (
             pytest.raises(FileNotFoundError, match="none"),
-            open_source(f"{transport}:{tmp_path}/none", store.blobs),
+            open_source(f"{transport}:{tmp_path}/none", store),
         ):
             pass
 

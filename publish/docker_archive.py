@@ -1,7 +1,4 @@
-"""Archives as sources: an OCI layout in a tar file, and what `docker save` writes.
-
-Neither is unpacked: blobs are read where they lie in the file.
-"""
+"""What `docker save` writes, as source; it is not unpacked."""
 
 from __future__ import annotations
 
@@ -24,49 +21,16 @@ from ..oci.descriptor import (
 from ..oci.digest import CANONICAL, Digest, new_hash
 from ..oci.document import MAX_DOCUMENT, as_object, members, string
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound
-from ..oci.manifest import ImageConfig, Index
-from ..oci.platform import Platform
+from ..oci.manifest import ImageConfig
 from ..oci.reference import Reference
 from ..store.blobs import READ_SIZE, BlobStore, Ingest
-from ..store.layout import BLOBS, INDEX
 from .compression import GZIP_MAGIC, ZSTD_MAGIC, Inflated, gzipped, read_block
-from .layout import select
-from .source import Blob, Stream, select_platform
-from .tarball import Section, Tarball
+from .source import Blob, Stream
+from .tarball import Section, Tarball, member_blob
 
 MANIFEST = "manifest.json"
 
 _CONFIG_NAME = re.compile(r"(?:.*/)?([0-9a-f]{64})(?:\.json)?")
-
-
-class OciArchiveSource:
-    """One image of an image layout in a tar file. Thread-safe."""
-
-    sparse = False
-
-    def __init__(self, tar: Tarball, name: str = "", platform: Platform | None = None) -> None:
-        self._tar = tar
-        self._name = name
-        self._platform = platform
-
-    def resolve(self) -> Descriptor:
-        """Return the image that the name selects, see `layout.select`."""
-        index = Index.parse(self._tar.read(INDEX, MAX_DOCUMENT), f"{INDEX} of {self._tar.name}")
-        root = select(index, self._name, self._tar.name, self._platform)
-        return select_platform(self, root, self._platform)
-
-    def open(self, descriptor: Descriptor) -> Blob:
-        """Open a blob of the archive.
-
-        Raises:
-            NotFound: it is absent; `name` is its digest.
-            InvalidContent: it has another size.
-        """
-        digest = descriptor.digest
-        try:
-            return _blob(self._tar, f"{BLOBS}/{digest.algorithm}/{digest.encoded}", descriptor)
-        except NotFound:
-            raise NotFound(digest) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +93,7 @@ class DockerArchiveSource:
         if ingest := self._packed.get(digest):
             return Blob(Section(ingest.file, 0, ingest.size), descriptor, ingest.file)
         if member := self._kept.get(digest):
-            return _blob(self._tar, member, descriptor)
+            return member_blob(self._tar, member, descriptor)
         raise NotFound(digest)
 
     def close(self) -> None:
@@ -267,15 +231,6 @@ class _Hashed:
     @property
     def digest(self) -> Digest:
         return Digest(self._algorithm, self._hash.hexdigest())
-
-
-def _blob(tar: Tarball, name: str, descriptor: Descriptor) -> Blob:
-    size = tar.size(name)
-    if size != descriptor.size:
-        raise InvalidContent(
-            f"blob {descriptor.digest} has {size} bytes, {descriptor.size} were announced"
-        )
-    return Blob(tar.open_member(name), descriptor)
 
 
 def _string(value: object, what: str) -> str:

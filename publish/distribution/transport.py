@@ -21,14 +21,14 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from ..oci.document import as_object, members, parse_object, string
-from ..oci.errors import InvalidContent, RegistryError, RegistryUnavailable
-from ..oci.wording import plain
-from ..store.blobs import READ_SIZE
-from .access import Access
-from .deadline import limit
-from .source import Blob
-from .words import clause
+from ...oci.document import as_object, members, parse_object, string
+from ...oci.errors import InvalidContent, RegistryError, RegistryUnavailable
+from ...oci.wording import plain
+from ...store.blobs import READ_SIZE
+from ..access import Access
+from ..deadline import limit
+from ..source import Blob
+from ..words import clause
 
 MAX_ERROR_BODY = 64 << 10  # bytes; a registry's word is not a reason to fill memory
 PIECE = 64 << 10  # bytes that must come within the timeout: in 60 seconds, 1 KiB/s

@@ -1,0 +1,237 @@
+"""One repository of a registry, over the endpoints of the distribution-spec."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from http import HTTPStatus
+from urllib.parse import quote
+
+from ...oci.descriptor import INDEXES, MANIFESTS, Descriptor
+from ...oci.digest import CANONICAL, Digest
+from ...oci.document import MAX_DOCUMENT
+from ...oci.errors import (
+    DigestMismatch,
+    InvalidContent,
+    NotFound,
+    RegistryError,
+    RegistryUnavailable,
+)
+from ...oci.manifest import media_type_of
+from ...oci.reference import DEFAULT_REGISTRY, Reference
+from ..access import Access
+from ..source import Blob, Source
+from .transport import TRIES, Answer, Body, Transport, joined, redacted
+
+DOCKER_HUB = "registry-1.docker.io"  # where the registry called index.docker.io answers
+
+_ACCEPT = {"Accept": ", ".join(sorted(MANIFESTS | INDEXES))}
+_DIGEST = "Docker-Content-Digest"
+
+
+class Repository:
+    """One repository of a registry: one method per endpoint, each tried as often as may help.
+
+    Every method raises RegistryUnavailable when asking again later may work, and
+    RegistryError when it will not. Thread-safe.
+    """
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        self._transport = transport
+        self._url = f"{transport.origin}/v2/{quote(name)}"
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Tell whether the repository has the blob (end-2, HEAD)."""
+        return self._has(f"{self._url}/blobs/{digest}")
+
+    def has_manifest(self, digest: Digest) -> bool:
+        """Tell whether the repository has the manifest (end-3, HEAD)."""
+        return self._has(f"{self._url}/manifests/{digest}")
+
+    def blob(self, descriptor: Descriptor) -> Blob:
+        """Open a blob (end-2, GET); the caller closes it.
+
+        A connection lost on the way is taken up where it broke.
+
+        Raises:
+            NotFound: the repository lacks it; `name` is its digest.
+            InvalidContent: its announced size is not that of the descriptor.
+        """
+        url = f"{self._url}/blobs/{descriptor.digest}"
+        answer = self._get(url, {}, descriptor.digest)
+        length = answer.headers.get("Content-Length")
+        if length is not None and length != str(descriptor.size):
+            answer.close()
+            raise InvalidContent(
+                f"{answer.request}: {length} bytes are offered, "
+                f"the descriptor announces {descriptor.size}"
+            )
+
+        def resume(at: int) -> Answer:
+            span = {"Range": f"bytes={at}-{descriptor.size - 1}"}
+            return self._get(url, span, descriptor.digest, HTTPStatus.PARTIAL_CONTENT)
+
+        return Blob(_Resumed(answer, resume), descriptor)
+
+    def manifest(self, identifier: str | Digest) -> tuple[Descriptor, bytes]:
+        """Return the manifest or index with a tag or digest (end-3, GET).
+
+        Raises:
+            NotFound: there is none.
+            InvalidContent: it is over `MAX_DOCUMENT` bytes, of an unknown kind, or has
+                another digest than asked for or stated.
+        """
+        url = f"{self._url}/manifests/{identifier}"
+        name = identifier if isinstance(identifier, Digest) else redacted(url)
+        with self._get(url, _ACCEPT, name) as answer:
+            raw = answer.read_at_most(MAX_DOCUMENT + 1)
+            if len(raw) > MAX_DOCUMENT:
+                raise InvalidContent(
+                    f"{answer.request}: over {MAX_DOCUMENT} bytes, too many for a manifest"
+                )
+            digest = _checked(answer, raw, identifier)
+            media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        if media_type not in MANIFESTS | INDEXES:
+            media_type = media_type_of(raw, f"manifest {digest}")
+        return Descriptor(media_type, digest, len(raw)), raw
+
+    def upload(self, descriptor: Descriptor, source: Source) -> None:
+        """Upload a blob of `source` in one piece (end-4a and end-6).
+
+        Raises:
+            NotFound: the source lacks it.
+            InvalidContent: it has another size, or the registry states another digest.
+        """
+        tried = False
+
+        def upload() -> None:
+            nonlocal tried
+            if tried and self.has_blob(descriptor.digest):
+                return  # only the answer was lost
+            tried = True
+            with source.open(descriptor) as blob:
+                self._upload(blob)
+
+        self._transport.retrying(upload)
+
+    def put_manifest(self, identifier: str | Digest, descriptor: Descriptor, raw: bytes) -> None:
+        """Store a manifest or index under a tag or its digest (end-7).
+
+        Raises:
+            InvalidContent: the registry states another digest.
+        """
+        url = f"{self._url}/manifests/{identifier}"
+        headers = {"Content-Type": descriptor.media_type}
+
+        def put() -> None:
+            with self._transport.request("PUT", url, headers, raw) as answer:
+                answer.expect(HTTPStatus.CREATED)
+                _check_stated(answer, descriptor.digest)
+
+        self._transport.retrying(put)
+
+    def _has(self, url: str) -> bool:
+        def head() -> bool:
+            with self._transport.request("HEAD", url, _ACCEPT) as answer:
+                answer.expect(HTTPStatus.OK, HTTPStatus.NOT_FOUND)
+                return answer.status == HTTPStatus.OK
+
+        return self._transport.retrying(head)
+
+    def _get(
+        self, url: str, headers: dict[str, str], name: object, expected: int = HTTPStatus.OK
+    ) -> Answer:
+        def get() -> Answer:
+            answer = self._transport.request("GET", url, headers)
+            try:
+                if answer.status == HTTPStatus.NOT_FOUND:
+                    raise NotFound(name)
+                answer.expect(expected)
+            except BaseException:
+                answer.close()
+                raise
+            return answer
+
+        return self._transport.retrying(get)
+
+    def _upload(self, blob: Blob) -> None:
+        digest = blob.descriptor.digest
+        with self._transport.request("POST", f"{self._url}/blobs/uploads/", body=b"") as answer:
+            answer.expect(HTTPStatus.ACCEPTED)
+            location = answer.headers.get("Location", "")
+            if not location:
+                raise InvalidContent(f"{answer.request}: no Location for the upload")
+            url = joined(answer.url, location)
+        url = f"{url}{'&' if '?' in url else '?'}digest={quote(str(digest))}"
+        headers = {"Content-Type": "application/octet-stream"}
+        body = Body(blob) if blob.descriptor.size else b""
+        with self._transport.request("PUT", url, headers, body) as answer:
+            answer.expect(HTTPStatus.CREATED)
+            _check_stated(answer, digest)
+
+
+class _Resumed:
+    """The body of an answer, and of further ones where the connection was lost."""
+
+    def __init__(self, answer: Answer, resume: Callable[[int], Answer]) -> None:
+        self._answer = answer
+        self._resume = resume
+        self._at = 0
+        self._left = TRIES - 1
+
+    def read(self, size: int, /) -> bytes:
+        while True:
+            try:
+                data = self._answer.read(size)
+            except RegistryUnavailable as lost:
+                if self._left == 0:
+                    raise
+                self._left -= 1
+                self._answer.close()
+                try:
+                    self._answer = self._resume(self._at)
+                except (RegistryError, NotFound):
+                    raise lost from None  # it does not serve ranges, or not any more
+            else:
+                self._at += len(data)
+                return data
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+@contextmanager
+def open_repository(reference: Reference, access: Access) -> Generator[Repository]:
+    """Open the repository of a reference; leaving the block closes its connections."""
+    host = DOCKER_HUB if reference.registry == DEFAULT_REGISTRY else reference.registry
+    plain_http = is_loopback(host) if access.plain_http is None else access.plain_http
+    with Transport(f"{'http' if plain_http else 'https'}://{host}", access) as transport:
+        yield Repository(transport, reference.repository)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host[:port]` can only be this machine."""
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _checked(answer: Answer, raw: bytes, identifier: str | Digest) -> Digest:
+    """Return the digest of a manifest, which must be the one asked for and the one stated."""
+    stated = answer.headers.get(_DIGEST)
+    expected = Digest.parse(stated) if stated else None
+    asked = identifier if isinstance(identifier, Digest) else expected
+    actual = Digest.of(raw, asked.algorithm if asked else CANONICAL)
+    for digest in (asked, expected):
+        if digest is not None and digest.algorithm == actual.algorithm and digest != actual:
+            raise DigestMismatch(digest, actual)
+    return actual
+
+
+def _check_stated(answer: Answer, digest: Digest) -> None:
+    stated = answer.headers.get(_DIGEST)
+    if stated and stated != str(digest):
+        raise DigestMismatch(digest, Digest.parse(stated))
