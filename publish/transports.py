@@ -114,7 +114,7 @@ def _docker_archive_source(
 def _registry_source(
     rest: str, store: Store, platform: Platform | None, access: Access
 ) -> Generator[Source]:
-    from .distribution.repository import open_repository
+    from .distribution.hosts import open_repository
     from .registry import RegistrySource
 
     reference = _registry_reference(rest)
@@ -124,7 +124,7 @@ def _registry_source(
 
 @contextmanager
 def _registry_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
-    from .distribution.repository import open_repository
+    from .distribution.hosts import open_repository
     from .registry import RegistrySink
 
     reference = _registry_reference(rest)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -19,12 +17,8 @@ from ...oci.errors import (
     RegistryUnavailable,
 )
 from ...oci.manifest import media_type_of
-from ...oci.reference import DEFAULT_REGISTRY, Reference
-from ..access import Access
 from ..source import Blob, Source
 from .transport import TRIES, Answer, Body, Transport, joined, redacted
-
-DOCKER_HUB = "registry-1.docker.io"  # where the registry called index.docker.io answers
 
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFESTS | INDEXES))}
 _DIGEST = "Docker-Content-Digest"
@@ -199,24 +193,6 @@ class _Resumed:
 
     def close(self) -> None:
         self._answer.close()
-
-
-@contextmanager
-def open_repository(reference: Reference, access: Access) -> Generator[Repository]:
-    """Open the repository of a reference; leaving the block closes its connections."""
-    host = DOCKER_HUB if reference.registry == DEFAULT_REGISTRY else reference.registry
-    plain_http = is_loopback(host) if access.plain_http is None else access.plain_http
-    with Transport(f"{'http' if plain_http else 'https'}://{host}", access) as transport:
-        yield Repository(transport, reference.repository)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether `host[:port]` can only be this machine."""
-    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return name == "localhost"
 
 
 def _checked(answer: Answer, raw: bytes, identifier: str | Digest) -> Digest:
