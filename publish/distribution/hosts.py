@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from ...oci.reference import DEFAULT_REGISTRY, Reference
 from ..access import Access
+from .endpoint import Endpoint, is_loopback
 from .repository import Repository
 from .transport import Transport
 
@@ -19,14 +19,6 @@ def open_repository(reference: Reference, access: Access) -> Generator[Repositor
     """Open the repository of a reference; leaving the block closes its connections."""
     host = DOCKER_HUB if reference.registry == DEFAULT_REGISTRY else reference.registry
     plain_http = is_loopback(host) if access.plain_http is None else access.plain_http
-    with Transport(f"{'http' if plain_http else 'https'}://{host}", access) as transport:
+    endpoint = Endpoint(host, plain_http, verify=access.tls_verify)
+    with Transport(endpoint.origin, access) as transport:
         yield Repository(transport, reference.repository)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether `host[:port]` can only be this machine."""
-    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return name == "localhost"

@@ -17,7 +17,7 @@ from ocistow.oci.platform import Platform
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
-from ocistow.publish.distribution.hosts import is_loopback
+from ocistow.publish.distribution.endpoint import is_loopback
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import TRIES, Transport
 from ocistow.publish.layout import LayoutSource, StoreSink
