@@ -21,6 +21,8 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "write": writing.run,
     "registry": publishing.to_registry,
     "daemon": publishing.to_daemon,
+    "loop": publishing.through_daemon,
+    "containerd": publishing.to_containerd,
     "memory": memory.run,
     "commands": starting.run,
 }

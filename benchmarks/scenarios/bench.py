@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ocistow.testing.images import GeneratedImage, image_layout
 
+from .apps import Apps, build
 from .processes import OCISTOW, Sample, timed
 
 MIB = 1 << 20
@@ -47,6 +48,11 @@ class Bench:
     def rebuilt(self) -> GeneratedImage:
         """The same with another small layer: what the next build makes."""
         return self._above_base("rebuilt", 3)
+
+    @cached_property
+    def apps(self) -> Apps:
+        """A run image and applications of real files."""
+        return build(self.directory / "images" / "apps", quick=self.quick)
 
     def one_layer(self, size: int) -> GeneratedImage:
         """Return an image of one layer, not compressed so that making it takes seconds."""

@@ -39,6 +39,11 @@ class Sample:
     cpu: float
     peak: int
 
+    def __add__(self, other: Sample) -> Sample:
+        """Return what one after the other is."""
+        cpu, peak = self.cpu + other.cpu, max(self.peak, other.peak)
+        return Sample(self.seconds + other.seconds, cpu, peak)
+
 
 def timed(*command: str | Path, environment: Mapping[str, str] | None = None) -> Sample:
     """Run a program to its end.

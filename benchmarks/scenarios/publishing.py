@@ -1,55 +1,59 @@
-"""How long does it take to publish to a registry and a Docker daemon, next to skopeo?"""
+"""How long does it take to publish to registries and daemons, next to skopeo and ctr?"""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from .bench import GIB, HOST, Bench, add, ocistow, skopeo
+from .apps import APPS, Apps
+from .bench import GIB, HOST, Bench, ocistow, skopeo
 from .measure import Result, Steps, compare
-from .processes import ENVIRONMENT, Sample
-from .realistic import builds
-from .servers import docker_daemon, registry, require
+from .processes import ENVIRONMENT, Sample, timed
+from .servers import Containerd, containerd, docker_daemon, registry, require
 
 _DISK = 24 * GIB  # bytes, sparse
 _NAME = f"{HOST}/app:latest"
+_SKOPEO = "skopeo copy"
+
+Send = Callable[[str], Sample]  # sends the image with a tag
 
 
 def to_registry(bench: Bench) -> Iterator[Result]:
+    """Push two builds, one of them twice; then another application to another repository."""
     require("skopeo", "docker-registry")
-    store = bench.fresh("store")
-    add(store, bench.app.path, "app")
-    add(store, bench.rebuilt.path, "rebuilt")
+    store = _filled(bench)
 
-    def steps(push: Callable[[str, Path, str], Sample]) -> Steps:
+    def ours(tag: str, target: str) -> Sample:
+        return ocistow(store, "publish", f"{HOST}/app:{tag}", target)
+
+    def theirs(tag: str, target: str) -> Sample:
+        return skopeo("--dest-tls-verify=false", _layout(bench.apps, tag), target)
+
+    def steps(push: Callable[[str, str], Sample], app: str) -> Steps:
+        other = "kotlin" if app == "java" else "java"  # has the run image, too
         with registry(bench.fresh("registry")) as host:
-            target = f"{host}/bench/app:latest"
+            target = f"docker://{host}/bench/{app}:latest"
             return {
-                "empty": push("app", bench.app.path, target),
-                "second build": push("rebuilt", bench.rebuilt.path, target),
-                "unchanged": push("rebuilt", bench.rebuilt.path, target),
+                "empty": push(app, target),
+                "second build": push(f"{app}2", target),
+                "unchanged": push(f"{app}2", target),
+                "other repository": push(other, f"docker://{host}/bench/{other}:latest"),
             }
 
-    def ours(name: str, _: Path, target: str) -> Sample:
-        return ocistow(store, "publish", f"{HOST}/{name}", f"docker://{target}")
-
-    def theirs(_: str, path: Path, target: str) -> Sample:
-        return skopeo("--dest-tls-verify=false", f"oci:{path}:latest", f"docker://{target}")
-
-    yield from compare(
-        "publish docker://",
-        {"ocistow publish": lambda: steps(ours), "skopeo copy": lambda: steps(theirs)},
-        bench.rounds,
-    )
+    for app in APPS:
+        yield from compare(
+            f"registry, {app}",
+            {"ocistow publish": partial(steps, ours, app), _SKOPEO: partial(steps, theirs, app)},
+            bench.rounds,
+        )
 
 
 def to_daemon(bench: Bench) -> Iterator[Result]:
+    """Load two builds, one of them twice; then one where only the run image is."""
     require("skopeo")
-    layout = builds(bench.fresh("realistic"), quick=bench.quick)
-    store = bench.fresh("store")
-    for tag in ("run", "first", "second"):
-        ocistow(store, "add", f"oci:{layout}:{tag}", f"{HOST}/app:{tag}")
+    store = _filled(bench)
     with docker_daemon(bench.empty("docker"), _DISK) as host:
 
         def ours(tag: str) -> Sample:
@@ -57,25 +61,126 @@ def to_daemon(bench: Bench) -> Iterator[Result]:
             return ocistow(store, "publish", f"{HOST}/app:{tag}", target, docker_host=host)
 
         def theirs(tag: str) -> Sample:
-            source, target = f"oci:{layout}:{tag}", f"docker-daemon:{_NAME}"
-            return skopeo("--dest-daemon-host", host, source, target)
+            return _into_docker(bench.apps, host, tag)
 
-        def steps(send: Callable[[str], Sample]) -> Steps:
+        def steps(send: Send, app: str) -> Steps:
             _remove_images(host)
             found = {
-                "empty daemon": send("first"),
-                "second build": send("second"),
-                "unchanged": send("second"),
+                "empty daemon": send(app),
+                "second build": send(f"{app}2"),
+                "unchanged": send(f"{app}2"),
             }
             _remove_images(host)
             theirs("run")
-            return {**found, "base present": send("first")}
+            return {**found, "run image present": send(app)}
 
-        yield from compare(
-            "publish docker-daemon:",
-            {"ocistow publish": lambda: steps(ours), "skopeo copy": lambda: steps(theirs)},
-            bench.rounds,
-        )
+        for app in APPS:
+            yield from compare(
+                f"docker daemon, {app}",
+                {
+                    "ocistow publish": partial(steps, ours, app),
+                    _SKOPEO: partial(steps, theirs, app),
+                },
+                bench.rounds,
+            )
+
+
+def through_daemon(bench: Bench) -> Iterator[Result]:
+    """The loop of a build: the run image out of the daemon, the application into it."""
+    require("skopeo")
+    with docker_daemon(bench.empty("docker"), _DISK) as host:
+
+        def ours(app: str) -> Steps:
+            store = bench.fresh("store")
+
+            def take() -> Sample:
+                source = "docker-daemon:run.example/run:latest"
+                return ocistow(store, "add", source, f"{HOST}/run", docker_host=host)
+
+            def send(tag: str) -> Sample:
+                name = f"{HOST}/app:{tag}"
+                ocistow(store, "add", _layout(bench.apps, tag), name)  # what an exporter does
+                target = f"docker-daemon:{_NAME}"
+                return ocistow(store, "publish", name, target, docker_host=host)
+
+            return loop(app, take, send)
+
+        def theirs(app: str) -> Steps:
+            def take() -> Sample:
+                source = "docker-daemon:run.example/run:latest"
+                target = f"oci:{bench.fresh('taken')}:latest"
+                return skopeo("--src-daemon-host", host, source, target)
+
+            return loop(app, take, lambda tag: _into_docker(bench.apps, host, tag))
+
+        def loop(app: str, take: Callable[[], Sample], send: Send) -> Steps:
+            _remove_images(host)
+            _into_docker(bench.apps, host, "run", "run.example/run:latest")
+            return {
+                f"first build, {app}": take() + send(app),
+                f"second build, {app}": take() + send(f"{app}2"),
+            }
+
+        for app in APPS:
+            yield from compare(
+                "daemon, build, daemon",
+                {
+                    "ocistow add, publish": partial(ours, app),
+                    "skopeo copy, twice": partial(theirs, app),
+                },
+                bench.rounds,
+            )
+
+
+def to_containerd(bench: Bench) -> Iterator[Result]:
+    """Import two builds into containerd."""
+    store = _filled(bench)
+    archives = {tag: _archive(bench, store, tag) for app in APPS for tag in (app, f"{app}2")}
+    with containerd(bench.empty("containerd"), _DISK) as server:
+
+        def ours(tag: str) -> Sample:
+            target = f"containerd:{_NAME}"
+            options = ("--containerd-address", server.address)
+            return ocistow(store, "publish", *options, f"{HOST}/app:{tag}", target)
+
+        def theirs(tag: str) -> Sample:
+            return timed(*server.ctr, "images", "import", archives[tag])
+
+        def steps(send: Send, app: str) -> Steps:
+            _remove_records(server)
+            return {"empty": send(app), "second build": send(f"{app}2")}
+
+        for app in APPS:
+            yield from compare(
+                f"containerd, {app}",
+                {
+                    "ocistow publish": partial(steps, ours, app),
+                    "ctr images import": partial(steps, theirs, app),
+                },
+                bench.rounds,
+            )
+
+
+def _filled(bench: Bench) -> Path:
+    """Return a store with all images."""
+    store = bench.fresh("store")
+    for tag in ("run", *APPS, *(f"{app}2" for app in APPS)):
+        ocistow(store, "add", _layout(bench.apps, tag), f"{HOST}/app:{tag}")
+    return store
+
+
+def _layout(apps: Apps, tag: str) -> str:
+    return f"oci:{apps.path}:{tag}"
+
+
+def _archive(bench: Bench, store: Path, tag: str) -> Path:
+    path = bench.directory / "images" / f"{tag}.tar"
+    ocistow(store, "publish", f"{HOST}/app:{tag}", f"oci-archive:{path}:{_NAME}")
+    return path
+
+
+def _into_docker(apps: Apps, host: str, tag: str, name: str = _NAME) -> Sample:
+    return skopeo("--dest-daemon-host", host, _layout(apps, tag), f"docker-daemon:{name}")
 
 
 def _remove_images(host: str) -> None:
@@ -89,4 +194,15 @@ def _remove_images(host: str) -> None:
     )
     if identifiers := sorted(set(listed.stdout.split())):
         command = [*docker, "rmi", "--force", *identifiers]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+
+
+def _remove_records(server: Containerd) -> None:
+    """Remove all images, and wait until their content is gone."""
+    listed = subprocess.run(
+        [*server.ctr, "images", "ls", "-q"], check=True, capture_output=True, text=True,
+        env=ENVIRONMENT,
+    )  # fmt: skip
+    if names := listed.stdout.split():
+        command = [*server.ctr, "images", "rm", "--sync", *names]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT)

@@ -109,6 +109,45 @@ def docker_daemon(directory: Path, size: int) -> Generator[str]:
         yield f"unix://{socket}"
 
 
+@dataclass(frozen=True, slots=True)
+class Containerd:
+    """A containerd at a socket.
+
+    Attributes:
+        ctr: the words that start its client.
+    """
+
+    address: str
+
+    @property
+    def ctr(self) -> tuple[str, ...]:
+        return ("ctr", "--address", self.address)
+
+
+@contextmanager
+def containerd(directory: Path, size: int) -> Generator[Containerd]:
+    """Run a containerd of its own, on such a file system."""
+    require("containerd", "ctr", "mkfs.ext4")
+    if os.geteuid() != 0:
+        raise Missing("a containerd of its own needs root")
+    directory.mkdir(parents=True, exist_ok=True)
+    data, address, log = directory / "data", directory / "socket", directory / "containerd.log"
+    config = directory / "config.toml"
+    config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
+    command = [
+        "containerd",
+        f"--config={config}",
+        f"--root={data / 'root'}",
+        f"--state={directory / 'state'}",
+        f"--address={address}",
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(_loop_mounted(directory / "disk.img", data, size))
+        stack.callback(_unmount_below, data / "root")
+        stack.enter_context(_running(command, log, lambda _: address.exists()))
+        yield Containerd(str(address))
+
+
 @contextmanager
 def _running(
     command: Sequence[str], log: Path, is_ready: Callable[[str], object]
