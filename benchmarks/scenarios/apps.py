@@ -96,10 +96,9 @@ def build(path: Path, *, quick: bool) -> Apps:
         ("kotlin", [made.files("jre", 130 * MB), made.files("kotlin", 60 * MB)]),
         ("ruby", [made.files("mri", 55 * MB), made.files("gems", 37 * MB, many=True)]),
     ):
-        dependencies = [
-            made.layer(files, APP_LEVEL)
-            for files in ([("helper", made.text(5 * MB))], *below, [("sbom", made.text(3 * MB))])
-        ]
+        helper: list[_File] = [("helper", made.text(5 * MB))]
+        sbom: list[_File] = [("sbom.json", made.text(3 * MB))]
+        dependencies = [made.layer(files, APP_LEVEL) for files in (helper, *below, sbom)]
         slices = [made.layer([(f"{app}/{n}", made.text(9_000))], APP_LEVEL) for n in range(3)]
         above = [
             made.layer([(f"{app}/{name}", made.text(size))], APP_LEVEL)
@@ -150,8 +149,8 @@ class _Builder:
         ):
             for name, content in files:
                 _add(tar, name, content)
-        with packed.open("rb") as file:
-            encoded = hashlib.file_digest(file, "sha256").hexdigest()
+        with packed.open("rb") as written:
+            encoded = hashlib.file_digest(written, "sha256").hexdigest()
         descriptor = _descriptor("layer.v1.tar+gzip", encoded, packed.stat().st_size)
         packed.rename(self._blobs / encoded)
         return _Layer(descriptor, f"sha256:{counted.hash.hexdigest()}")
@@ -178,7 +177,7 @@ class _Builder:
             if done.returncode:
                 raise Missing(f"Debian packages: {done.stderr.strip().splitlines()[-1]}")
             for package in sorted(self._packages.glob("*.deb")):
-                unpack = ["dpkg-deb", "--extract", package, root]
+                unpack = ["dpkg-deb", "--extract", str(package), str(root)]
                 subprocess.run(unpack, check=True, env=ENVIRONMENT)
                 package.unlink()
         return root
