@@ -17,9 +17,10 @@ from ..oci.errors import InvalidContent, RegistryError
 from ..oci.manifest import ImageConfig, Manifest
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from .engine import Engine, Entry
+from .engine import Engine
 from .sink import Action, Image
 from .source import Source, read_document
+from .tarstream import Entry, TarStream
 
 _ZSTD_SINCE = (1, 42)  # API version of the first release whose load reads zstd layers
 _VANISHED = ("no such file or directory", "not found")  # how a load says that it lacks a layer
@@ -155,10 +156,10 @@ class DaemonSink:
         tags = [str(self._reference)]
         manifest = json.dumps([{"Config": config, "RepoTags": tags, "Layers": names}]).encode()
         sent = dict(zip(names[known:], layers[known:], strict=True))  # each file once
-        entries = [Entry(config, len(plan.config.raw), plan.config.raw)]
-        entries += [Entry(name, layer.size, layer) for name, layer in sent.items()]
-        entries.append(Entry("manifest.json", len(manifest), manifest))
-        self._engine.load(entries, plan.image.source)
+        entries = [Entry.of(config, plan.config.raw)]
+        entries += [Entry.of(name, layer) for name, layer in sent.items()]
+        entries.append(Entry.of("manifest.json", manifest))
+        self._engine.load(TarStream(entries, plan.image.source))
 
 
 def chain_ids(diff_ids: Sequence[Digest]) -> list[Digest]:

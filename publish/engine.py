@@ -6,14 +6,11 @@ import http.client
 import json
 import os
 import socket
-import tarfile
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote, urlencode, urlsplit
 
-from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.document import as_object, members, parse_object, string
 from ..oci.errors import InvalidContent, RegistryError, RegistryUnavailable
@@ -23,7 +20,7 @@ from ..oci.wording import plain
 from ..store.blobs import READ_SIZE
 from .access import Access
 from .deadline import limit
-from .source import Source
+from .tarstream import TarStream
 from .words import words_of
 
 LOAD_TIMEOUT = 900.0  # seconds between two words of a daemon that unpacks a layer
@@ -31,28 +28,6 @@ MAX_ANSWER = 32 << 20  # bytes; a list of 10,000 images has about 5 MB
 MAX_MESSAGE = 64 << 10  # bytes of one message of a load
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 DEFAULT_PORT = 2375
-
-_END = bytes(2 * tarfile.BLOCKSIZE)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file of a tar stream; `content` is in memory or a blob to be opened."""
-
-    name: str
-    size: int
-    content: bytes | Descriptor
-
-    def header(self) -> bytes:
-        """Return the tar header; sizes from 8 GiB make it a pax header."""
-        info = tarfile.TarInfo(self.name)
-        info.size = self.size
-        return info.tobuf(tarfile.PAX_FORMAT)
-
-    @property
-    def padding(self) -> int:
-        """How many bytes fill the last block."""
-        return -self.size % tarfile.BLOCKSIZE
 
 
 class Engine:
@@ -108,19 +83,18 @@ class Engine:
         with self._answer("POST", f"/images/{quote(name)}/tag?{query}") as answer:
             self._check(answer, HTTPStatus.CREATED)
 
-    def load(self, entries: Sequence[Entry], source: Source) -> None:
-        """Stream a docker-archive (POST /images/load); blobs are read from `source`.
+    def load(self, archive: TarStream) -> None:
+        """Stream an archive of images (POST /images/load).
 
         A refusal comes with status 200, as a message of its own.
         """
-        length = sum(len(e.header()) + e.size + e.padding for e in entries) + len(_END)
         with self._connection() as connection:
             connection.putrequest("POST", "/images/load?quiet=0", skip_accept_encoding=True)
             connection.putheader("Content-Type", "application/x-tar")
-            connection.putheader("Content-Length", str(length))
+            connection.putheader("Content-Length", str(archive.size))
             connection.endheaders()
             try:
-                for data in _stream(entries, source):
+                for data in archive:
                     connection.send(data)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it has seen enough, and says why
@@ -215,18 +189,6 @@ class Engine:
         if answer.length:
             raise http.client.IncompleteRead(body, answer.length)
         return body
-
-
-def _stream(entries: Iterable[Entry], source: Source) -> Iterator[bytes]:
-    for entry in entries:
-        yield entry.header()
-        if isinstance(entry.content, bytes):
-            yield entry.content
-        else:
-            with source.open(entry.content) as blob:
-                yield from blob
-        yield bytes(entry.padding)
-    yield _END
 
 
 def docker_host(access: Access) -> str:
