@@ -134,8 +134,8 @@ def _registry_sink(rest: str, store: Store | None, access: Access) -> Generator[
 
 @contextmanager
 def _daemon_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
-    from .daemon import DaemonSink
-    from .engine import Engine, docker_host
+    from .docker.classic import DaemonSink
+    from .docker.engine import Engine, docker_host
 
     yield DaemonSink(Engine(docker_host(access), access.timeout), Reference.parse(rest))
 

@@ -15,7 +15,7 @@ from ocistow.publish.access import Access
 from ocistow.publish.deadline import limit
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import Transport
-from ocistow.publish.engine import Engine
+from ocistow.publish.docker.engine import Engine
 
 TIMEOUT = (2.0, 0.3)  # seconds
 LASTING = 4.0  # seconds after which a peer gives up, so that a failure is no hang

@@ -16,7 +16,7 @@ from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import Transport
-from ocistow.publish.engine import Engine
+from ocistow.publish.docker.engine import Engine
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.registry import RegistrySink
 from ocistow.testing.faults import Action, Fault, Status

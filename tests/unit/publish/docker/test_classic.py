@@ -19,8 +19,8 @@ from ocistow.oci.errors import (
 )
 from ocistow.oci.reference import Reference
 from ocistow.publish.copy import Copied, copy
-from ocistow.publish.daemon import DaemonSink, chain_ids
-from ocistow.publish.engine import Engine
+from ocistow.publish.docker.classic import DaemonSink, chain_ids
+from ocistow.publish.docker.engine import Engine
 from ocistow.publish.layout import LayoutSource
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout
 
@@ -240,7 +240,7 @@ def test_what_is_no_daemon_gives_one_line(
     raw: bytes,
     error: type[OcistowError],
 ) -> None:
-    monkeypatch.setattr("ocistow.publish.engine.MAX_ANSWER", 1000)
+    monkeypatch.setattr("ocistow.publish.docker.engine.MAX_ANSWER", 1000)
     daemon.raw = raw
     with pytest.raises(error) as raised:
         publish(image, daemon)

@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from urllib.parse import quote, urlencode, urlsplit
 
-from ..oci.digest import Digest
-from ..oci.document import as_object, members, parse_object, string
-from ..oci.errors import InvalidContent, RegistryError, RegistryUnavailable
-from ..oci.platform import Platform
-from ..oci.reference import Reference
-from ..oci.wording import plain
-from ..store.blobs import READ_SIZE
-from .access import Access
-from .deadline import limit
-from .tarstream import TarStream
-from .words import words_of
+from ...oci.digest import Digest
+from ...oci.document import as_object, members, parse_object, string
+from ...oci.errors import InvalidContent, RegistryError, RegistryUnavailable
+from ...oci.platform import Platform
+from ...oci.reference import Reference
+from ...oci.wording import plain
+from ...store.blobs import READ_SIZE
+from ..access import Access
+from ..deadline import limit
+from ..tarstream import TarStream
+from ..words import words_of
 
 LOAD_TIMEOUT = 900.0  # seconds between two words of a daemon that unpacks a layer
 MAX_ANSWER = 32 << 20  # bytes; a list of 10,000 images has about 5 MB

@@ -11,16 +11,16 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..oci.descriptor import Descriptor
-from ..oci.digest import Digest
-from ..oci.errors import InvalidContent, RegistryError
-from ..oci.manifest import ImageConfig, Manifest
-from ..oci.platform import Platform
-from ..oci.reference import Reference
+from ...oci.descriptor import Descriptor
+from ...oci.digest import Digest
+from ...oci.errors import InvalidContent, RegistryError
+from ...oci.manifest import ImageConfig, Manifest
+from ...oci.platform import Platform
+from ...oci.reference import Reference
+from ..sink import Action, Image
+from ..source import Source, read_document
+from ..tarstream import Entry, TarStream
 from .engine import Engine
-from .sink import Action, Image
-from .source import Source, read_document
-from .tarstream import Entry, TarStream
 
 _ZSTD_SINCE = (1, 42)  # API version of the first release whose load reads zstd layers
 _VANISHED = ("no such file or directory", "not found")  # how a load says that it lacks a layer
