@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from ..oci.descriptor import REF_NAME
 from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
-from ..publish.copy import Copied, copy
+from ..publish.copy import copy
 from ..publish.layout import StoreSink
-from ..publish.sink import Action
 from ..publish.source import Source
 from ..publish.transports import check_source, open_source
 from ..store.store import Store
 from .config import Settings
 from .options import Transfer, json_option, transfer_options
-from .output import about, count, document, human, line, result
+from .output import about, document, line
 from .progress import Progress
+from .report import Result, lost, summary, transferred, write_records
 
 _REGISTRY = "docker://"
 
@@ -38,6 +40,7 @@ def add(settings: Settings, how: Transfer, source: str, name: str | None, as_jso
     made.
     """
     check_source(source)
+    began = datetime.now(UTC)
     reference = Reference.parse(name) if name is not None else None
     with (
         about(f"adding {source} to {settings.store}"),
@@ -48,10 +51,14 @@ def add(settings: Settings, how: Transfer, source: str, name: str | None, as_jso
         reference = reference or default_name(source, image)
         sink = bar.watching(StoreSink(store, reference))
         copied = copy(image, sink, jobs=how.jobs, progress=bar)
+    added = Result(str(reference), str(reference), copied)
+    write_records(how.records, source, copied.root, began, [added])
     if as_json:
         document({"name": str(reference), **transferred(copied)})
     else:
-        line(f"added {summary(str(reference), copied, 'new')}")
+        line(f"added {summary(str(reference), copied, added=True)}")
+        if losses := lost(copied):
+            line(losses)
 
 
 def default_name(text: str, source: Source) -> Reference:
@@ -70,27 +77,3 @@ def default_name(text: str, source: Source) -> Reference:
             pass
     called = f"{name!r} is not a whole name" if name else "has no name"
     raise click.UsageError(f"{text}: the image {called}; give one: ocistow add {text} NAME")
-
-
-def summary(name: str, copied: Copied, done: str) -> str:
-    """Return what a copy to a name did, for reading; `done` is what it made of blobs."""
-    parts = [
-        f"{count(copied.sent, 'blob')} {done} ({human(copied.size(Action.SENT))})",
-        f"{copied.present} present",
-    ]
-    if copied.absent:
-        parts.append(f"{count(copied.absent, 'layer')} absent")
-    return result(name, copied.root.digest, parts)
-
-
-def transferred(copied: Copied) -> dict[str, object]:
-    """Return what a copy did, for a JSON document."""
-    return {
-        "digest": str(copied.root.digest),
-        "mediaType": copied.root.media_type,
-        "sentBlobs": copied.sent,
-        "sentBytes": copied.size(Action.SENT),
-        "presentBlobs": copied.present,
-        "presentBytes": copied.size(Action.PRESENT),
-        "absentLayers": copied.absent,
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
@@ -12,11 +13,14 @@ import click
 from ..oci.errors import InvalidContent, OcistowError
 from ..oci.platform import Platform
 from ..publish.access import JOBS, Access
+from .access import access_options
 from .config import MAX_JOBS, PROGRESS, Flags, Settings, of_process
 from .output import shown
+from .report import Records
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_FILE = click.Path(path_type=Path)
 
 pass_settings = click.make_pass_decorator(Settings)
 json_option = click.option(
@@ -59,70 +63,86 @@ def name_argument(
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """How `add` and `publish` copy."""
+    """How `add` and `publish` copy, and what they write about it.
+
+    Attributes:
+        platform: the one image to take of an index; None takes the whole index.
+    """
 
     platform: Platform | None
     access: Access
     jobs: int
     progress: str
+    records: Records
 
 
 def transfer_options(command: Callable[..., _R]) -> Callable[..., _R]:
     """Call a command with settings and a `Transfer`, made of the options that this adds."""
 
     @pass_settings
+    @access_options
     @wraps(command)
     def decorated(
         settings: Settings,
         /,
         *,
+        access: Access,
         platform: Platform | None,
-        creds: str | None,
-        tls_verify: bool,
-        plain_http: bool,
+        whole: bool,
         jobs: int | None,
         progress: str | None,
+        digest_file: Path | None,
+        image_refs: Path | None,
+        report: Path | None,
         **others: object,
     ) -> _R:
-        access = _access(creds, tls_verify=tls_verify, plain_http=plain_http)
-        how = Transfer(platform, access, jobs or settings.jobs, progress or settings.progress)
+        if whole and platform is not None:
+            raise click.UsageError("--all and --platform exclude each other")
+        records = Records(digest_file, image_refs, report)
+        how = Transfer(
+            platform, access, jobs or settings.jobs, progress or settings.progress, records
+        )
         return command(settings, how, **others)
 
-    for option in (
-        click.option(
-            "--progress", type=click.Choice(PROGRESS), help="How to show it.  [default: auto]"
-        ),
-        click.option(
-            "--jobs",
-            type=click.IntRange(1, MAX_JOBS),
-            metavar="N",
-            help=f"Copy this many blobs at once.  [default: {JOBS}]",
-        ),
-        click.option("--plain-http", is_flag=True, help="Speak HTTP with the registry."),
-        click.option(
-            "--tls-verify/--no-tls-verify", default=True, help="Check the registry's certificate."
-        ),
-        click.option(
-            "--creds",
-            metavar="USER:PASS",
-            help="Credentials for the registry; OCISTOW_CREDS keeps them out of `ps`.",
-        ),
-        platform_option,
-    ):
+    for option in reversed(_TRANSFER_OPTIONS):
         decorated = option(decorated)
     return decorated
 
 
-def _access(creds: str | None, *, tls_verify: bool, plain_http: bool) -> Access:
-    """Return what the options mean."""
-    user, colon, password = (creds or "").partition(":")
-    if creds is not None and (not colon or not user):
-        raise click.UsageError("--creds: expected USER:PASS")
-    return Access(
-        credentials=(user, password) if colon else None,
-        plain_http=True if plain_http else None,
-        tls_verify=tls_verify,
-    )
+_TRANSFER_OPTIONS = (
+    platform_option,
+    click.option(
+        "--all",
+        "whole",
+        is_flag=True,
+        envvar="OCISTOW_ALL",
+        help="Take all of several images, as is done without --platform.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1, MAX_JOBS),
+        metavar="N",
+        help=f"Copy this many blobs at once.  [default: {JOBS}]",
+    ),
+    click.option(
+        "--progress", type=click.Choice(PROGRESS), help="How to show it.  [default: auto]"
+    ),
+    click.option(
+        "--digest-file", type=_FILE, metavar="FILE", help="Write the digest of the image here."
+    ),
+    click.option(
+        "--image-refs",
+        type=_FILE,
+        metavar="FILE",
+        help="Write a line NAME@DIGEST for each place here.",
+    ),
+    click.option(
+        "--report",
+        type=_FILE,
+        metavar="FILE",
+        help="Write here, in JSON, what was done to each blob.",
+    ),
+)
 
 
 def _complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
 import click
 
+from ..oci.reference import Reference
+from ..publish.access import Access
 from ..publish.copy import copy
 from ..publish.layout import StoreSource
 from ..publish.transports import open_sink
 from ..store.store import Store
-from .add import summary, transferred
 from .config import Settings
 from .options import Transfer, json_option, name_argument, transfer_options
 from .output import about, document, line, shown
 from .progress import Progress
+from .report import Result, lost, name_at, summary, transferred, write_records
 
 
 @click.command()
@@ -30,24 +35,47 @@ def publish(
     other side lacks. Several destinations are served one after another; the first
     that refuses ends it.
     """
-    done: list[dict[str, object]] = []
+    _check(destinations, how.access)
+    began = datetime.now(UTC)
+    done: list[Result] = []
     with Store.open(settings.store) as store:
         layout = store.find(name)
+        source = StoreSource(layout, how.platform)
+        root = source.resolve()
         for destination in destinations:
             with (
                 about(f"publishing {name} to {destination}"),
                 open_sink(destination, store, access=how.access) as sink,
                 Progress(how.progress) as bar,
             ):
-                copied = copy(
-                    StoreSource(layout, how.platform),
-                    bar.watching(sink),
-                    jobs=how.jobs,
-                    progress=bar,
-                )
-            if as_json:
-                done.append({"destination": destination, **transferred(copied)})
-            else:
-                line(f"published {summary(destination, copied, 'sent')}")
+                copied = copy(source, bar.watching(sink), jobs=how.jobs, progress=bar)
+            done.append(Result(destination, name_at(destination, shown(layout.name)), copied))
+            if not as_json:
+                line(f"pushed {summary(destination, copied)}")
+                if losses := lost(copied):
+                    line(losses)
+    write_records(how.records, shown(layout.name), root, began, done)
     if as_json:
-        document({"name": shown(layout.name), "published": done})
+        published = [
+            {"destination": one.destination, **transferred(one.copied)}
+            for one in done
+            if one.copied is not None
+        ]
+        document({"name": shown(layout.name), "published": published})
+
+
+def _check(destinations: Sequence[str], access: Access) -> None:
+    """Refuse a destination named twice, and a password that several registries would see."""
+    for destination in destinations:
+        if destinations.count(destination) > 1:
+            raise click.UsageError(f"{destination} is named twice")
+    registries = {
+        Reference.parse(destination.removeprefix("docker://")).registry
+        for destination in destinations
+        if destination.startswith("docker://")
+    }
+    if len(registries) > 1 and (access.credentials or access.registry_token):
+        raise click.UsageError(
+            f"--creds and --registry-token are for one registry, not for {len(registries)}: "
+            "use --authfile"
+        )

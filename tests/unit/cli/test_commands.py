@@ -128,7 +128,7 @@ def test_a_registrys_name_is_taken(tmp_path: Path, run: Ocistow) -> None:
     with Registry() as registry:
         target = f"docker://{registry.host}/app:1"
         ok(run("add", "oci:layout", "e.x/app:1"))
-        assert ok(run("publish", "e.x/app:1", target)).startswith(f"published {target}: 5 blobs")
+        assert ok(run("publish", "e.x/app:1", target)).startswith(f"pushed {target}: 5 sent (")
         assert ok(run("add", target)).startswith(f"added {registry.host}/app:1: 0 blobs new")
         found = json.loads(ok(run("publish", "e.x/app:1", target, "--json")))
     assert found["name"] == "e.x/app:1"

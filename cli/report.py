@@ -1,0 +1,202 @@
+"""What `add` and `publish` did: for reading, for scripts, and blob by blob for the record.
+
+docs/publishing.md says what the members of a report mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..oci.errors import OcistowError
+from ..oci.reference import Reference
+from ..oci.wording import printable
+from ..publish.sink import Action
+from .exits import message_of
+from .output import SCHEMA_VERSION, count, human, result
+
+if TYPE_CHECKING:
+    from ..oci.descriptor import Descriptor
+    from ..publish.copy import Copied, Outcome
+
+_DEVICES = ("/dev/", "/proc/")  # /dev/stdout may be a file, but nobody means to replace it
+_NAMED = ("docker-daemon", "containerd", "podman")  # transports whose rest is a reference
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The files that a user asked for; None is one nobody wants.
+
+    Attributes:
+        digest: gets the digest of the image.
+        references: gets `NAME@DIGEST` for each place that has the image now.
+        report: gets what was done to each blob.
+    """
+
+    digest: Path | None = None
+    references: Path | None = None
+    report: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one destination: either what was copied, or why not.
+
+    Attributes:
+        destination: as the user named it.
+        name: the reference by which the image can be asked for there.
+    """
+
+    destination: str
+    name: str
+    copied: Copied | None = None
+    error: OcistowError | OSError | None = None
+
+
+def write_records(
+    records: Records, source: str, root: Descriptor, began: datetime, results: Sequence[Result]
+) -> None:
+    """Write the files that were asked for; each appears whole or not at all.
+
+    `root` is the image as `source` has it. Without any success, only the report is written.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    done = [(r.name, str(r.copied.root.digest)) for r in results if r.copied is not None]
+    if records.digest is not None and done:
+        _write(records.digest, f"{root.digest}\n")
+    if records.references is not None and done:
+        lines = [f"{name.removesuffix(f'@{digest}')}@{digest}\n" for name, digest in done]
+        _write(records.references, "".join(lines))
+    if records.report is not None:
+        _write(records.report, json.dumps(_report(source, root, began, results), indent=2) + "\n")
+
+
+def summary(name: str, copied: Copied, *, added: bool = False) -> str:
+    """Return what a copy to a name did, for reading."""
+    size = human(copied.size(Action.SENT))
+    if added:
+        parts = [f"{count(copied.sent, 'blob')} new ({size})", f"{copied.present} present"]
+    else:
+        parts = [f"{copied.sent} sent ({size})", f"{copied.present} present"]
+        parts.append(f"{copied.mounted} mounted")
+    if copied.absent:
+        parts.append(f"{count(copied.absent, 'layer')} absent")
+    return result(name, copied.root.digest, parts)
+
+
+def lost(copied: Copied) -> str:
+    """Return what was not kept, for reading; nothing when nothing was lost."""
+    if not copied.losses:
+        return ""
+    return f"not kept by the other side: {', '.join(map(printable, copied.losses))}"
+
+
+def transferred(copied: Copied) -> dict[str, object]:
+    """Return what a copy did, for a JSON document."""
+    return {
+        "digest": str(copied.root.digest),
+        "mediaType": copied.root.media_type,
+        "sentBlobs": copied.sent,
+        "sentBytes": copied.size(Action.SENT),
+        "presentBlobs": copied.present,
+        "presentBytes": copied.size(Action.PRESENT),
+        "mountedBlobs": copied.mounted,
+        "mountedBytes": copied.size(Action.MOUNTED),
+        "absentLayers": copied.absent,
+        "losses": list(copied.losses),
+    }
+
+
+def name_at(destination: str, name: str) -> str:
+    """Return the reference that a destination gives, else `name`, which the image has here.
+
+    Raises:
+        InvalidContent: it is malformed.
+    """
+    transport, _, rest = destination.partition(":")
+    if transport == "docker":
+        return str(Reference.parse(rest.removeprefix("//")))
+    return str(Reference.parse(rest)) if transport in _NAMED else name
+
+
+def _report(
+    source: str, root: Descriptor, began: datetime, results: Iterable[Result]
+) -> dict[str, object]:
+    from .version import version
+
+    return {
+        "schemaVersion": SCHEMA_VERSION,
+        "tool": {"name": "ocistow", "version": version()},
+        "started": _timestamp(began),
+        "finished": _timestamp(datetime.now(UTC)),
+        "source": {"name": source, "digest": str(root.digest), "mediaType": root.media_type},
+        "destinations": [_destination(one) for one in results],
+    }
+
+
+def _destination(one: Result) -> dict[str, object]:
+    if one.copied is None:
+        assert one.error is not None
+        return {"destination": one.destination, "error": message_of(one.error)}
+    copied = one.copied
+    digest = str(copied.root.digest)
+    return {
+        "destination": one.destination,
+        "mediaType": copied.root.media_type,
+        "digestIn": digest,
+        "digestOut": None if copied.losses else digest,
+        "seconds": round(copied.seconds, 6),
+        "totals": {
+            str(action): {"blobs": copied.count(action), "bytes": copied.size(action)}
+            for action in Action
+        },
+        "losses": list(copied.losses),
+        "blobs": [_blob(outcome) for outcome in copied.outcomes],
+    }
+
+
+def _blob(outcome: Outcome) -> dict[str, object]:
+    size = outcome.descriptor.size
+    return {
+        "digest": str(outcome.descriptor.digest),
+        "mediaType": outcome.descriptor.media_type,
+        "size": size,
+        "action": str(outcome.action),
+        "bytes": size if outcome.action is Action.SENT else 0,
+        "seconds": round(outcome.seconds, 6),
+    }
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file, or replace it at once; what is no regular file is written into."""
+    path = path.absolute()
+    try:
+        if str(path).startswith(_DEVICES) or (path.exists() and not path.is_file()):
+            with path.open("a") as stream:
+                stream.write(text)
+        else:
+            _replace(path.resolve(), text)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # not the name before the right one
+        raise
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
