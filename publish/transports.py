@@ -115,21 +115,27 @@ def _registry_source(
     rest: str, store: Store, platform: Platform | None, access: Access
 ) -> Generator[Source]:
     from .distribution.hosts import open_repository
+    from .provenance import Provenance
     from .registry import RegistrySource
 
     reference = _registry_reference(rest)
+    provenance = Provenance(store.locations, reference.registry, reference.repository)
     with open_repository(reference, access) as repository:
-        yield RegistrySource(repository, reference, platform)
+        yield RegistrySource(repository, reference, platform, provenance)
+    provenance.save()
 
 
 @contextmanager
 def _registry_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
     from .distribution.hosts import open_repository
+    from .provenance import Provenance
     from .registry import RegistrySink
 
     reference = _registry_reference(rest)
+    locations = store.locations if store is not None else None
+    provenance = Provenance(locations, reference.registry, reference.repository)
     with open_repository(reference, access) as repository:
-        yield RegistrySink(repository, reference)
+        yield RegistrySink(repository, reference, provenance)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from .lock import take
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # PRAGMA user_version
+VERSION = 3  # PRAGMA user_version
 TIMEOUT = 30.0  # seconds to wait for another process' transaction
 
 _SCHEMA = (
@@ -48,6 +48,7 @@ _SCHEMA = (
       registry TEXT NOT NULL,   -- host[:port]
       digest TEXT NOT NULL,
       repository TEXT NOT NULL, -- of that registry, where the blob was seen
+      manifest TEXT NOT NULL,   -- that mentions the blob there; of a manifest, itself
       seen REAL NOT NULL,       -- seconds since the epoch
       PRIMARY KEY (registry, digest, repository)
     ) WITHOUT ROWID
@@ -58,6 +59,7 @@ _SCHEMA = (
       repository TEXT NOT NULL,
       digest TEXT NOT NULL,
       url TEXT NOT NULL,        -- of the upload session
+      owner TEXT NOT NULL,      -- who writes to it: see leases.py
       begun REAL NOT NULL,      -- seconds since the epoch
       PRIMARY KEY (registry, repository, digest)
     ) WITHOUT ROWID

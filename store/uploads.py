@@ -2,54 +2,75 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 
 from ..oci.digest import Digest
 from .index import IndexDatabase
+from .leases import is_alive, this_process
 
 DURATION = 24 * 3600.0  # seconds; registries purge sessions sooner or later
+
+_NOBODY = ""
+_INSERT = (
+    "INSERT OR REPLACE INTO uploads (registry, repository, digest, url, owner, begun)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
+_SELECT = (
+    "SELECT url, owner, begun FROM uploads WHERE registry = ? AND repository = ? AND digest = ?"
+)
+_GIVE = (
+    "UPDATE uploads SET owner = ?"
+    " WHERE registry = ? AND repository = ? AND digest = ? AND owner = ?"
+)
+_DELETE = "DELETE FROM uploads WHERE registry = ? AND repository = ? AND digest = ? AND owner = ?"
 
 
 class Uploads:
     """The upload sessions of a store, of all processes. Thread-safe.
 
-    A URL may carry what lets one write to the session, so it is shown nowhere.
+    A session belongs to the process that noted it, until that leaves it or dies: two
+    writers at one session spoil it. A URL may carry what lets one write to the session,
+    so it is shown nowhere.
     """
 
     def __init__(self, database: IndexDatabase) -> None:
         self._database = database
 
     def note(self, registry: str, repository: str, digest: Digest, url: str) -> None:
-        """Remember the session of a blob, or its latest URL.
+        """Remember the session of a blob, or its latest URL, as this process' own.
 
         Raises:
             OSError: the disk is full, or another process blocked the database for too long.
         """
-        row = registry, repository, str(digest), url, time.time()
-        self._database.write(
-            lambda connection: connection.execute(
-                "INSERT OR REPLACE INTO uploads (registry, repository, digest, url, begun)"
-                " VALUES (?, ?, ?, ?, ?)",
-                row,
-            )
-        )
+        row = registry, repository, str(digest), url, this_process(), time.time()
+        self._database.write(lambda connection: connection.execute(_INSERT, row))
 
-    def find(self, registry: str, repository: str, digest: Digest) -> str | None:
-        """Return the URL of the session that was begun for a blob, if it is not too old."""
-        row = self._database.write(
-            lambda connection: connection.execute(
-                "SELECT url FROM uploads"
-                " WHERE registry = ? AND repository = ? AND digest = ? AND begun > ?",
-                (registry, repository, str(digest), time.time() - DURATION),
-            ).fetchone()
-        )
-        return str(row[0]) if row else None
+    def take(self, registry: str, repository: str, digest: Digest) -> str | None:
+        """Return the URL of a blob's session that is nobody's, unless it is too old.
+
+        From now on it is this process' own.
+        """
+        key = registry, repository, str(digest)
+
+        def take(connection: sqlite3.Connection) -> str | None:
+            row = connection.execute(_SELECT, key).fetchone()
+            if row is None:
+                return None
+            url, owner, begun = row
+            if is_alive(str(owner)) or begun < time.time() - DURATION:
+                return None
+            connection.execute(_GIVE, (this_process(), *key, owner))
+            return str(url)
+
+        return self._database.write(take)
+
+    def leave(self, registry: str, repository: str, digest: Digest) -> None:
+        """Let this process' session be anybody's."""
+        row = _NOBODY, registry, repository, str(digest), this_process()
+        self._database.write(lambda connection: connection.execute(_GIVE, row))
 
     def forget(self, registry: str, repository: str, digest: Digest) -> None:
-        """Forget a session that ended, one way or the other."""
-        self._database.write(
-            lambda connection: connection.execute(
-                "DELETE FROM uploads WHERE registry = ? AND repository = ? AND digest = ?",
-                (registry, repository, str(digest)),
-            )
-        )
+        """Forget this process' session, which ended one way or the other."""
+        row = registry, repository, str(digest), this_process()
+        self._database.write(lambda connection: connection.execute(_DELETE, row))

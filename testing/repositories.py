@@ -112,6 +112,15 @@ class Repositories:
         """Return a manifest as it was pushed; KeyError if it was not."""
         return self._at(name).manifests[digest].body
 
+    def delete(self, name: str, *digests: Digest) -> None:
+        """Remove blobs from a repository, as if its garbage had been collected."""
+        self._at(name).blobs.difference_update(digests)
+
+    def clear(self) -> None:
+        """Remove all repositories."""
+        with self._lock:
+            self._repositories.clear()
+
     def load(self, layout: Path, name: str) -> None:
         """Copy the images of an OCI image layout into a repository, with their tags.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from ...oci.descriptor import INDEXES, MANIFESTS, Descriptor
 from ...oci.digest import CANONICAL, Digest
@@ -90,8 +91,25 @@ class Repository:
             media_type = media_type_of(raw, f"manifest {digest}")
         return Descriptor(media_type, digest, len(raw)), raw
 
-    def upload(self, descriptor: Descriptor, source: Source) -> None:
+    def mount(self, digest: Digest, source: str) -> str | None:
+        """Take a blob over from another repository of the registry (end-11).
+
+        Returns:
+            None when that was done, else the URL of an upload that was begun instead.
+        """
+        query = urlencode({"mount": str(digest), "from": source})
+        url = f"{self._url}/blobs/uploads/?{query}"
+        return self._transport.retrying(lambda: self._begin(url, HTTPStatus.CREATED))
+
+    def cancel(self, session: str) -> None:
+        """End an upload that will not be needed; a registry that refuses ends it some day."""
+        with suppress(RegistryError), self._transport.request("DELETE", session):
+            pass
+
+    def upload(self, descriptor: Descriptor, source: Source, session: str | None = None) -> None:
         """Upload a blob of `source` in one piece (end-4a and end-6).
+
+        `session` is an upload that was begun and has no bytes yet.
 
         Raises:
             NotFound: the source lacks it.
@@ -100,12 +118,13 @@ class Repository:
         tried = False
 
         def upload() -> None:
-            nonlocal tried
+            nonlocal tried, session
             if tried and self.has_blob(descriptor.digest):
                 return  # only the answer was lost
             tried = True
+            begun, session = session, None
             with source.open(descriptor) as blob:
-                self._upload(blob)
+                self._upload(blob, begun or self._begin(f"{self._url}/blobs/uploads/"))
 
         self._transport.retrying(upload)
 
@@ -149,15 +168,21 @@ class Repository:
 
         return self._transport.retrying(get)
 
-    def _upload(self, blob: Blob) -> None:
-        digest = blob.descriptor.digest
-        with self._transport.request("POST", f"{self._url}/blobs/uploads/", body=b"") as answer:
-            answer.expect(HTTPStatus.ACCEPTED)
+    def _begin(self, url: str, *done: int) -> str | None:
+        """Begin an upload and return its URL, or None if the status is one of `done`."""
+        with self._transport.request("POST", url, body=b"") as answer:
+            answer.expect(HTTPStatus.ACCEPTED, *done)
+            if answer.status in done:
+                return None
             location = answer.headers.get("Location", "")
             if not location:
                 raise InvalidContent(f"{answer.request}: no Location for the upload")
-            url = joined(answer.url, location)
-        url = f"{url}{'&' if '?' in url else '?'}digest={quote(str(digest))}"
+            return joined(answer.url, location)
+
+    def _upload(self, blob: Blob, session: str | None) -> None:
+        assert session is not None
+        digest = blob.descriptor.digest
+        url = f"{session}{'&' if '?' in session else '?'}digest={quote(str(digest))}"
         headers = {"Content-Type": "application/octet-stream"}
         body = Body(blob) if blob.descriptor.size else b""
         with self._transport.request("PUT", url, headers, body) as answer:

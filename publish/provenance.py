@@ -1,0 +1,85 @@
+"""What a store remembers of one repository: for mounts, and instead of questions.
+
+It only saves requests. So trouble with it is logged, and never ends a copy.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+
+from ..oci.digest import Digest
+from ..oci.graph import children
+from ..oci.manifest import Index, Manifest
+from ..store.locations import Found, Locations
+
+log = logging.getLogger(__name__)
+
+_NOTHING = Found({}, {})
+
+
+class Provenance:
+    """What is known of a repository and its neighbours. Thread-safe.
+
+    Without `locations` nothing is known or remembered.
+    """
+
+    def __init__(self, locations: Locations | None, registry: str, repository: str) -> None:
+        self._locations = locations
+        self._registry = registry
+        self._repository = repository
+        self._seen: dict[Digest, tuple[Digest, ...]] = {}
+        self._refused: set[str] = set()
+        self._lock = threading.Lock()
+
+    def find(self, digests: Iterable[Digest]) -> Found:
+        """Return where these blobs were seen."""
+        if self._locations is not None:
+            with _harmless():
+                return self._locations.find(self._registry, self._repository, digests)
+        return _NOTHING
+
+    def saw(self, digest: Digest, document: Manifest | Index) -> None:
+        """Note that the repository has a manifest, and so the blobs of that; see `save`."""
+        blobs = children(document) if isinstance(document, Manifest) else ()
+        with self._lock:
+            self._seen[digest] = tuple(blob.digest for blob in blobs)
+
+    def save(self) -> None:
+        """Remember all that was seen, in one transaction."""
+        with self._lock:
+            seen, self._seen = self._seen, {}
+        if seen and self._locations is not None:
+            with _harmless():
+                self._locations.add(self._registry, self._repository, seen)
+
+    def lost(self, digests: Iterable[Digest]) -> None:
+        """Forget that the repository has some blobs."""
+        self._forget(self._repository, digests)
+
+    def refused(self, repository: str, digest: Digest, *, always: bool) -> None:
+        """Forget that another repository gives a blob away; with `always`, that it gives any."""
+        self._forget(repository, [digest])
+        if always:
+            with self._lock:
+                self._refused.add(repository)
+
+    def gives(self, repository: str) -> bool:
+        """Tell whether another repository has not refused to give any blob away."""
+        with self._lock:
+            return repository not in self._refused
+
+    def _forget(self, repository: str, digests: Iterable[Digest]) -> None:
+        if self._locations is not None:
+            with _harmless():
+                self._locations.forget(self._registry, repository, digests)
+
+
+@contextmanager
+def _harmless() -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        log.warning("what registries have is not remembered: %s", error)
