@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 JOBS = 3  # blobs copied at once; two or three uploads measured best, on two cores
@@ -29,8 +29,8 @@ class Access:
             come: its headers, a whole document, 64 KiB of a layer.
     """
 
-    credentials: tuple[str, str] | None = None
-    registry_token: str | None = None
+    credentials: tuple[str, str] | None = field(default=None, repr=False)
+    registry_token: str | None = field(default=None, repr=False)
     authfile: Path | None = None
     plain_http: bool | None = None
     tls_verify: bool = True
