@@ -82,8 +82,18 @@ class Endless:
     chunked: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Send `after` bytes of the answer's body, set `reached`, and the rest when `go_on` is set."""
+
+    after: int = 0
+    reached: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+
 Action = (
     Status | Drop | LoseAnswer | Hang | WrongDigest | Flip | Truncate | Surplus | Endless
+    | Stall
 )  # fmt: skip
 
 

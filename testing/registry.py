@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import select
 import socket
 import socketserver
 import struct
@@ -30,6 +31,7 @@ from .faults import (
     Flip,
     Hang,
     LoseAnswer,
+    Stall,
     Status,
     Surplus,
     Truncate,
@@ -200,6 +202,22 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         raise _Reset
 
+    def _stalled(self, chunks: Iterable[bytes], stall: Stall) -> Iterator[bytes]:
+        left = stall.after
+        for data in chunks:
+            if left >= 0:
+                yield data[:left]
+                data, left = data[left:], left - len(data)
+                if left < 0:
+                    self._wait_for(stall)
+            yield data
+
+    def _wait_for(self, stall: Stall) -> None:
+        stall.reached.set()
+        while not stall.go_on.wait(POLL):
+            if select.select([self.connection], [], [], 0)[0]:
+                raise _Reset  # the client left, or the registry closes
+
     def _receive(self, request: Request, action: Action | None) -> Iterator[bytes]:
         """Yield the body of the request as it comes in; a second pass yields nothing."""
         limit = action.after if isinstance(action, Drop) and self.command != "GET" else None
@@ -265,6 +283,8 @@ class _Handler(BaseHTTPRequestHandler):
                 chunks = chain(chunks, [bytes(extra)])
             case Truncate(cut) | Drop(cut):
                 chunks = _beginning(chunks, cut)
+            case Stall():
+                chunks = self._stalled(chunks, action)
             case Endless():
                 chunks = chain(chunks, repeat(bytes(READ_SIZE)))
             case _:

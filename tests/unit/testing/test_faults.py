@@ -16,6 +16,7 @@ from ocistow.testing.faults import (
     Flip,
     Hang,
     LoseAnswer,
+    Stall,
     Status,
     Surplus,
     Truncate,
@@ -252,3 +253,26 @@ def test_a_client_that_leaves_in_the_middle_is_no_warning(
             pass
     assert not registry.repositories.blobs("b")
     assert capfd.readouterr().err == ""
+
+
+def test_stall_sends_the_rest_when_it_is_told_to(
+    registry: Registry, session: requests.Session
+) -> None:
+    stall = Stall(1000)
+    order(registry, stall)
+    with session.get(blob(registry), timeout=9, stream=True) as response:
+        assert stall.reached.wait(9)
+        assert response.raw.read(1000) == BLOB[:1000]
+        stall.go_on.set()
+        assert response.raw.read() == BLOB[1000:]
+
+
+def test_stall_ends_with_the_client_or_the_registry(session: requests.Session) -> None:
+    with Registry() as registry:
+        url = f"{registry.url}/v2/a/blobs/uploads/?digest={DIGEST}"
+        assert session.post(url, data=BLOB, timeout=9).status_code == 201
+        stall = Stall(1000)
+        order(registry, stall)
+        response = session.get(blob(registry), timeout=9, stream=True)
+        assert stall.reached.wait(9)
+    assert read(response) == BLOB[:1000]
