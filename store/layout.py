@@ -179,6 +179,33 @@ class Layout:
                 self._replace(directory, INDEX, index.raw)
                 self._disk.sync(directory)
 
+    def links(self, digest: Digest) -> bool:
+        """Tell whether the layout itself has a blob, whatever the pool has."""
+        try:
+            with (
+                self._directory(self.name) as directory,
+                self._blobs_of(directory, digest.algorithm) as blobs,
+            ):
+                os.stat(digest.encoded, dir_fd=blobs, follow_symlinks=False)
+        except (NotFound, InvalidContent, FileNotFoundError):
+            return False
+        return True
+
+    def link(self, digest: Digest) -> None:
+        """Link a blob that the pool got after the index which mentions it.
+
+        Raises:
+            NotFound: there is no layout here, or the pool does not have the blob.
+            Busy: another process holds the store.
+        """
+        self._blobs.sync()
+        with self._lock.held(), self._directory(self.name) as directory:
+            if not _is_begun(directory):
+                raise NotFound(self.name)
+            with self._blobs_of(directory, digest.algorithm, create=True) as names:
+                self._blobs.link(digest, names, digest.encoded)
+                self._disk.sync(names)
+
     def mark(self, content: bytes) -> None:
         """Replace the `oci-layout` file of a directory that is there.
 

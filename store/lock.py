@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import threading
 import time
 from collections.abc import Generator
@@ -62,6 +63,33 @@ class Lock:
         if not take(file, fcntl.LOCK_EX, self._timeout):
             holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "unknown"
             raise Busy(f"{self._path}: held by process {holder}")
+
+
+@contextmanager
+def one_of_many(path: Path, number: int) -> Generator[None]:
+    """Hold one of 2^60 locks, which are the bytes of one empty file, for the block.
+
+    Waits for as long as its holder, a thread of this or of another process, lives and holds it.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(
+        path, flags, 0o644
+    )  # each open file has locks of its own (fcntl(2), F_OFD_SETLK)
+    try:
+        while not _take_byte(file, number):
+            time.sleep(_POLL)
+        yield
+    finally:
+        os.close(file)
+
+
+def _take_byte(file: int, number: int) -> bool:
+    lock = struct.pack("@hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0)  # struct flock
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
+    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, as POSIX leaves it open
+        return False
+    return True
 
 
 def take(file: int, how: int, timeout: float) -> bool:

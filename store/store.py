@@ -28,6 +28,7 @@ from .layout import BLOBS, INDEX, MARKER, Layout
 from .leases import Leases
 from .locations import Locations
 from .lock import Lock
+from .remotes import Remotes
 from .uploads import Uploads
 
 VERSION = 1
@@ -54,6 +55,7 @@ class Store:
         self.layers = Layers(database)
         self.locations = Locations(database)
         self.uploads = Uploads(database)
+        self.remotes = Remotes(path, disk, self._lock)
 
     @classmethod
     def open(cls, path: Path, disk: Disk | None = None) -> Self:
