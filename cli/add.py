@@ -11,8 +11,10 @@ from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
 from ..publish.copy import copy
 from ..publish.layout import StoreSink
+from ..publish.remote import LazySink, LazySource
 from ..publish.source import Source
 from ..publish.transports import check_source, open_source
+from ..store.remotes import RepositoryName
 from ..store.store import Store
 from .config import Settings
 from .options import Transfer, json_option, transfer_options
@@ -26,9 +28,12 @@ _REGISTRY = "docker://"
 @click.command()
 @click.argument("source")
 @click.argument("name", required=False)
+@click.option("--lazy", is_flag=True, help="Leave layers in the registry until they are needed.")
 @transfer_options
 @json_option
-def add(settings: Settings, how: Transfer, source: str, name: str | None, as_json: bool) -> None:
+def add(
+    settings: Settings, how: Transfer, source: str, name: str | None, lazy: bool, as_json: bool
+) -> None:
     """Take an image into the store.
 
     SOURCE is docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
@@ -41,6 +46,8 @@ def add(settings: Settings, how: Transfer, source: str, name: str | None, as_jso
     """
     check_source(source)
     began = datetime.now(UTC)
+    if lazy and not source.startswith(_REGISTRY):
+        raise click.UsageError(f"--lazy: {source} is not docker://REF")
     reference = Reference.parse(name) if name is not None else None
     with (
         about(f"adding {source} to {settings.store}"),
@@ -49,8 +56,11 @@ def add(settings: Settings, how: Transfer, source: str, name: str | None, as_jso
         Progress(how.progress) as bar,
     ):
         reference = reference or default_name(source, image)
-        sink = bar.watching(StoreSink(store, reference))
-        copied = copy(image, sink, jobs=how.jobs, progress=bar)
+        sink: StoreSink = StoreSink(store, reference)
+        if lazy:
+            image = LazySource(image)
+            sink = LazySink(store, reference, _origin(source))
+        copied = copy(image, bar.watching(sink), jobs=how.jobs, progress=bar)
     added = Result(str(reference), str(reference), copied)
     write_records(how.records, source, copied.root, began, [added])
     if as_json:
@@ -59,6 +69,10 @@ def add(settings: Settings, how: Transfer, source: str, name: str | None, as_jso
         line(f"added {summary(str(reference), copied, added=True)}")
         if losses := lost(copied):
             line(losses)
+
+
+def _origin(source: str) -> RepositoryName:
+    return RepositoryName.of(Reference.parse(source.removeprefix(_REGISTRY)))
 
 
 def default_name(text: str, source: Source) -> Reference:

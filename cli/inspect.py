@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 
+from ..oci.digest import Digest
 from ..oci.document import Object, as_object, members, parse_object, string, strings
 from ..oci.errors import InvalidContent, NotFound
 from ..oci.platform import Platform
@@ -17,6 +18,8 @@ from .config import Settings
 from .images import ImageView, RootView, read_roots
 from .options import bytes_option, json_option, name_argument, pass_settings, platform_option
 from .output import about, count, document, line, shown, sizes, table
+
+Places = dict[Digest, list[str]]  # repositories that may have a layer, which is absent here
 
 
 @click.command()
@@ -52,14 +55,22 @@ def inspect(
     with about(f"reading {settings.store}"), Store.open(settings.store) as store:
         layout = store.find(name)
         roots = read_roots(layout)
+        places = _places(store, roots)
         if raw:
             output.raw(_raw(layout, roots, platform))
         elif as_config:
             output.raw(_config(roots, platform))
     if as_json:
-        document(_document(layout, roots, platform))
+        document(_document(layout, roots, platform, places))
     elif not raw and not as_config:
-        _print(layout, roots, platform, exactly=exactly)
+        _print(layout, roots, platform, places, exactly=exactly)
+
+
+def _places(store: Store, roots: tuple[RootView, ...]) -> Places:
+    """Return where absent layers would be fetched; nobody is asked whether that is true."""
+    layers = (layer for root in roots for image in root.images for layer in image.layers)
+    absent = {layer.descriptor.digest for layer in layers if not layer.present}
+    return {digest: list(map(str, store.remotes.places(digest))) for digest in absent}
 
 
 def _raw(layout: Layout, roots: tuple[RootView, ...], platform: Platform | None) -> bytes:
@@ -97,7 +108,12 @@ def _images(roots: tuple[RootView, ...], platform: Platform | None) -> list[Imag
 
 
 def _print(
-    layout: Layout, roots: tuple[RootView, ...], platform: Platform | None, *, exactly: bool
+    layout: Layout,
+    roots: tuple[RootView, ...],
+    platform: Platform | None,
+    places: Places,
+    *,
+    exactly: bool,
 ) -> None:
     size = sizes(exactly=exactly)
     line(f"Name:        {shown(layout.name)}")
@@ -124,11 +140,15 @@ def _print(
                     size(layer.descriptor.size),
                     str(layer.descriptor.digest),
                     str(layer.diff_id or "-"),
-                    "" if layer.present else "absent",
+                    "" if layer.present else _absence(places[layer.descriptor.digest]),
                 ]
                 for layer in image.layers
             ]
             table(("SIZE", "LAYER", "DIFFID", ""), rows, right=[0])
+
+
+def _absence(places: list[str]) -> str:
+    return f"absent, expected in {' or '.join(places)}" if places else "absent"
 
 
 def _summary(image: ImageView) -> Iterator[tuple[str, str]]:
@@ -157,17 +177,17 @@ def _settings(image: ImageView) -> Object:
 
 
 def _document(
-    layout: Layout, roots: tuple[RootView, ...], platform: Platform | None
+    layout: Layout, roots: tuple[RootView, ...], platform: Platform | None, places: Places
 ) -> dict[str, object]:
     return {
         "name": shown(layout.name),
         "path": str(layout.name),
         "roots": [{**root.descriptor.to_document(), "totalSize": root.size} for root in roots],
-        "images": [_members(image) for image in _images(roots, platform)],
+        "images": [_members(image, places) for image in _images(roots, platform)],
     }
 
 
-def _members(image: ImageView) -> dict[str, object]:
+def _members(image: ImageView, places: Places) -> dict[str, object]:
     return {
         "digest": str(image.descriptor.digest),
         "mediaType": image.descriptor.media_type,
@@ -184,6 +204,7 @@ def _members(image: ImageView) -> dict[str, object]:
                 "size": layer.descriptor.size,
                 "diffID": str(layer.diff_id) if layer.diff_id else None,
                 "present": layer.present,
+                "expectedIn": places.get(layer.descriptor.digest, []),
             }
             for layer in image.layers
         ],

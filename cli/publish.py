@@ -10,7 +10,7 @@ import click
 from ..oci.reference import Reference
 from ..publish.access import Access
 from ..publish.copy import copy
-from ..publish.layout import StoreSource
+from ..publish.remote import store_source
 from ..publish.transports import open_sink
 from ..store.store import Store
 from .config import Settings
@@ -40,7 +40,7 @@ def publish(
     done: list[Result] = []
     with Store.open(settings.store) as store:
         layout = store.find(name)
-        source = StoreSource(layout, how.platform)
+        source = store_source(store, layout, how.platform, how.access)
         root = source.resolve()
         for destination in destinations:
             with (

@@ -24,9 +24,7 @@ def reference() -> str:
     for name in _names():
         command = commands.get_command(root, name)
         assert command is not None
-        sections.append(
-            _section(f"ocistow {name}", command.get_help(_context(command, name, root)))
-        )
+        sections += _sections(f"ocistow {name}", command, _context(command, name, root))
     return "\n".join(sections)
 
 
@@ -38,6 +36,13 @@ def replaced(text: str) -> str:
 def _names() -> Iterator[str]:
     for names in COMMANDS.values():
         yield from names
+
+
+def _sections(title: str, command: click.Command, context: click.Context) -> Iterator[str]:
+    yield _section(title, command.get_help(context))
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from _sections(f"{title} {name}", below, _context(below, name, context))
 
 
 def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:

@@ -14,7 +14,6 @@ from typing import Protocol
 from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent, NotFound
 from ..oci.graph import walk
-from ..oci.manifest import Manifest
 from .access import JOBS
 from .sink import Action, Image, Sink
 from .source import Blob, Source, read_document, select_platform
@@ -115,7 +114,7 @@ def copy(
         root = select_platform(source, root, platform)
     image = Image(root, tuple(walk(root, _Documents(source))), watched)
     sink.begin(image)
-    optional = _layers(image) if source.sparse and sink.sparse else frozenset[Descriptor]()
+    optional = image.layers if source.sparse and sink.sparse else frozenset[Descriptor]()
 
     def put(descriptor: Descriptor) -> None:
         with tally.timed(descriptor) as done:
@@ -219,12 +218,6 @@ class _Watched:
         blob = self._source.open(descriptor)
         blob.watch = lambda done: self._tally.watch(descriptor, done)
         return blob
-
-
-def _layers(image: Image) -> frozenset[Descriptor]:
-    manifests = [node.document for node in image.nodes if isinstance(node.document, Manifest)]
-    layers = {layer for manifest in manifests for layer in manifest.layers}
-    return frozenset(layers - {manifest.config for manifest in manifests})
 
 
 def _largest_first(descriptor: Descriptor) -> int:

@@ -10,6 +10,7 @@ from typing import Protocol
 from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent
 from ..oci.graph import Node
+from ..oci.manifest import Manifest
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from .source import Source
@@ -42,6 +43,13 @@ class Image:
     def blobs(self) -> Iterator[Descriptor]:
         """What is neither manifest nor index."""
         return (node.descriptor for node in self.nodes if node.document is None)
+
+    @property
+    def layers(self) -> frozenset[Descriptor]:
+        """What a sparse image may lack: layers that are not a config, too."""
+        manifests = [node.document for node in self.nodes if isinstance(node.document, Manifest)]
+        layers = {layer for manifest in manifests for layer in manifest.layers}
+        return frozenset(layers - {manifest.config for manifest in manifests})
 
 
 def check_name(reference: Reference, root: Descriptor) -> None:
