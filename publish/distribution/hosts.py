@@ -20,5 +20,5 @@ def open_repository(reference: Reference, access: Access) -> Generator[Repositor
     host = DOCKER_HUB if reference.registry == DEFAULT_REGISTRY else reference.registry
     plain_http = is_loopback(host) if access.plain_http is None else access.plain_http
     endpoint = Endpoint(host, plain_http, verify=access.tls_verify)
-    with Transport(endpoint.origin, access) as transport:
+    with Transport(endpoint, access) as transport:
         yield Repository(transport, reference.repository)

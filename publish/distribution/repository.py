@@ -19,7 +19,11 @@ from ...oci.errors import (
 )
 from ...oci.manifest import media_type_of
 from ..source import Blob, Source
-from .transport import TRIES, Answer, Body, Transport, joined, redacted
+from .answer import Answer
+from .exchange import Body
+from .retries import TRIES
+from .transport import Transport
+from .urls import joined, redacted
 
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFESTS | INDEXES))}
 _DIGEST = "Docker-Content-Digest"

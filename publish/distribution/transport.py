@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import base64
-import socket
-import ssl
+import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from http.cookiejar import DefaultCookiePolicy
-from typing import NoReturn, Self, TypeVar
-from urllib.parse import SplitResult, urljoin, urlsplit
+from typing import Protocol, Self, TypeVar
 
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-
-from ...oci.document import as_object, members, parse_object, string
-from ...oci.errors import InvalidContent, RegistryError, RegistryUnavailable
-from ...oci.wording import plain
-from ...store.blobs import READ_SIZE
+from ...oci.errors import InvalidContent, RegistryUnavailable
 from ..access import Access
-from ..deadline import limit
-from ..source import Blob
-from ..words import clause
+from .answer import Answer
+from .endpoint import Endpoint
+from .exchange import Body, Carrier
+from .plain import Plain
+from .proxies import Proxies
+from .retries import Retries
+from .urls import joined, redacted, same_origin
 
-MAX_ERROR_BODY = 64 << 10  # bytes; a registry's word is not a reason to fill memory
-PIECE = 64 << 10  # bytes that must come within the timeout: in 60 seconds, 1 KiB/s
 MAX_REDIRECTS = 5
-TRIES = 3
-BACKOFF = 0.25  # seconds before the second try; doubled for each further one
-MAX_WAIT = 30.0  # seconds; whoever asks for more gets an error instead
 
-_TEMPORARY = {
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
-}
 _REDIRECTS = {
     HTTPStatus.MOVED_PERMANENTLY,
     HTTPStatus.FOUND,
@@ -55,122 +32,47 @@ _REDIRECTS = {
 _T = TypeVar("_T")
 
 
-class Body:
-    """A blob as the body of a request: its length is known, so it is not sent in chunks."""
+class Authorizer(Protocol):
+    """Gives the requests to one origin what they are authorized by. Thread-safe."""
 
-    def __init__(self, blob: Blob) -> None:
-        self._blob = blob
+    def header(self, url: str, scopes: Sequence[str]) -> str | None:
+        """Return the Authorization to send first, or None.
 
-    def __len__(self) -> int:
-        return self._blob.descriptor.size
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._blob)
-
-    def read(self, size: int = READ_SIZE, /) -> bytes:
-        """Return at most `size` bytes."""
-        return self._blob.read(size)
-
-
-class Answer:
-    """An answer whose body is not read yet; the caller closes it.
-
-    Attributes:
-        request: method and URL of the request, without credentials or query.
-        url: where the answer came from, after redirects.
-    """
-
-    def __init__(self, response: requests.Response, request: str) -> None:
-        connection = response.raw.connection
-        assert isinstance(connection, _Connection)
-        self._response = response
-        self._connection = connection.used
-        self._seconds = connection.seconds
-        self.request = request
-        self.url = response.url
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes of the body, and none only at its end.
-
-        Raises:
-            RegistryUnavailable: a `PIECE` did not come in time, or the connection was lost.
+        `scopes` says what the request needs, such as `repository:app:pull`.
         """
-        with self._in_time():
-            return self._read(min(size, PIECE))
+        ...
 
-    def read_at_most(self, size: int) -> bytes:
-        """Return the body, or its first `size` bytes.
-
-        Raises:
-            RegistryUnavailable: all of that did not come in time, or the connection was lost.
-        """
-        parts: list[bytes] = []
-        with self._in_time():
-            while size > 0 and (data := self._read(size)):
-                parts.append(data)
-                size -= len(data)
-        return b"".join(parts)
-
-    def expect(self, *statuses: int) -> None:
-        """Raise the error that the answer stands for, unless its status is one of these."""
-        if self.status not in statuses:
-            self._refuse()
-
-    def close(self) -> None:
-        """End the exchange; the connection is used again when the body was read whole."""
-        self._response.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.read_at_most(MAX_ERROR_BODY)
-        self.close()
-
-    def _read(self, size: int) -> bytes:
-        return bytes(self._response.raw.read(size, decode_content=False))
-
-    @contextmanager
-    def _in_time(self) -> Generator[None]:
-        try:
-            with limit(self._connection, self._seconds):
-                yield
-        except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
-            raise RegistryUnavailable(self.request, 0, (), "no more data came in time") from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            words = f"the connection was lost: {_cause(error)}"
-            raise RegistryUnavailable(self.request, 0, (), words) from error
-
-    def _refuse(self) -> NoReturn:
-        codes, message = _decode(self.read_at_most(MAX_ERROR_BODY))
-        if not codes and not message:
-            message = plain(self._response.reason or "unexpected answer").lower()
-        if self.status in _TEMPORARY:
-            wait = _seconds(self.headers.get("Retry-After", ""))
-            raise RegistryUnavailable(self.request, self.status, codes, message, wait)
-        raise RegistryError(self.request, self.status, codes, message)
+    def challenged(self, url: str, challenges: Sequence[str], scopes: Sequence[str]) -> bool:
+        """Take the WWW-Authenticate fields of a 401; tell whether `header` is another now."""
+        ...
 
 
 class Transport:
-    """Requests to one origin. Thread-safe: each thread has its session.
+    """Requests to one registry, and to where it leads. Thread-safe.
 
-    Nothing comes from the environment: no proxies, no .netrc, no cookies.
+    Of the environment only the proxies count: no .netrc, no cookies.
+
+    Attributes:
+        origin: where the registry answers.
     """
 
     def __init__(
-        self, origin: str, access: Access, sleep: Callable[[float], None] = time.sleep
+        self,
+        endpoint: Endpoint,
+        access: Access,
+        sleep: Callable[[float], None] = time.sleep,
+        *,
+        authorization: Authorizer | None = None,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._access = access
-        self._sleep = sleep
-        self._local = threading.local()
+        self._endpoint = endpoint
+        self._timeout = access.timeout
+        self._authorization = authorization or _Basic(access.credentials)
+        self._proxies = Proxies(environ)
+        self._retries = Retries(sleep)
         self._lock = threading.Lock()
-        self._sessions: list[requests.Session] = []
-        self.origin = origin
-        if not access.tls_verify:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._carriers: dict[tuple[str | None, bool] | None, Carrier] = {}
+        self.origin = endpoint.origin
 
     def request(
         self,
@@ -178,10 +80,12 @@ class Transport:
         url: str,
         headers: Mapping[str, str] | None = None,
         body: bytes | Body | None = None,
+        scopes: Sequence[str] = (),
     ) -> Answer:
-        """Send one request, once, and return its answer; GET and HEAD follow redirects.
+        """Send one request, and return its answer; GET and HEAD follow redirects.
 
-        `url` may be relative to the origin. Credentials go to the origin only.
+        `url` may be relative to the origin. Credentials go to the origin only. When it
+        asks for others, and there are some, the request is sent once more.
 
         Raises:
             RegistryUnavailable: there is no answer.
@@ -190,7 +94,7 @@ class Transport:
         """
         url = joined(self.origin, url)
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._send(method, url, self._headers(url, headers), body)
+            answer = self._authorized(method, url, headers or {}, body, scopes)
             location = answer.headers.get("Location", "")
             if method not in ("GET", "HEAD") or answer.status not in _REDIRECTS or not location:
                 return answer
@@ -202,21 +106,25 @@ class Transport:
         """Return what an idempotent operation does, tried again while that may help.
 
         Raises:
-            RegistryUnavailable: it did not, or the wait asked for is too long.
+            RegistryUnavailable: it did not, the wait asked for is too long, or there were
+                too many tries in all.
         """
-        for attempt in range(TRIES - 1):
+        tries, renewed = 0, False
+        while True:
             try:
                 return operation()
-            except RegistryUnavailable as error:
-                if error.retry_after > MAX_WAIT:
+            except _Renewed:
+                if renewed:
                     raise
-                self._sleep(max(error.retry_after, BACKOFF * 2**attempt))
-        return operation()
+                renewed = True
+            except RegistryUnavailable as error:
+                tries += 1
+                self._retries.wait(error, tries)
 
     def close(self) -> None:
         """Close every connection."""
-        for session in self._sessions:
-            session.close()
+        for carrier in self._carriers.values():
+            carrier.close()
 
     def __enter__(self) -> Self:
         return self
@@ -224,179 +132,84 @@ class Transport:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _authorized(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+        scopes: Sequence[str],
+    ) -> Answer:
+        if not same_origin(url, self.origin):
+            return self._send(method, url, headers, body)
+        answer = self._send(method, url, self._with_credentials(headers, url, scopes), body)
+        if answer.status != HTTPStatus.UNAUTHORIZED:
+            return answer
+        try:
+            challenges = answer.headers.each("WWW-Authenticate")
+            if not self._authorization.challenged(url, challenges, scopes):
+                return answer
+        except BaseException:
+            answer.close()
+            raise
+        with answer:
+            pass  # read, so that its connection can be used again
+        if isinstance(body, Body) and body.touched:
+            raise _Renewed(answer.request, answer.status, (), "the credentials were renewed")
+        return self._send(method, url, self._with_credentials(headers, url, scopes), body)
+
+    def _with_credentials(
+        self, headers: Mapping[str, str], url: str, scopes: Sequence[str]
+    ) -> Mapping[str, str]:
+        value = self._authorization.header(url, scopes)
+        return headers if value is None else {**headers, "Authorization": value}
+
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None
     ) -> Answer:
-        request = f"{method} {redacted(url)}"
-        with _translated(request):
-            response = self._session().request(
-                method,
-                url,
-                headers=headers,
-                data=body,
-                timeout=self._access.timeout,
-                verify=self._access.tls_verify,
-                allow_redirects=False,
-                stream=True,
-            )
-        return Answer(response, request)
+        sent = {"Accept-Encoding": "identity", "User-Agent": "ocistow", **headers}
+        try:
+            response = self._carrier(url).send(method, url, sent, body)
+        except RegistryUnavailable:
+            if isinstance(body, Body) and body.failure is not None:
+                raise body.failure from None  # not the registry's
+            raise
+        return Answer(response, f"{method} {redacted(url)}", url, self._timeout[1])
 
-    def _headers(self, url: str, headers: Mapping[str, str] | None) -> Mapping[str, str]:
-        sent = {"Accept-Encoding": "identity", "User-Agent": "ocistow", **(headers or {})}
-        if self._access.credentials and _origin(urlsplit(url)) == _origin(urlsplit(self.origin)):
-            pair = ":".join(self._access.credentials).encode()
-            sent["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        return sent
+    def _carrier(self, url: str) -> Carrier:
+        proxy = self._proxies.proxy(url)
+        foreign = not same_origin(url, self.origin)
+        key = None if proxy is None and url.startswith("http:") else (proxy, foreign)
+        with self._lock:
+            carrier = self._carriers.get(key)
+            if carrier is None:
+                carrier = self._carriers[key] = self._new_carrier(key)
+        return carrier
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = _Session()
-            session.trust_env = False
-            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-            session.mount("http://", _Adapter())
-            session.mount("https://", _Adapter())
-            self._local.session = session
-            with self._lock:
-                self._sessions.append(session)
-        return session
+    def _new_carrier(self, key: tuple[str | None, bool] | None) -> Carrier:
+        if key is None:
+            return Plain(self._timeout)
+        from .secure import Secure  # requests takes 70 ms to import
+
+        proxy, foreign = key
+        return Secure(self._endpoint, self._timeout, proxy, foreign=foreign)
 
 
-class _Session(requests.Session):
-    """Leaves redirects alone: one that is not followed would be parsed and read whole."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        return None
+class _Renewed(RegistryUnavailable):
+    """A body went out with credentials that have been renewed since: it may be sent at once."""
 
 
-class _Connection(HTTPConnection):
-    """A connection whose peer has to send all headers of an answer in time.
+class _Basic:
+    """User and password, or nothing."""
 
-    Attributes:
-        used: the socket of the last answer, also when that closed the connection.
-        seconds: the timeout of that answer.
-    """
+    def __init__(self, credentials: tuple[str, str] | None) -> None:
+        self._header = None
+        if credentials is not None:
+            pair = ":".join(credentials).encode()
+            self._header = f"Basic {base64.b64encode(pair).decode()}"
 
-    used: socket.socket
-    seconds: float
+    def header(self, url: str, scopes: Sequence[str]) -> str | None:
+        return self._header
 
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3's
-        assert isinstance(self.timeout, int | float)
-        self.used, self.seconds = self.sock, self.timeout
-        with limit(self.used, self.seconds):
-            return super().getresponse()
-
-
-class _TLSConnection(_Connection, HTTPSConnection):
-    pass
-
-
-# The protocols of ConnectionCls want of a class what urllib3's own do not have either.
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection  # pyright: ignore[reportAssignmentType]
-
-
-class _TLSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection  # pyright: ignore[reportAssignmentType]
-
-
-class _Adapter(HTTPAdapter):
-    """Sends bodies in larger blocks than 16 KiB, and never retries by itself."""
-
-    def init_poolmanager(
-        self, connections: int, maxsize: int, block: bool = False, **_: object
-    ) -> None:
-        super().init_poolmanager(connections, maxsize, block, blocksize=READ_SIZE)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
-
-
-def joined(base: str, url: str) -> str:
-    """Return the URL that one means where `base` is.
-
-    Raises:
-        InvalidContent: it is no HTTP URL.
-    """
-    try:
-        whole = urljoin(base, url)
-        parts = urlsplit(whole)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return whole
-    except ValueError:
-        pass
-    raise InvalidContent(f"not an HTTP URL: {plain(url)!r}")
-
-
-def redacted(url: str) -> str:
-    """Return a URL as it may be shown: no user, no password, no query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-@contextmanager
-def _translated(request: str) -> Generator[None]:
-    """Turn what requests raises into what the caller can act on."""
-    try:
-        yield
-    except requests.exceptions.SSLError as error:
-        raise RegistryError(request, 0, (), _cause(error)) from error
-    except requests.exceptions.ConnectTimeout as error:
-        raise RegistryUnavailable(request, 0, (), "no connection came in time") from error
-    except requests.exceptions.Timeout as error:
-        raise RegistryUnavailable(request, 0, (), "no answer came in time") from error
-    except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-        raise RegistryUnavailable(request, 0, (), _cause(error)) from error
-    except (UnicodeError, urllib3.exceptions.LocationParseError) as error:
-        raise RegistryError(request, 0, (), "not a host name") from error
-    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise RegistryError(request, 0, (), _cause(error)) from error
-
-
-def _cause(error: BaseException) -> str:
-    """Return the words of the innermost error that the system or TLS gave."""
-    words = plain(str(error))
-    inner: BaseException | None = error
-    for _ in range(16):
-        if inner is None:
-            break
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            return inner.verify_message
-        if isinstance(inner, OSError) and inner.strerror:
-            words = inner.strerror
-        inner = _below(inner)
-    return clause(words)
-
-
-def _below(error: BaseException) -> BaseException | None:
-    reason = getattr(error, "reason", None)  # urllib3's MaxRetryError
-    candidates = [reason, error.__cause__, *error.args, error.__context__]
-    return next((c for c in candidates if isinstance(c, BaseException)), None)
-
-
-def _decode(body: bytes) -> tuple[tuple[str, ...], str]:
-    """Return codes and words of an error body; distribution-spec, "Error Codes"."""
-    what = "error"
-    codes: dict[str, None] = {}
-    words: dict[str, None] = {}
-    try:
-        for entry in members(parse_object(body, what).get("errors"), what):
-            error = as_object(entry, what)
-            codes[plain(string(error, "code", what))] = None
-            words[plain(string(error, "message", what))] = None
-    except InvalidContent:
-        return (), ""  # a page of a proxy, say: the status has to do
-    return tuple(filter(None, codes)), plain("; ".join(filter(None, words)))
-
-
-def _seconds(retry_after: str) -> float:
-    if retry_after.isascii() and retry_after.isdigit():
-        return float(retry_after[:9])
-    try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return 0.0
-
-
-def _origin(parts: SplitResult) -> tuple[str, str | None, int]:
-    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    def challenged(self, url: str, challenges: Sequence[str], scopes: Sequence[str]) -> bool:
+        return False

@@ -14,6 +14,7 @@ from ocistow.oci.platform import Platform
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import Copied, copy
+from ocistow.publish.distribution.endpoint import Endpoint
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
 from ocistow.publish.transports import open_sink, open_source
@@ -236,7 +237,7 @@ def test_a_peer_that_drips_behind_tls_is_given_up(
         access = Access(tls_verify=False, timeout=(2.0, 0.3))
         try:
             with (
-                Transport(f"https://{host}", access) as transport,
+                Transport(Endpoint(host, verify=False), access) as transport,
                 pytest.raises(RegistryUnavailable, match=words),
                 transport.request("GET", "/") as answer,
             ):

@@ -9,6 +9,7 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
+from ocistow.publish.distribution.endpoint import Endpoint
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.layout import LayoutSource, StoreSink
@@ -45,7 +46,8 @@ def waits() -> list[float]:
 
 @pytest.fixture
 def repository(registry: Registry, waits: list[float]) -> Iterator[Repository]:
-    with Transport(registry.url, Access(timeout=TIMEOUT), waits.append) as transport:
+    endpoint = Endpoint(registry.host, plain_http=True)
+    with Transport(endpoint, Access(timeout=TIMEOUT), waits.append) as transport:
         yield Repository(transport, "app")
 
 

@@ -13,6 +13,7 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound, OcistowError, RegistryError, RegistryUnavailable
 from ocistow.publish.access import Access
 from ocistow.publish.deadline import limit
+from ocistow.publish.distribution.endpoint import Endpoint
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.docker.engine import Engine
@@ -73,7 +74,8 @@ def repository(peer: Peer) -> Generator[Repository]:
     def no_second_try(_: float) -> None:
         raise _Tried
 
-    with Transport(f"http://{peer.host}", Access(timeout=TIMEOUT), no_second_try) as transport:
+    endpoint = Endpoint(peer.host, plain_http=True)
+    with Transport(endpoint, Access(timeout=TIMEOUT), no_second_try) as transport:
         yield Repository(transport, "app")
 
 

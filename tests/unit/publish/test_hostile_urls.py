@@ -14,6 +14,7 @@ from ocistow.oci.errors import InvalidContent, OcistowError, RegistryError
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
+from ocistow.publish.distribution.endpoint import Endpoint
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.docker.engine import Engine
@@ -76,7 +77,8 @@ def push(registry: Registry, image: GeneratedImage, method: str, action: Action)
     registry.faults.clear()
     registry.faults.append(Fault(method, "/", action, times=None))
     name = f"app{next(NUMBERS)}"
-    with Transport(registry.url, Access(timeout=(2.0, 2.0)), sleep=lambda _: None) as transport:
+    endpoint = Endpoint(registry.host, plain_http=True)
+    with Transport(endpoint, Access(timeout=(2.0, 2.0)), lambda _: None) as transport:
         copy(LayoutSource(image.path), RegistrySink(Repository(transport, name), NAME))
 
 
@@ -125,13 +127,14 @@ def test_the_words_of_a_library_become_part_of_a_line(
     registry: Registry, image: GeneratedImage
 ) -> None:
     error = refusal(registry, image, "HEAD", Status(307, {"Location": "http://.example/x"}))
-    assert str(error) == "HEAD http://.example/x: URL has an invalid label"
+    assert str(error) == "HEAD http://.example/x: not a host name"
 
 
+@pytest.mark.parametrize("plain_http", [False, True])
 @pytest.mark.parametrize("host", ["a..b:5000", f"{'a' * 80}.com:5000"])
-def test_a_mistyped_registry_gives_one_line(host: str) -> None:
+def test_a_mistyped_registry_gives_one_line(host: str, plain_http: bool) -> None:
     with (
-        Transport(f"https://{host}", Access()) as transport,
+        Transport(Endpoint(host, plain_http=plain_http), Access()) as transport,
         pytest.raises(RegistryError, match=r": not a host name$"),
     ):
         Repository(transport, "x").manifest("1")
