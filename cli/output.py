@@ -77,10 +77,10 @@ def about(what: str) -> Generator[None]:
         raise
 
 
-def line(text: str) -> None:
-    """Print one line, or several, on stdout."""
-    with about("standard output"):
-        click.echo(text)
+def line(text: str, *, aside: bool = False) -> None:
+    """Print one line, or several, on stdout; `aside`, on stderr, since stdout has other data."""
+    with about("standard error" if aside else "standard output"):
+        click.echo(text, err=aside)
 
 
 def raw(content: bytes) -> None:
@@ -113,6 +113,6 @@ def has_colours(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def document(members: Mapping[str, object]) -> None:
-    """Print a JSON document on stdout."""
-    line(json.dumps({"schemaVersion": SCHEMA_VERSION, **members}, indent=2))
+def document(members: Mapping[str, object], *, aside: bool = False) -> None:
+    """Print a JSON document on stdout; `aside`, on stderr."""
+    line(json.dumps({"schemaVersion": SCHEMA_VERSION, **members}, indent=2), aside=aside)

@@ -15,6 +15,7 @@ from ..oci.descriptor import REF_NAME, Descriptor
 from ..oci.digest import Digest, new_hash
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound
+from ..oci.graph import walk
 from ..oci.manifest import Index
 from ..oci.platform import Platform
 from ..oci.reference import Reference
@@ -217,6 +218,15 @@ class StoreSink:
                 raise
             return False
         return True
+
+
+def contents(layout: Layout) -> frozenset[Digest]:
+    """Return the digests of all that the images of a layout consist of, present or not."""
+    return frozenset(
+        node.descriptor.digest
+        for root in layout.index().manifests
+        for node in walk(root, layout.read)
+    )
 
 
 def select(index: Index, name: str, where: str, platform: Platform | None = None) -> Descriptor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..oci.digest import Digest
 from ..oci.errors import InvalidContent
 from ..oci.platform import Platform
 from ..oci.reference import Reference
@@ -14,6 +16,13 @@ from .access import Access
 from .layout import LayoutSource
 from .sink import Sink
 from .source import Source
+
+if TYPE_CHECKING:
+    from .archive_sink import Output
+
+STDOUT_FILENO = 1
+
+_STDOUT = "-"  # in the place of a file
 
 
 def check_source(text: str) -> None:
@@ -45,17 +54,37 @@ def open_source(
 
 
 def open_sink(
-    text: str, store: Store | None = None, *, access: Access | None = None
+    text: str,
+    store: Store | None = None,
+    *,
+    access: Access | None = None,
+    without: frozenset[Digest] = frozenset(),
 ) -> AbstractContextManager[Sink]:
     """Open the place that `text` names, such as `docker://HOST/REPO:TAG` or `docker-daemon:REF`.
 
-    `store` remembers what the other side has; without it nothing is remembered.
+    `store` remembers what the other side has; without it nothing is remembered. An
+    archive leaves out the blobs `without`, apart from manifests and configs.
 
     Raises:
-        InvalidContent: there is no such transport, or `text` is malformed.
+        InvalidContent: there is no such transport, or `text` is malformed, or what it
+            names cannot be without blobs.
     """
-    transport, rest = _split(text, _SINKS)
+    transport, rest = _split(text, {**_SINKS, **_ARCHIVES})
+    if transport in _ARCHIVES:
+        return _ARCHIVES[transport](rest, without)
+    if without:
+        raise InvalidContent(f"{text[:300]!r}: only archives can leave blobs out")
     return _SINKS[transport](rest, store, access or Access())
+
+
+def is_archive(text: str) -> bool:
+    """Tell whether `text` names an archive."""
+    return text.partition(":")[0] in _ARCHIVES
+
+
+def writes_to_stdout(text: str) -> bool:
+    """Tell whether `text` names an archive on standard output."""
+    return is_archive(text) and text.split(":", 2)[1] == _STDOUT
 
 
 def split_path(rest: str) -> tuple[Path, str]:
@@ -146,6 +175,39 @@ def _daemon_sink(rest: str, store: Store | None, access: Access) -> Generator[Si
     yield DaemonSink(Engine(docker_host(access), access.timeout), Reference.parse(rest))
 
 
+@contextmanager
+def _layout_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
+    from .layout_sink import LayoutSink
+
+    yield LayoutSink(*split_path(rest))
+
+
+@contextmanager
+def _oci_archive_sink(rest: str, without: frozenset[Digest]) -> Generator[Sink]:
+    from .archive_sink import OciArchiveSink
+
+    output, name = _output(rest)
+    yield OciArchiveSink(output, name, without)
+
+
+@contextmanager
+def _docker_archive_sink(rest: str, without: frozenset[Digest]) -> Generator[Sink]:
+    from .archive_sink import DockerArchiveSink
+
+    output, name = _output(rest)
+    yield DockerArchiveSink(output, Reference.parse(name) if name else None, without)
+
+
+def _output(rest: str) -> tuple[Output, str]:
+    from .archive_sink import FileOutput, StreamOutput
+
+    file, _, name = rest.partition(":")
+    if file == _STDOUT:
+        return StreamOutput(STDOUT_FILENO), name
+    path, name = split_path(rest)
+    return FileOutput(path), name
+
+
 _SOURCES: dict[
     str,
     Callable[[str, Store, Platform | None, Access], AbstractContextManager[Source]],
@@ -158,6 +220,11 @@ _SOURCES: dict[
 _SINKS: dict[str, Callable[[str, Store | None, Access], AbstractContextManager[Sink]]] = {
     "docker": _registry_sink,
     "docker-daemon": _daemon_sink,
+    "oci": _layout_sink,
+}
+_ARCHIVES: dict[str, Callable[[str, frozenset[Digest]], AbstractContextManager[Sink]]] = {
+    "docker-archive": _docker_archive_sink,
+    "oci-archive": _oci_archive_sink,
 }
 
 

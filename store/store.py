@@ -107,7 +107,7 @@ class Store:
 
     @staticmethod
     def _begin(path: Path, disk: Disk) -> None:
-        _make_directory(path, disk)
+        make_directory(path, disk)
         ours = {BLOBS, _LAYOUTS, _LOCK, _VERSION_FILE, "lost+found"}
         if strays := sorted(set(os.listdir(path)) - ours):
             raise InvalidContent(f"{path} is no store and not empty: it holds {strays[0]!r}")
@@ -238,10 +238,10 @@ class Store:
             raise InvalidContent(f"{reference} would hold the layout {below}")
 
 
-def _make_directory(path: Path, disk: Disk) -> None:
-    """Make a directory, and those above it, that survive power loss."""
+def make_directory(path: Path, disk: Disk) -> None:
+    """Make a directory, and those above it, so that they survive power loss; present is success."""
     if not path.is_dir():
-        _make_directory(path.parent, disk)
+        make_directory(path.parent, disk)
     try:
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
