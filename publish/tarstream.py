@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tarfile
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..oci.descriptor import Descriptor
@@ -78,7 +78,7 @@ class TarStream:
     def __iter__(self) -> Iterator[bytes]:
         return self.stream()
 
-    def stream(self, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
+    def stream(self, offset: int = 0, size: int | None = None) -> Generator[bytes]:
         """Yield the bytes from `offset` on, `size` of them or all; fewer only at the end.
 
         Of a blob that is no file all that precedes `offset` is read too.

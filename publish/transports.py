@@ -169,10 +169,13 @@ def _registry_sink(rest: str, store: Store | None, access: Access) -> Generator[
 
 @contextmanager
 def _daemon_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
-    from .docker.classic import DaemonSink
-    from .docker.engine import Engine, docker_host
+    from .docker.engine import Engine
+    from .docker.host import find_host
+    from .docker.sink import DaemonSink
 
-    yield DaemonSink(Engine(docker_host(access), access.timeout), Reference.parse(rest))
+    reference = Reference.parse(rest)
+    with Engine(find_host(access), access.timeout) as engine:
+        yield DaemonSink(engine, reference, store.blobs if store else None)
 
 
 @contextmanager

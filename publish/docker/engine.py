@@ -4,48 +4,77 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Self
+from urllib.parse import quote, urlencode
 
 from ...oci.digest import Digest
-from ...oci.document import as_object, members, parse_object, string
+from ...oci.document import Object, as_object, members, parse_object, string
 from ...oci.errors import InvalidContent, RegistryError, RegistryUnavailable
 from ...oci.platform import Platform
-from ...oci.reference import Reference
+from ...oci.reference import DEFAULT_NAMESPACE, DEFAULT_REGISTRY, Reference
 from ...oci.wording import plain
-from ...store.blobs import READ_SIZE
-from ..access import Access
 from ..deadline import limit
 from ..tarstream import TarStream
-from ..words import words_of
+from .connection import Connections
+from .host import Host
 
 LOAD_TIMEOUT = 900.0  # seconds between two words of a daemon that unpacks a layer
 MAX_ANSWER = 32 << 20  # bytes; a list of 10,000 images has about 5 MB
 MAX_MESSAGE = 64 << 10  # bytes of one message of a load
-DEFAULT_HOST = "unix:///var/run/docker.sock"
-DEFAULT_PORT = 2375
+MAX_MESSAGES = 64 << 20  # bytes of all; a layer gives about ten of 200 bytes a second
+
+_CONTAINERD_SINCE = (1, 42)  # API version of the first release that may have that image store
+_CONTAINERD_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
+_PODMAN = "Libpod-API-Version"  # a header of all its answers
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image of a daemon.
+
+    Attributes:
+        digest: its identifier: the digest of its config in the classic store, of its
+            manifest or index in containerd's.
+        diff_ids: of its layers, the lowest first.
+    """
+
+    digest: Digest
+    diff_ids: tuple[Digest, ...]
 
 
 class Engine:
-    """A Docker daemon at `unix:///path` or `tcp://host:port`. Not thread-safe.
+    """A Docker daemon. Not thread-safe; the caller closes it.
 
     Every method raises RegistryUnavailable when the daemon does not answer, and
     RegistryError with its own words when it refuses.
 
     Attributes:
-        name: how messages call it.
+        host: where it is; messages call it so.
         api_version: what it stated in its last answer.
+        is_podman: whether its last answer was podman's, which plays Docker.
     """
 
-    def __init__(self, host: str, timeout: tuple[float, float]) -> None:
-        self._address = _parse(host)
-        self._timeout = timeout
-        self.name = f"docker daemon at {host}"
+    def __init__(self, host: Host, timeout: tuple[float, float]) -> None:
+        self._connections = Connections(host, timeout)
+        self.host = host
+        self.name = str(host)
         self.api_version: tuple[int, ...] = ()
+        self.is_podman = False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connections.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def platform(self) -> Platform:
         """Return what the daemon runs on (GET /version)."""
@@ -54,27 +83,55 @@ class Engine:
         os, architecture = (string(document, key, self.name) for key in ("Os", "Arch"))
         return Platform(os, architecture)
 
-    def image(self, name: str) -> tuple[Digest, ...] | None:
-        """Return the diffIDs of an image, or None if there is none (GET /images/…/json)."""
+    def has_containerd_store(self) -> bool:
+        """Tell which image store it has (GET /info), unless its last answer ruled one out."""
+        if self.is_podman or () < self.api_version < _CONTAINERD_SINCE:
+            return False
+        with self._answer("GET", "/info") as answer:
+            self._check(answer)
+            document = parse_object(self._body(answer), f"info of {self.name}")
+        return _CONTAINERD_STORE in members(document.get("DriverStatus"), "DriverStatus")
+
+    def image(self, name: str) -> Found | None:
+        """Return an image, or None if there is none (GET /images/…/json)."""
         with self._answer("GET", f"/images/{quote(name)}/json") as answer:
             if answer.status == HTTPStatus.NOT_FOUND:
+                self._body(answer)
                 return None
             self._check(answer)
             document = parse_object(self._body(answer), f"image {name} of {self.name}")
+        identifier = Digest.parse(string(document, "Id", name))
         layers = as_object(document.get("RootFS"), f"RootFS of {name}").get("Layers")
-        return tuple(Digest.parse(str(diff_id)) for diff_id in members(layers, name))
+        return Found(identifier, tuple(Digest.parse(str(layer)) for layer in members(layers, name)))
 
     def images(self) -> list[str]:
         """Return the identifiers of all images (GET /images/json)."""
-        with self._answer("GET", "/images/json?all=1") as answer:
-            self._check(answer)
-            body = self._body(answer)
         what = f"list of images of {self.name}"
-        try:
-            entries = members(json.loads(body), what)
-        except (ValueError, RecursionError) as error:
-            raise InvalidContent(f"{what} is not JSON: {error}") from error
-        return [string(as_object(entry, what), "Id", what) for entry in entries]
+        return [string(entry, "Id", what) for entry in self._list({"all": "1"})]
+
+    def complete(self, reference: Reference | None) -> frozenset[Digest]:
+        """Return which manifests containerd's store has all blobs of (GET /images/json).
+
+        Before API version 1.47 an image that lacks some is not listed, and one that is
+        may be an index of which one platform is there. That costs 10 ms an image, so
+        that a name is worth giving.
+        """
+        query = {"manifests": "1"}
+        if reference is not None:
+            query["filters"] = json.dumps({"reference": [_familiar(reference)]})
+        what = f"list of images of {self.name}"
+        found: set[Digest] = set()
+        for entry in self._list(query):
+            if entry.get("Manifests") is None:
+                found.add(Digest.parse(string(entry, "Id", what)))
+                continue
+            manifests = (as_object(m, what) for m in members(entry["Manifests"], what))
+            found.update(
+                Digest.parse(string(manifest, "ID", what))
+                for manifest in manifests
+                if manifest.get("Available") is True
+            )
+        return frozenset(found)
 
     def tag(self, name: str, reference: Reference) -> None:
         """Give an image another name (POST /images/…/tag)."""
@@ -82,104 +139,95 @@ class Engine:
         query = urlencode({"repo": repository, "tag": reference.tag})
         with self._answer("POST", f"/images/{quote(name)}/tag?{query}") as answer:
             self._check(answer, HTTPStatus.CREATED)
+            self._body(answer)
+
+    def remove(self, reference: Reference) -> None:
+        """Take a name away, and the image if that was the last; absent is success (DELETE …)."""
+        with self._answer("DELETE", f"/images/{quote(str(reference))}") as answer:
+            if answer.status != HTTPStatus.NOT_FOUND:
+                self._check(answer)
+            self._body(answer)
 
     def load(self, archive: TarStream) -> None:
         """Stream an archive of images (POST /images/load).
 
-        A refusal comes with status 200, as a message of its own.
+        A refusal comes with status 200, as a message of its own. What reading the
+        archive raises ends the request, and the daemon then keeps nothing of it.
         """
-        with self._connection() as connection:
+        with self._connections.opened() as connection:
             connection.putrequest("POST", "/images/load?quiet=0", skip_accept_encoding=True)
             connection.putheader("Content-Type", "application/x-tar")
             connection.putheader("Content-Length", str(archive.size))
             connection.endheaders()
-            try:
-                for data in archive:
-                    connection.send(data)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # it has seen enough, and says why
-            connection.sock.settimeout(LOAD_TIMEOUT)
-            with limit(connection.sock, LOAD_TIMEOUT):
+            with closing(archive.stream()) as blocks:
+                self._send(connection, blocks)
+            used = connection.sock  # which the connection forgets when the answer ends it
+            used.settimeout(LOAD_TIMEOUT)
+            with limit(used, LOAD_TIMEOUT):
                 answer = connection.getresponse()
             with answer:
                 self._check(answer)
-                self._read_messages(answer)
+                self._read_messages(answer, used)
 
-    def _read_messages(self, answer: http.client.HTTPResponse) -> None:
+    def _send(self, connection: http.client.HTTPConnection, blocks: Iterable[bytes]) -> None:
+        for data in blocks:
+            try:
+                connection.send(data)
+            except (BrokenPipeError, ConnectionResetError):
+                return  # it has seen enough, and says why
+
+    def _read_messages(self, answer: http.client.HTTPResponse, connection: socket.socket) -> None:
         """Read the messages of a load up to its end."""
         what = f"answer of {self.name}"
         loaded = False
-        while line := answer.readline(MAX_MESSAGE):
+        size = 0
+        while True:
+            with limit(connection, LOAD_TIMEOUT):
+                line = answer.readline(MAX_MESSAGE)
+            size += len(line)
+            if size > MAX_MESSAGES:
+                raise InvalidContent(f"{what} has over {MAX_MESSAGES} bytes")
+            if not line:
+                break
             if not line.strip():
                 continue
             message = parse_object(line, what)
+            words = string(message, "stream", what)
             if "errorDetail" in message or "error" in message:
                 raise RegistryError(self.name, 0, (), plain(string(message, "error", what)))
-            loaded = loaded or string(message, "stream", what).startswith("Loaded image")
+            if words.startswith("Error "):  # "unpacking image": containerd's store goes on then
+                raise RegistryError(self.name, 0, (), plain(words))
+            loaded = loaded or words.startswith("Loaded image")
         if not loaded:
             raise RegistryUnavailable(self.name, 0, (), "the load ended without a result")
 
+    def _list(self, query: dict[str, str]) -> list[Object]:
+        with self._answer("GET", f"/images/json?{urlencode(query)}") as answer:
+            self._check(answer)
+            body = self._body(answer)
+        what = f"list of images of {self.name}"
+        try:
+            entries = members(json.loads(body), what)
+        except (ValueError, RecursionError) as error:
+            raise InvalidContent(f"{what} is not JSON: {error}") from error
+        return [as_object(entry, what) for entry in entries]
+
     @contextmanager
     def _answer(self, method: str, path: str) -> Generator[http.client.HTTPResponse]:
-        with self._connection() as connection:
-            connection.request(method, path)
-            with limit(connection.sock, self._timeout[1]), connection.getresponse() as answer:
-                version = answer.headers.get("Api-Version", "").split(".")
-                self.api_version = tuple(int(part) for part in version if part.isdecimal())
-                yield answer
-
-    @contextmanager
-    def _connection(self) -> Generator[http.client.HTTPConnection]:
-        """Connect, and turn what fails in the block into what the caller can act on."""
-        connection = http.client.HTTPConnection("docker")
-        connection.sock = self._connect()
-        try:
-            yield connection
-        except TimeoutError as error:
-            raise RegistryUnavailable(self.name, 0, (), "no answer came in time") from error
-        except ConnectionError as error:
-            raise RegistryUnavailable(self.name, 0, (), words_of(error)) from error
-        except http.client.HTTPException as error:
-            words = f"the connection was lost: {type(error).__name__}"
-            raise RegistryUnavailable(self.name, 0, (), words) from error
-        finally:
-            connection.close()
-
-    def _connect(self) -> socket.socket:
-        try:
-            return self._socket()
-        except UnicodeError as error:  # of the codec for host names
-            raise RegistryError(self.name, 0, (), "not a host name") from error
-        except PermissionError as error:
-            raise RegistryError(self.name, 0, (), words_of(error)) from error
-        except OSError as error:
-            raise RegistryUnavailable(self.name, 0, (), words_of(error)) from error
-
-    def _socket(self) -> socket.socket:
-        connect, read = self._timeout
-        if isinstance(self._address, str):
-            found = socket.socket(socket.AF_UNIX)
-            try:
-                found.settimeout(connect)
-                found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ_SIZE)  # twice as fast
-                found.connect(self._address)
-            except BaseException:
-                found.close()
-                raise
-        else:
-            found = socket.create_connection(self._address, connect)
-        found.settimeout(read)
-        return found
+        with self._connections.answer(method, path) as answer:
+            version = answer.headers.get("Api-Version", "").split(".")
+            self.api_version = tuple(int(part) for part in version if part.isdecimal())
+            self.is_podman = _PODMAN in answer.headers
+            yield answer
 
     def _check(self, answer: http.client.HTTPResponse, expected: int = HTTPStatus.OK) -> None:
         if answer.status == expected:
             return
-        words = ""
+        raw = answer.read(MAX_MESSAGE)
         try:
-            document = parse_object(answer.read(MAX_MESSAGE), self.name)
-            words = string(document, "message", self.name)
+            words = string(parse_object(raw, self.name), "message", self.name)
         except InvalidContent:
-            words = answer.reason
+            words = raw.decode(errors="replace").strip() or answer.reason
         raise RegistryError(self.name, answer.status, (), plain(words))
 
     def _body(self, answer: http.client.HTTPResponse) -> bytes:
@@ -191,20 +239,9 @@ class Engine:
         return body
 
 
-def docker_host(access: Access) -> str:
-    """Return where the daemon is that these settings and the environment mean."""
-    return access.docker_host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
-
-
-def _parse(host: str) -> str | tuple[str, int]:
-    """Return the path of a socket, or host and port."""
-    scheme, _, rest = host.partition("://")
-    if scheme == "unix" and rest:
-        return rest
-    try:
-        parts = urlsplit(host)
-        if scheme == "tcp" and parts.hostname:
-            return parts.hostname, parts.port or DEFAULT_PORT
-    except ValueError:
-        pass
-    raise InvalidContent(f"not a docker host such as unix:///path or tcp://host:port: {host!r}")
+def _familiar(reference: Reference) -> str:
+    """Return the name as docker writes it, which is what its filters match."""
+    name = f"{reference.repository}:{reference.tag}"
+    if reference.registry != DEFAULT_REGISTRY:
+        return f"{reference.registry}/{name}"
+    return name.removeprefix(f"{DEFAULT_NAMESPACE}/")

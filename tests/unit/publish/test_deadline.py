@@ -17,6 +17,7 @@ from ocistow.publish.distribution.endpoint import Endpoint
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.docker.engine import Engine
+from ocistow.publish.docker.host import Host
 
 TIMEOUT = (2.0, 0.3)  # seconds
 LASTING = 4.0  # seconds after which a peer gives up, so that a failure is no hang
@@ -169,7 +170,7 @@ def test_a_redirect_that_is_not_followed_is_not_read_whole() -> None:
 )
 def test_a_daemon_answers_in_time(first: bytes, rest: bytes) -> None:
     with peer(first, rest) as slow:
-        error = refusal(Engine(f"tcp://{slow.host}", TIMEOUT).platform)
+        error = refusal(Engine(Host.parse(f"tcp://{slow.host}"), TIMEOUT).platform)
     assert isinstance(error, RegistryUnavailable)
     assert error.message == "no answer came in time"
 

@@ -18,6 +18,7 @@ from ocistow.publish.distribution.endpoint import Endpoint
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.docker.engine import Engine
+from ocistow.publish.docker.host import Host
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.registry import RegistrySink
 from ocistow.testing.faults import Action, Fault, Status
@@ -142,9 +143,9 @@ def test_a_mistyped_registry_gives_one_line(host: str, plain_http: bool) -> None
 
 def test_a_mistyped_daemon_gives_one_line() -> None:
     with pytest.raises(RegistryError, match=r"^docker daemon at tcp://a\.\.b:1: not a host name$"):
-        Engine("tcp://a..b:1", (1.0, 1.0)).platform()
+        Engine(Host.parse("tcp://a..b:1"), (1.0, 1.0)).platform()
 
 
 def test_a_path_too_long_for_a_socket_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r": AF_UNIX path too long$"):
-        Engine(f"unix://{tmp_path}/{'x' * 200}", (1.0, 1.0)).platform()
+        Engine(Host.parse(f"unix://{tmp_path}/{'x' * 200}"), (1.0, 1.0)).platform()

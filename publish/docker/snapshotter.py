@@ -1,0 +1,186 @@
+"""containerd's image store in Docker: an OCI layout without the blobs that the daemon has.
+
+A load accepts an image whose blobs are nowhere as long as the layers are unpacked already,
+says so in no way, and leaves an image that runs but can be neither pushed nor saved. So
+a blob is left out only when an image that has it is wholly there, and what was loaded gets
+its name only after the daemon has said that nothing of it is absent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+
+from ...oci.descriptor import REF_NAME, Descriptor
+from ...oci.digest import Digest
+from ...oci.document import MAX_DOCUMENT
+from ...oci.errors import InvalidContent, NotFound, RegistryError
+from ...oci.manifest import ImageConfig, Index, Manifest, media_type_of, parse_manifest
+from ...oci.reference import Reference
+from ...store.blobs import BlobStore
+from ..source import Source
+from ..tarstream import Entry, TarStream
+from .engine import Engine
+from .wanted import Wanted
+
+IMAGE_NAME = "io.containerd.image.name"  # annotation that becomes the name of what is loaded
+
+_SINCE = (1, 44)  # API version of the first release where the store is no experiment
+_WORTH = 16 << 20  # bytes of layers that take longer to load than thirty images to list
+
+log = logging.getLogger(__name__)
+
+
+class ContainerdStore:
+    """The store that knows images by their manifest, and keeps blobs as they are.
+
+    `pool` tells which blobs belong to a manifest that the daemon has; without it nothing
+    is left out.
+    """
+
+    def __init__(self, engine: Engine, wanted: Wanted, pool: BlobStore | None) -> None:
+        self._engine = engine
+        self._wanted = wanted
+        self._pool = pool
+        self._blobs = (wanted.manifest.config, *wanted.manifest.layers)
+        self._needed: frozenset[Digest] | None = None  # None: the image is there
+
+    def lacking(self) -> frozenset[Digest]:
+        """Return which blobs it has to be sent; none if it has the image.
+
+        Raises:
+            RegistryError: the daemon is too old.
+        """
+        if self._engine.api_version < _SINCE:
+            words = "before Docker 25 containerd's image store is an experiment"
+            raise RegistryError(self._engine.name, 0, (), words)
+        root, reference = self._wanted.root.digest, self._wanted.reference
+        complete = self._engine.complete(reference) if self._wanted.there else frozenset[Digest]()
+        if root in complete:
+            return frozenset()
+        needed = {blob.digest for blob in self._blobs} - self._contained(complete)
+        if sum(b.size for b in self._blobs if b.digest in needed) >= _WORTH:
+            complete = self._engine.complete(None)
+            if root in complete:
+                return frozenset()
+            needed -= self._contained(complete)
+        self._needed = frozenset((root, self._wanted.manifest.config.digest, *needed))
+        return self._needed
+
+    def prepare(self, layer: Descriptor, source: Source) -> None:
+        """See that a layer is there to be sent."""
+        source.open(layer).close()
+
+    def load(self) -> None:
+        """Send what is lacking under a name of our own, and give the image its name.
+
+        When something vanished since `lacking`, everything is sent once.
+
+        Raises:
+            RegistryError: the daemon has not all of the image even then.
+        """
+        root = self._wanted.root.digest
+        if self._needed is not None:
+            loading = Reference("ocistow.invalid", "loading", root.encoded[:32])
+            try:
+                self._load(loading, self._needed)
+                self._engine.tag(str(root), self._wanted.reference)
+            finally:
+                self._forget(loading)
+        elif not self._wanted.is_named:
+            self._engine.tag(str(root), self._wanted.reference)
+
+    def losses(self) -> Sequence[str]:
+        """The store keeps an image as it is."""
+        return ()
+
+    def _load(self, loading: Reference, needed: frozenset[Digest]) -> None:
+        """Load the image so that all of it is there."""
+        everything = frozenset(blob.digest for blob in self._blobs)
+        if not everything <= needed:
+            try:
+                if self._send(loading, needed):
+                    return
+            except RegistryError as error:
+                if "not found" not in error.message:
+                    raise
+            log.info("%s: blobs vanished, sending all", self._engine.name)
+            for layer in self._wanted.manifest.layers:
+                self.prepare(layer, self._wanted.source)
+        if not self._send(loading, everything):
+            words = f"{self._wanted.root.digest} was loaded, and is not complete"
+            raise RegistryError(self._engine.name, 0, (), words)
+
+    def _send(self, loading: Reference, needed: frozenset[Digest]) -> bool:
+        """Load the image without other blobs, and tell whether the daemon then has all."""
+        self._engine.load(TarStream(self._entries(loading, needed), self._wanted.source))
+        return self._wanted.root.digest in self._engine.complete(loading)
+
+    def _entries(self, loading: Reference, needed: frozenset[Digest]) -> Iterable[Entry]:
+        root = self._wanted.root
+        names = {IMAGE_NAME: str(loading), REF_NAME: loading.tag}
+        described = Descriptor(root.media_type, root.digest, root.size, names)
+        yield Entry.of("oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+        yield Entry.of("index.json", Index.of([described]).raw)
+        yield Entry.of(_path(root.digest), self._wanted.manifest.raw)
+        blobs = {blob.digest: blob for blob in self._blobs if blob.digest in needed}
+        for digest, blob in blobs.items():  # each once
+            yield Entry.of(_path(digest), blob)
+
+    def _forget(self, loading: Reference) -> None:
+        try:
+            self._engine.remove(loading)
+        except RegistryError as error:
+            log.warning("%s stays behind: %s", loading, error)
+
+    def _contained(self, complete: Iterable[Digest]) -> frozenset[Digest]:
+        """Return the blobs of those manifests, as far as the pool has these."""
+        return frozenset(
+            blob.digest
+            for digest in complete
+            for manifest in self._manifests(digest)
+            for blob in (manifest.config, *manifest.layers)
+        )
+
+    def _manifests(self, digest: Digest) -> Iterator[Manifest]:
+        """Yield the manifest of an image that the daemon has wholly.
+
+        Of an index that is the one for the platform which the daemon shows.
+        """
+        document = self._parse(digest)
+        if isinstance(document, Manifest):
+            yield document
+        if not isinstance(document, Index):
+            return
+        shown = self._engine.image(str(digest))
+        for entry in document.manifests:
+            manifest = self._parse(entry.digest)
+            if isinstance(manifest, Manifest) and shown is not None:
+                config = self._read(manifest.config.digest)
+                if config is not None and ImageConfig.parse(config).diff_ids == shown.diff_ids:
+                    yield manifest
+
+    def _parse(self, digest: Digest) -> Manifest | Index | None:
+        raw = self._read(digest)
+        if raw is None:
+            return None
+        try:
+            return parse_manifest(raw, Descriptor(media_type_of(raw), digest, len(raw)))
+        except InvalidContent:
+            return None  # no manifest of a kind that is known here
+
+    def _read(self, digest: Digest) -> bytes | None:
+        """Return a document of the pool, or None if it has none of that digest."""
+        if self._pool is None:
+            return None
+        try:
+            file = self._pool.open(digest)
+        except NotFound:
+            return None
+        with open(file, "rb") as stream:
+            raw = stream.read(MAX_DOCUMENT + 1)
+        return raw if len(raw) <= MAX_DOCUMENT else None
+
+
+def _path(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.encoded}"

@@ -1,0 +1,81 @@
+"""What a daemon shall have, and how its image stores are asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...oci.descriptor import Descriptor
+from ...oci.digest import Digest
+from ...oci.errors import InvalidContent
+from ...oci.manifest import ImageConfig, Manifest
+from ...oci.reference import Reference
+from ..sink import Image
+from ..source import Source, read_document
+from .engine import Found
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One image for one platform, and its name.
+
+    Attributes:
+        there: the image that has the name now.
+    """
+
+    reference: Reference
+    root: Descriptor
+    manifest: Manifest
+    config: ImageConfig
+    source: Source
+    there: Found | None
+
+    @classmethod
+    def of(cls, image: Image, reference: Reference, there: Found | None) -> Wanted:
+        """Read what a daemon has to be told.
+
+        Raises:
+            InvalidContent: it is no image, or its config and its layers do not match.
+        """
+        manifest = image.nodes[-1].document
+        if not isinstance(manifest, Manifest):
+            raise InvalidContent(f"{image.root.digest} is not an image for one platform")
+        what = f"config {manifest.config.digest}"
+        config = ImageConfig.parse(read_document(image.source, manifest.config), what)
+        if len(config.diff_ids) != len(manifest.layers):
+            raise InvalidContent(
+                f"{what} has {len(config.diff_ids)} diff_ids, "
+                f"the manifest has {len(manifest.layers)} layers"
+            )
+        return cls(reference, image.root, manifest, config, image.source, there)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the name already is this image's."""
+        ours = (self.root.digest, self.manifest.config.digest)
+        return self.there is not None and self.there.digest in ours
+
+
+class ImageStore(Protocol):
+    """One of the ways in which a daemon keeps images; for one image, in this order."""
+
+    def lacking(self) -> frozenset[Digest]:
+        """Return which blobs it has to be sent; none if it has the image."""
+        ...
+
+    def prepare(self, layer: Descriptor, source: Source) -> None:
+        """Look at a layer that will be sent. Thread-safe.
+
+        Raises:
+            NotFound: it is absent.
+        """
+        ...
+
+    def load(self) -> None:
+        """Send what is lacking, and give the image its name."""
+        ...
+
+    def losses(self) -> Sequence[str]:
+        """Return what of the image it does not keep."""
+        ...
