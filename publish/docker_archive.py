@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Self
 
-from ..oci.descriptor import (
-    OCI_CONFIG,
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
-    OCI_MANIFEST,
-    REF_NAME,
-    Descriptor,
-)
-from ..oci.digest import CANONICAL, Digest, new_hash
+from ..oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, REF_NAME, Descriptor
+from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT, as_object, members, string
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound
 from ..oci.manifest import ImageConfig
 from ..oci.reference import Reference
-from ..store.blobs import READ_SIZE, BlobStore, Ingest
-from .compression import GZIP_MAGIC, ZSTD_MAGIC, Inflated, gzipped, read_block
-from .source import Blob, Stream
-from .tarball import Section, Tarball, member_blob
+from ..store.blobs import READ_SIZE, Ingest
+from ..store.layers import Layer
+from .archive import Archive, Section, read_member
+from .compression import Inflated, form_of, inflated, read_block
+from .packing import WORKERS, Hashed, Packed, pack
+from .recognition import Recognition
+from .source import Blob
+from .tarball import BLOCK
 
 MANIFEST = "manifest.json"
 
 _CONFIG_NAME = re.compile(r"(?:.*/)?([0-9a-f]{64})(?:\.json)?")
+_MAX_MISSING = 10  # in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,44 +44,47 @@ class _Entry:
 class DockerArchiveSource:
     """One image that `docker save` or a tool like it wrote, as an OCI image.
 
-    Layers that are plain tars are compressed when the image is resolved, and wait
-    in unnamed files of `pool` until the source is closed. All else stays as it is.
-    The same archive always gives the same image. `open` is thread-safe.
+    Layers that the store has, as the diffIDs of the config say, are taken from there
+    and not read; the archive may lack them. Others that are plain tars are compressed
+    when the image is resolved, and wait in unnamed files of the pool until the source is
+    closed. Compressed ones stay as they are, and so does the config. When the store
+    has an image with this very config, the source is that image. `open` is thread-safe.
     """
 
     sparse = False
 
-    def __init__(self, tar: Tarball, pool: BlobStore, name: str = "") -> None:
-        self._tar = tar
-        self._pool = pool
+    def __init__(self, archive: Archive, recognition: Recognition, name: str = "") -> None:
+        self._archive = archive
+        self._recognition = recognition
         self._name = name
         self._stack = ExitStack()
         self._root: Descriptor | None = None
         self._documents: dict[Digest, bytes] = {}
         self._packed: dict[Digest, Ingest] = {}
         self._kept: dict[Digest, str] = {}
+        self._seen: list[Layer] = []
 
     def resolve(self) -> Descriptor:
-        """Make the manifest of the image that the name selects: a RepoTag, or `@` and a position.
+        """Find or make the manifest of the image that the name selects.
+
+        A name is a RepoTag, or `@` and a position.
 
         Raises:
-            NotFound: there is no such image, or a part of it is missing.
+            NotFound: there is no such image, or a part of it is missing here and in the store.
             InvalidContent: the name is needed to choose, or a layer is not what the
                 config says.
         """
         if self._root is None:
             entry, name = self._select()
-            raw = self._tar.read(entry.config, MAX_DOCUMENT)
+            raw = read_member(self._archive, entry.config, MAX_DOCUMENT)
             digest = Digest.of(raw)
             stated = _CONFIG_NAME.fullmatch(entry.config)
             if stated is not None and stated[1] != digest.encoded:
                 raise DigestMismatch(Digest(digest.algorithm, stated[1]), digest)
             config = ImageConfig.parse(raw, f"config {digest}")
-            manifest = self._manifest(entry, config, Descriptor(OCI_CONFIG, digest, len(raw)))
-            root = Digest.of(manifest)
-            self._documents = {digest: raw, root: manifest}
             annotations = {REF_NAME: name} if name else {}
-            self._root = Descriptor(OCI_MANIFEST, root, len(manifest), annotations, config.platform)
+            root = self._recognition.image(digest) or self._made(entry, config, digest)
+            self._root = replace(root, annotations=annotations, platform=config.platform)
         return self._root
 
     def open(self, descriptor: Descriptor) -> Blob:
@@ -91,10 +93,11 @@ class DockerArchiveSource:
         if raw := self._documents.get(digest):
             return Blob(BytesIO(raw), descriptor)
         if ingest := self._packed.get(digest):
-            return Blob(Section(ingest.file, 0, ingest.size), descriptor, ingest.file)
+            section = Section(ingest.file, 0, ingest.size)
+            return Blob(section, descriptor, ingest.file, ingest)
         if member := self._kept.get(digest):
-            return member_blob(self._tar, member, descriptor)
-        raise NotFound(digest)
+            return self._archive.open_blob(member, descriptor)
+        return self._recognition.open(descriptor)
 
     def close(self) -> None:
         """Discard compressed layers that nobody took."""
@@ -126,15 +129,15 @@ class DockerArchiveSource:
         )
         if not found:
             what = self._name or "an image"
-            raise NotFound(f"{what} in {self._tar.name} (there: {there or 'nothing'})")
+            raise NotFound(f"{what} in {self._archive.name} (there: {there or 'nothing'})")
         if len(found) > 1:
-            raise InvalidContent(f"{self._tar.name} has several images, choose one: {there}")
+            raise InvalidContent(f"{self._archive.name} has several images, choose one: {there}")
         entry, name = found[0]
         return entry, name or (entry.names[0] if len(entry.names) == 1 else "")
 
     def _entries(self) -> Iterator[_Entry]:
-        what = f"{MANIFEST} of {self._tar.name}"
-        raw = self._tar.read(MANIFEST, MAX_DOCUMENT)
+        what = f"{MANIFEST} of {self._archive.name}"
+        raw = read_member(self._archive, MANIFEST, MAX_DOCUMENT)
         try:
             images = members(json.loads(raw), what)
         except (ValueError, RecursionError) as error:
@@ -147,90 +150,94 @@ class DockerArchiveSource:
             )
             yield _Entry(string(document, "Config", what), names, layers)
 
-    def _manifest(self, entry: _Entry, config: ImageConfig, descriptor: Descriptor) -> bytes:
-        if len(entry.layers) != len(config.diff_ids):
+    def _made(self, entry: _Entry, config: ImageConfig, digest: Digest) -> Descriptor:
+        """Make a manifest."""
+        layers = self._layers(entry, config.diff_ids)
+        raw = image_manifest(Descriptor(OCI_CONFIG, digest, len(config.raw)), layers)
+        root = Descriptor(OCI_MANIFEST, Digest.of(raw), len(raw))
+        self._documents = {digest: config.raw, root.digest: raw}
+        return root
+
+    def _layers(self, entry: _Entry, diff_ids: Sequence[Digest]) -> list[Descriptor]:
+        """Return the layers as blobs, taken from the store, kept or made."""
+        if len(entry.layers) != len(diff_ids):
             raise InvalidContent(
-                f"{entry.config} of {self._tar.name} has {len(config.diff_ids)} diff_ids, "
+                f"{entry.config} of {self._archive.name} has {len(diff_ids)} diff_ids, "
                 f"{MANIFEST} has {len(entry.layers)} layers"
             )
-        done: dict[tuple[str, Digest], Descriptor] = {}
-        layers: list[Descriptor] = []
-        for name, diff_id in zip(entry.layers, config.diff_ids, strict=True):
-            key = self._tar.find(name), diff_id
-            if key not in done:
-                done[key] = self._layer(*key)
-            layers.append(done[key])
-        document = {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": descriptor.to_document(),
-            "layers": [layer.to_document() for layer in layers],
-        }
-        return json.dumps(document, separators=(",", ":")).encode()
+        found = self._recognition.layers(diff_ids)
+        members = dict[Digest, str]()
+        missing = list[str]()
+        for name, diff_id in zip(entry.layers, diff_ids, strict=True):
+            if diff_id not in found and diff_id not in members:
+                try:
+                    members[diff_id] = self._archive.find(name)
+                except NotFound:
+                    missing.append(f"{name!r} ({diff_id})")
+        if missing:
+            names = ", ".join(missing[:_MAX_MISSING]) + ", …" * (len(missing) > _MAX_MISSING)
+            raise NotFound(f"layers of {self._archive.name} that the store does not have: {names}")
+        with ThreadPoolExecutor(WORKERS, "pack") as executor:
+            blobs = executor.map(self._layer, members.values(), members.keys())
+            found.update(zip(members, blobs, strict=True))
+        self._recognition.note(self._seen)
+        return [found[diff_id] for diff_id in diff_ids]
 
     def _layer(self, member: str, diff_id: Digest) -> Descriptor:
-        stream = self._tar.open_member(member)
-        try:
-            start = read_block(stream, len(ZSTD_MAGIC))
-        finally:
-            stream.close()
-        if start.startswith(GZIP_MAGIC):
-            return self._keep(member, OCI_LAYER_GZIP, diff_id)
-        if start == ZSTD_MAGIC:
-            return self._keep(member, f"{OCI_LAYER}+zstd", None)
-        return self._pack(member, diff_id)
+        """Return a layer as a blob; one that is compressed by gzip or zstd stays as it is.
 
-    def _keep(self, member: str, media_type: str, diff_id: Digest | None) -> Descriptor:
-        """Describe a layer that is compressed already, and check what it inflates to."""
-        hashed = _Hashed(self._tar.open_member(member), CANONICAL)
-        stream = hashed if diff_id is None else _Hashed(Inflated(hashed), diff_id.algorithm)
-        try:
-            while stream.read(READ_SIZE):
+        Raises:
+            DigestMismatch: it is not what the config says.
+        """
+        packed = self._archive.packed(member)
+        if packed is not None and packed.layer.diff_id.algorithm == diff_id.algorithm:
+            return self._checked(packed, diff_id)
+        with closing(self._archive.open(member)) as stream:
+            form = form_of(read_block(stream, BLOCK))
+        if form in ("gzip", "zstd"):
+            return self._keep(member, diff_id, form)
+        with closing(self._archive.open(member)) as stream:
+            ingest = self._stack.enter_context(self._recognition.pool.ingest())
+            plain = inflated(stream, f"{member!r} of {self._archive.name}")
+            return self._checked(pack(plain, ingest, diff_id.algorithm), diff_id)
+
+    def _checked(self, packed: Packed, diff_id: Digest) -> Descriptor:
+        """Keep what was compressed; it must be what the config says."""
+        _check(packed.layer, diff_id)
+        self._packed[packed.layer.blob.digest] = packed.ingest
+        self._seen.append(packed.layer)
+        return packed.layer.blob
+
+    def _keep(self, member: str, diff_id: Digest, form: str) -> Descriptor:
+        """Describe a layer that is compressed already; zstd's diffID is not checked."""
+        hashed = Hashed(self._archive.open(member), CANONICAL)
+        plain = Hashed(Inflated(hashed), diff_id.algorithm) if form == "gzip" else hashed
+        with closing(plain):
+            while plain.read(READ_SIZE):
                 pass
-        finally:
-            stream.close()
-        if diff_id not in (None, stream.digest):
-            raise DigestMismatch(diff_id, stream.digest)
-        self._kept[hashed.digest] = member
-        return Descriptor(media_type, hashed.digest, hashed.size)
-
-    def _pack(self, member: str, diff_id: Digest) -> Descriptor:
-        """Compress a layer into an unnamed file of the pool."""
-        stream = _Hashed(self._tar.open_member(member), diff_id.algorithm)
-        try:
-            ingest = self._stack.enter_context(self._pool.ingest())
-            for data in gzipped(stream):
-                ingest.write(data)
-        finally:
-            stream.close()
-        if stream.digest != diff_id:
-            raise DigestMismatch(diff_id, stream.digest)
-        digest = ingest.digest()
-        self._packed[digest] = ingest
-        return Descriptor(OCI_LAYER_GZIP, digest, ingest.size)
+        blob = Descriptor(f"{OCI_LAYER}+{form}", hashed.digest, hashed.size)
+        if plain is not hashed:
+            layer = Layer(plain.digest, plain.size, blob)
+            _check(layer, diff_id)
+            self._seen.append(layer)
+        self._kept[blob.digest] = member
+        return blob
 
 
-class _Hashed:
-    """A stream that knows the digest and size of what was read from it."""
+def image_manifest(config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
+    """Return a new manifest; the same parts always give the same bytes."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config.to_document(),
+        "layers": [layer.to_document() for layer in layers],
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
 
-    def __init__(self, stream: Stream, algorithm: str) -> None:
-        self._stream = stream
-        self._algorithm = algorithm
-        self._hash = new_hash(algorithm)
-        self.size = 0
 
-    def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        self._hash.update(data)
-        self.size += len(data)
-        return data
-
-    def close(self) -> None:
-        self._stream.close()
-
-    @property
-    def digest(self) -> Digest:
-        return Digest(self._algorithm, self._hash.hexdigest())
+def _check(layer: Layer, diff_id: Digest) -> None:
+    if layer.diff_id != diff_id:
+        raise DigestMismatch(diff_id, layer.diff_id)
 
 
 def _string(value: object, what: str) -> str:

@@ -66,7 +66,7 @@ class LayoutSource:
             file = self._open(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
         except FileNotFoundError:
             raise NotFound(digest) from None
-        return _blob(file, descriptor)
+        return file_blob(file, descriptor)
 
     def _open(self, name: str) -> int:
         """Open a regular file that lies in the directory, wherever links may lead.
@@ -119,7 +119,7 @@ class StoreSource:
             NotFound: it is absent; `name` is its digest.
             InvalidContent: it has another size.
         """
-        return _blob(self._layout.open(descriptor.digest), descriptor)
+        return file_blob(self._layout.open(descriptor.digest), descriptor)
 
 
 class StoreSink:
@@ -163,6 +163,9 @@ class StoreSink:
         """Take a blob into the pool, sharing the source's bytes where the file system can."""
         with source.open(descriptor) as blob:
             file = blob.file
+            if blob.ingest is not None and blob.ingest.blobs is self._pool:
+                blob.ingest.commit(descriptor.digest)
+                return Action.SENT
             if file is not None and self._clone(descriptor, file):
                 return Action.SENT
             if file is None or not self._never_changes(file):
@@ -262,7 +265,12 @@ def _named(entries: Sequence[Descriptor]) -> str:
     return ", ".join(names[:_MAX_NAMES] + ["…"] * (len(names) > _MAX_NAMES)) or "nothing"
 
 
-def _blob(file: int, descriptor: Descriptor) -> Blob:
+def file_blob(file: int, descriptor: Descriptor) -> Blob:
+    """Return an open file as a blob, which closes it.
+
+    Raises:
+        InvalidContent: it has another size; it is closed.
+    """
     size = os.fstat(file).st_size
     if size != descriptor.size:
         os.close(file)

@@ -1,45 +1,85 @@
-"""An image layout in a tar file, as source; it is not unpacked: blobs are read where they lie."""
+"""An image layout in a tar archive, as source; it is not unpacked."""
 
 from __future__ import annotations
 
 from ..oci.descriptor import Descriptor
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import NotFound
+from ..oci.graph import walk
 from ..oci.manifest import Index
 from ..oci.platform import Platform
 from ..store.layout import BLOBS, INDEX
+from .archive import Archive, read_member
 from .layout import select
-from .source import Blob, select_platform
-from .tarball import Tarball, member_blob
+from .recognition import Recognition
+from .source import Blob, read_document, select_platform
+
+_MAX_MISSING = 10  # in one message
 
 
 class OciArchiveSource:
-    """One image of an image layout in a tar file. Thread-safe."""
+    """One image of an image layout in a tar archive, which may lack what the store has.
+
+    Thread-safe.
+    """
 
     sparse = False
 
-    def __init__(self, tar: Tarball, name: str = "", platform: Platform | None = None) -> None:
-        self._tar = tar
+    def __init__(
+        self,
+        archive: Archive,
+        recognition: Recognition,
+        name: str = "",
+        platform: Platform | None = None,
+    ) -> None:
+        self._archive = archive
+        self._recognition = recognition
         self._name = name
         self._platform = platform
+        self._root: Descriptor | None = None
 
     def resolve(self) -> Descriptor:
-        """Return the image that the name selects, see `layout.select`."""
-        index = Index.parse(self._tar.read(INDEX, MAX_DOCUMENT), f"{INDEX} of {self._tar.name}")
-        root = select(index, self._name, self._tar.name, self._platform)
-        return select_platform(self, root, self._platform)
-
-    def open(self, descriptor: Descriptor) -> Blob:
-        """Open a blob of the archive.
+        """Return the image that the name selects, see `layout.select`.
 
         Raises:
-            NotFound: it is absent; `name` is its digest.
+            NotFound: there is none, or neither the archive nor the store has a part of it.
+        """
+        if self._root is None:
+            what = f"{INDEX} of {self._archive.name}"
+            index = Index.parse(read_member(self._archive, INDEX, MAX_DOCUMENT), what)
+            root = select(index, self._name, self._archive.name, self._platform)
+            root = select_platform(self, root, self._platform)
+            self._require(root)
+            self._root = root
+        return self._root
+
+    def open(self, descriptor: Descriptor) -> Blob:
+        """Open a blob of the archive, or of the store if it is not there.
+
+        Raises:
+            NotFound: neither has it; `name` is its digest.
             InvalidContent: it has another size.
         """
-        digest = descriptor.digest
         try:
-            return member_blob(
-                self._tar, f"{BLOBS}/{digest.algorithm}/{digest.encoded}", descriptor
-            )
+            return self._archive.open_blob(_member(descriptor), descriptor)
         except NotFound:
-            raise NotFound(digest) from None
+            return self._recognition.open(descriptor)
+
+    def _require(self, root: Descriptor) -> None:
+        """See that all of the image is there."""
+        nodes = walk(root, lambda descriptor: read_document(self, descriptor))
+        missing = [str(n.descriptor.digest) for n in nodes if not self._has(n.descriptor)]
+        if missing:
+            names = ", ".join(missing[:_MAX_MISSING]) + ", …" * (len(missing) > _MAX_MISSING)
+            raise NotFound(f"blobs of {self._archive.name} that the store does not have: {names}")
+
+    def _has(self, descriptor: Descriptor) -> bool:
+        try:
+            self._archive.find(_member(descriptor))
+        except NotFound:
+            return descriptor.digest in self._recognition.pool
+        return True
+
+
+def _member(descriptor: Descriptor) -> str:
+    return f"{BLOBS}/{descriptor.digest.algorithm}/{descriptor.digest.encoded}"

@@ -12,7 +12,7 @@ from ..oci.errors import DigestMismatch, InvalidContent, NotFound
 from ..oci.graph import MAX_DEPTH
 from ..oci.manifest import Index, parse_manifest
 from ..oci.platform import Platform
-from ..store.blobs import READ_SIZE
+from ..store.blobs import READ_SIZE, Ingest
 
 
 class Stream(Protocol):
@@ -37,14 +37,22 @@ class Blob:
         descriptor: what it claims to be.
         file: an open regular file whose whole content is the blob, or None. Others
             may be able to write to that file.
+        ingest: the unnamed file of some pool in which all of it waits to be committed, or None.
         watch: called with the number of bytes read so far; what it raises ends the read.
     """
 
-    def __init__(self, stream: Stream, descriptor: Descriptor, file: int | None = None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        descriptor: Descriptor,
+        file: int | None = None,
+        ingest: Ingest | None = None,
+    ) -> None:
         self._stream = stream
         self._done = 0
         self.descriptor = descriptor
         self.file = file
+        self.ingest = ingest
         self.watch: Callable[[int], None] | None = None
 
     def read(self, size: int = READ_SIZE, /) -> bytes:

@@ -1,4 +1,4 @@
-"""The files of a tar archive: found once, read in place.
+"""The members of a tar archive, in the order of its bytes.
 
 The format is that of POSIX pax with GNU's long names. The standard library's reader
 is not used: what it reads of a header is not bounded, and its patterns and sizes can
@@ -10,22 +10,19 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
-from ..oci.descriptor import Descriptor
-from ..oci.errors import InvalidContent, NotFound
-from .compression import GZIP_MAGIC, Inflated, read_block
-from .source import Blob, Stream
+from ..oci.errors import InvalidContent
+from ..store.blobs import READ_SIZE
+from .compression import read_block
+from .source import Stream
 
 BLOCK = 512
 MAX_RECORD = 1 << 20  # bytes of a pax record or long name; real ones have a few hundred
 MAX_MEMBERS = 65_536
 MAX_NAME = 4096  # bytes
-MAX_LINKS = 8  # symbolic links on the way to one file
 
 _REGULAR = {b"0", b"\0", b"7"}
 _DIRECTORY = b"5"
@@ -49,173 +46,59 @@ class Member:
     target: str = ""
 
 
-class Tarball:
-    """An open archive, plain or compressed by gzip. Thread-safe.
-
-    Of a compressed one, all that precedes a file is inflated whenever that is opened.
-    """
-
-    def __init__(self, file: int, name: str, members: Mapping[str, Member], *, packed: bool):
-        self._file = file
-        self._members = members
-        self._packed = packed
-        self.name = name
-
-    @classmethod
-    def open(cls, path: Path, *, links: bool) -> Self:
-        """Find the files of the archive; the caller closes it.
-
-        `links` allows symbolic links to other members.
-
-        Raises:
-            InvalidContent: it is no archive, or has members that could not be unpacked
-                safely: absolute names, `..`, devices, hard links, one name twice.
-        """
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise InvalidContent(f"{path} is not a regular file")
-            packed = os.pread(file, len(GZIP_MAGIC), 0) == GZIP_MAGIC
-            whole = Section(file, 0, status.st_size)
-            stream = Inflated(whole) if packed else whole
-            members = _Headers(stream, str(path)).members(links=links)
-            return cls(file, str(path), members, packed=packed)
-        except BaseException:
-            os.close(file)
-            raise
-
-    def find(self, name: str) -> str:
-        """Return the member that `name` stands for, after symbolic links.
-
-        Raises:
-            NotFound: there is none.
-            InvalidContent: links lead out of the archive or nowhere.
-        """
-        found = posixpath.normpath(name)
-        for _ in range(MAX_LINKS):
-            member = self._members.get(found)
-            if member is None:
-                raise NotFound(f"{found!r} in {self.name}")
-            if not member.target:
-                return found
-            where = posixpath.join(posixpath.dirname(found), member.target)
-            target = posixpath.normpath(where)
-            if target.startswith(("/", "../")):
-                raise InvalidContent(f"{self.name}: {found!r} links out of the archive")
-            found = target
-        raise InvalidContent(f"{self.name}: {name!r} is over {MAX_LINKS} links away")
-
-    def size(self, name: str) -> int:
-        """Return the size of a file in bytes."""
-        return self._members[self.find(name)].size
-
-    def open_member(self, name: str) -> Stream:
-        """Open a file; the caller closes it."""
-        member = self._members[self.find(name)]
-        if not self._packed:
-            return Section(self._file, member.offset, member.size)
-        stream = Inflated(Section(self._file, 0, os.fstat(self._file).st_size))
-        stream.skip(member.offset)
-        return _Limited(stream, member.size)
-
-    def read(self, name: str, limit: int) -> bytes:
-        """Return a file of at most `limit` bytes."""
-        size = self.size(name)
-        if size > limit:
-            raise InvalidContent(f"{self.name}: {name!r} has {size} bytes, at most {limit} go")
-        stream = self.open_member(name)
-        try:
-            return read_block(stream, size)
-        finally:
-            stream.close()
-
-    def close(self) -> None:
-        """Close the archive."""
-        os.close(self._file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class _Skippable(Stream, Protocol):
-    def skip(self, size: int) -> None: ...
-
-
-class Section:
-    """A part of an open file that stays somebody else's."""
-
-    def __init__(self, file: int, offset: int, size: int) -> None:
-        self._file = file
-        self._at = offset
-        self._end = offset + size
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, and none only at the end."""
-        data = os.pread(self._file, max(0, min(size, self._end - self._at)), self._at)
-        self._at += len(data)
-        return data
+class Skippable(Stream, Protocol):
+    """A stream that can leave bytes out, which may cost nothing."""
 
     def skip(self, size: int) -> None:
         """Leave bytes out; the end may come first."""
-        self._at += size
-
-    def close(self) -> None:
-        """Leave the file open."""
+        ...
 
 
-class _Limited:
-    """The next bytes of a stream, which it closes."""
+class Forward:
+    """A stream that is read once from start to end."""
 
-    def __init__(self, stream: Stream, size: int) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._left = size
 
     def read(self, size: int, /) -> bytes:
-        if self._left == 0:
-            return b""
-        data = self._stream.read(min(size, self._left))
-        self._left -= len(data)
-        return data
+        """Return at most `size` bytes, and none only at the end."""
+        return self._stream.read(size)
+
+    def skip(self, size: int) -> None:
+        """Read on without returning anything; the end may come first."""
+        while size > 0 and (data := self._stream.read(min(size, READ_SIZE))):
+            size -= len(data)
 
     def close(self) -> None:
+        """Close the stream."""
         self._stream.close()
 
 
-def member_blob(tar: Tarball, name: str, descriptor: Descriptor) -> Blob:
-    """Open a member as a blob.
+class Members:
+    """The files of an archive, and symbolic links if they are allowed, in the order of its bytes.
 
-    Raises:
-        NotFound: there is none of that name.
-        InvalidContent: it has another size.
+    Each comes with its normal name and, until the next one is asked for, a stream of
+    its content. The stream below is not closed.
     """
-    size = tar.size(name)
-    if size != descriptor.size:
-        raise InvalidContent(
-            f"blob {descriptor.digest} has {size} bytes, {descriptor.size} were announced"
-        )
-    return Blob(tar.open_member(name), descriptor)
 
-
-class _Headers:
-    """Reads the headers of an archive; between them it skips."""
-
-    def __init__(self, stream: _Skippable, name: str) -> None:
+    def __init__(self, stream: Skippable, name: str, *, links: bool) -> None:
         self._stream = stream
         self._name = name
+        self._links = links
         self._at = 0
 
-    def members(self, *, links: bool) -> dict[str, Member]:
-        """Return all files, and symbolic links if they are allowed, by normal name."""
-        found: dict[str, Member] = {}
+    def __iter__(self) -> Iterator[tuple[str, Member, Stream]]:
+        """Yield them.
+
+        Raises:
+            InvalidContent: this is no archive, or has a member that could not be unpacked safely.
+        """
+        found: set[str] = set()
         for kind, name, member in self._entries():
             path = self._checked(name)
             if kind in _REFUSED:
                 raise self._invalid(f"{path!r} is {_REFUSED[kind]}")
-            if kind == _SYMLINK and not links:
+            if kind == _SYMLINK and not self._links:
                 raise self._invalid(f"{path!r} is a symbolic link")
             if kind == _DIRECTORY or name.endswith("/"):
                 continue
@@ -225,8 +108,21 @@ class _Headers:
                 raise self._invalid(f"{path!r} is there twice")
             if len(found) >= MAX_MEMBERS:
                 raise self._invalid(f"over {MAX_MEMBERS} members")
-            found[path] = member
-        return found
+            found.add(path)
+            yield path, member, _Content(self, path, member)
+
+    def read_content(self, path: str, member: Member, size: int) -> bytes:
+        """Return the next bytes of a member that was yielded last.
+
+        Raises:
+            InvalidContent: the archive ends before the member does.
+        """
+        left = member.offset + member.size - self._at
+        data = self._stream.read(min(size, left)) if left > 0 else b""
+        if not data and left > 0 and size > 0:
+            raise self._invalid(f"it ends {left} bytes before the end of {path!r}")
+        self._at += len(data)
+        return data
 
     def _entries(self) -> Iterator[tuple[bytes, str, Member]]:
         """Yield type, name and place of each member, with what long forms say of it."""
@@ -254,7 +150,7 @@ class _Headers:
                     os.fsdecode(link) if kind == _SYMLINK else "",
                 )
                 yield kind, os.fsdecode(shown), member
-                self._skip(-(-member.size // BLOCK) * BLOCK)
+                self._skip(member.offset + -(-member.size // BLOCK) * BLOCK - self._at)
                 name, target, pax = b"", b"", {}
 
     def _header(self) -> bytes:
@@ -264,8 +160,7 @@ class _Headers:
             return b""
         if len(header) < BLOCK:
             raise self._invalid("it ends in the middle of a header")
-        stated = self._number(header[148:156])
-        if stated != sum(header[:148]) + 8 * ord(" ") + sum(header[156:]):
+        if not is_header(header):
             raise self._invalid(f"there is no tar header at byte {self._at - BLOCK}")
         return header
 
@@ -340,6 +235,28 @@ class _Headers:
 
     def _invalid(self, what: str) -> InvalidContent:
         return InvalidContent(f"{self._name}: {what}")
+
+
+def is_header(block: bytes) -> bool:
+    """Tell whether a block begins a member: its checksum is right."""
+    digits = block[148:156].strip(b" \0")
+    stated = int(digits, 8) if digits and not digits.strip(b"01234567") else -1
+    return stated == sum(block[:148]) + 8 * ord(" ") + sum(block[156:])
+
+
+class _Content:
+    """What is left of the member that was yielded last."""
+
+    def __init__(self, members: Members, path: str, member: Member) -> None:
+        self._members = members
+        self._path = path
+        self._member = member
+
+    def read(self, size: int, /) -> bytes:
+        return self._members.read_content(self._path, self._member, size)
+
+    def close(self) -> None:
+        pass
 
 
 def _text(field: bytes) -> bytes:

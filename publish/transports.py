@@ -117,11 +117,12 @@ def _oci_archive_source(
     rest: str, store: Store, platform: Platform | None, access: Access
 ) -> Generator[Source]:
     from .oci_archive import OciArchiveSource
-    from .tarball import Tarball
+    from .recognition import Recognition
+    from .spool import never, open_archive
 
     path, name = split_path(rest)
-    with Tarball.open(path, links=False) as tar:
-        yield OciArchiveSource(tar, name, platform)
+    with open_archive(path, store.blobs, links=False, packs=never) as archive:
+        yield OciArchiveSource(archive, Recognition(store), name, platform)
 
 
 @contextmanager
@@ -129,12 +130,18 @@ def _docker_archive_source(
     rest: str, store: Store, platform: Platform | None, access: Access
 ) -> Generator[Source]:
     from .docker_archive import DockerArchiveSource
-    from .tarball import Tarball
+    from .recognition import Recognition
+    from .spool import open_archive
 
     path, name = split_path(rest)
+    recognition = Recognition(store)
+
+    def packs(_: str, size: int) -> bool:
+        return not recognition.may_know(size)
+
     with (
-        Tarball.open(path, links=True) as tar,
-        DockerArchiveSource(tar, store.blobs, name) as source,
+        open_archive(path, store.blobs, links=True, packs=packs) as archive,
+        DockerArchiveSource(archive, recognition, name) as source,
     ):
         yield source
 

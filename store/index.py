@@ -37,6 +37,7 @@ _SCHEMA = (
     """
     CREATE TABLE layers (
       diff_id TEXT NOT NULL,    -- of the plain tar
+      plain_size INTEGER NOT NULL, -- its bytes
       digest TEXT NOT NULL,     -- of a blob that was seen to inflate to it
       media_type TEXT NOT NULL,
       size INTEGER NOT NULL,    -- bytes of the blob

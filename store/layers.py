@@ -1,10 +1,23 @@
-"""Which blob is which layer: a plain tar's diffID, and the compressed blobs that inflate to it."""
+"""Which blob is which layer: a plain tar's diffID, and the blobs that inflate to it."""
 
 from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from .index import IndexDatabase
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A plain tar of `size` bytes, and a blob that inflates to it or is it."""
+
+    diff_id: Digest
+    size: int
+    blob: Descriptor
 
 
 class Layers:
@@ -17,30 +30,60 @@ class Layers:
     def __init__(self, database: IndexDatabase) -> None:
         self._database = database
 
-    def add(self, diff_id: Digest, blob: Descriptor) -> None:
-        """Note that a blob was seen to inflate to this.
+    def add(self, layers: Iterable[Layer]) -> None:
+        """Note what these blobs were seen to inflate to, all at once.
 
         Raises:
             OSError: the disk is full, or another process blocked the database for too long.
         """
-        row = str(diff_id), str(blob.digest), blob.media_type, blob.size
+        rows = [
+            (str(e.diff_id), e.size, str(e.blob.digest), e.blob.media_type, e.blob.size)
+            for e in layers
+        ]
+        if not rows:
+            return
         self._database.write(
-            lambda connection: connection.execute(
-                "INSERT OR REPLACE INTO layers (diff_id, digest, media_type, size)"
-                " VALUES (?, ?, ?, ?)",
-                row,
+            lambda connection: connection.executemany(
+                "INSERT OR REPLACE INTO layers (diff_id, plain_size, digest, media_type, size)"
+                " VALUES (?, ?, ?, ?, ?)",
+                rows,
             )
         )
 
-    def find(self, diff_id: Digest) -> tuple[Descriptor, ...]:
-        """Return the blobs that inflate to this, whether or not the pool still has them."""
-        rows = self._database.write(
-            lambda connection: connection.execute(
-                "SELECT media_type, digest, size FROM layers WHERE diff_id = ? ORDER BY digest",
-                (str(diff_id),),
-            ).fetchall()
-        )
-        return tuple(
-            Descriptor(str(media_type), Digest.parse(str(digest)), int(size))
-            for media_type, digest, size in rows
+    def find(self, diff_ids: Iterable[Digest]) -> dict[Digest, tuple[Layer, ...]]:
+        """Return the blobs that inflate to each of these, whether or not the pool still has them.
+
+        Raises:
+            OSError: another process blocked the database for too long.
+        """
+        wanted = list(diff_ids)
+        query = "SELECT plain_size, media_type, digest, size FROM layers WHERE diff_id = ?"
+
+        def read(connection: sqlite3.Connection) -> dict[Digest, tuple[Layer, ...]]:
+            return {
+                diff_id: tuple(
+                    Layer(
+                        diff_id,
+                        int(plain_size),
+                        Descriptor(str(media_type), Digest.parse(str(digest)), int(size)),
+                    )
+                    for plain_size, media_type, digest, size in connection.execute(
+                        f"{query} ORDER BY digest", (str(diff_id),)
+                    )
+                )
+                for diff_id in wanted
+            }
+
+        return self._database.write(read)
+
+    def sizes(self) -> frozenset[int]:
+        """Return how many bytes the plain tars have that any blob inflates to.
+
+        Raises:
+            OSError: another process blocked the database for too long.
+        """
+        return self._database.write(
+            lambda connection: frozenset(
+                int(size) for (size,) in connection.execute("SELECT plain_size FROM layers")
+            )
         )

@@ -1,13 +1,16 @@
+import bz2
 import gzip
 import io
+import lzma
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ocistow.oci.errors import InvalidContent
-from ocistow.publish.compression import Inflated, gzipped, read_block
+from ocistow.publish.compression import Inflated, gzipped, inflated, read_block
 
 
 class Pieces:
@@ -71,9 +74,28 @@ def test_an_early_end_is_refused(cut: int) -> None:
         read_block(Inflated(io.BytesIO(packed[:-cut])), 1 << 20)
 
 
-def test_skipping_may_reach_the_end() -> None:
-    stream = Inflated(io.BytesIO(gzip.compress(b"abcdef")))
-    stream.skip(4)
-    assert stream.read(9) == b"ef"
-    stream.skip(4)
-    assert stream.read(9) == b""
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, bytes])
+def test_what_is_compressed_is_inflated(pack: Callable[[bytes], bytes]) -> None:
+    content = random.Random(1).randbytes(100_000) + bytes(3 << 20)
+    stream = inflated(io.BytesIO(pack(content) * 2), "it")
+    assert read_block(stream, 8 << 20) == content * 2
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_what_is_damaged_is_refused(pack: Callable[[bytes], bytes]) -> None:
+    content = random.Random(1).randbytes(100_000)
+    packed = bytearray(pack(content))
+    for damaged in (packed[:-1], packed[:-40], packed[:5000], packed[:-6] + b"X" + packed[-5:]):
+        with pytest.raises(InvalidContent):
+            read_block(inflated(io.BytesIO(damaged), "it"), 1 << 20)
+
+
+def test_zstd_is_refused_with_advice() -> None:
+    with pytest.raises(InvalidContent, match=r"it is compressed by zstd: .*zstd -dc"):
+        inflated(io.BytesIO(b"\x28\xb5\x2f\xfd..."), "it")
+
+
+def test_a_decoder_that_asks_for_much_memory_is_refused() -> None:
+    huge = lzma.compress(b"x", filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 160 << 20}])
+    with pytest.raises(InvalidContent, match=r"[Mm]emory"):
+        read_block(inflated(io.BytesIO(huge), "it"), 9)

@@ -1,8 +1,13 @@
+"""Archives, read in place from a file and in one pass from a stream."""
+
 import gzip
 import io
+import os
+import subprocess
 import tarfile
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -12,9 +17,36 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocistow.oci.errors import InvalidContent, NotFound
-from ocistow.publish.tarball import MAX_RECORD, Tarball
+from ocistow.publish.archive import Archive, read_member
+from ocistow.publish.spool import SMALL, Spool, never, open_archive
+from ocistow.publish.tarball import MAX_RECORD
+from ocistow.store.blobs import BlobStore
 
 NAMES = st.from_regex(r"[a-zé]{1,120}(/[a-z0-9]{1,90}){0,3}", fullmatch=True)
+WAYS = ["file", "stream"]
+both_ways = pytest.mark.parametrize("way", WAYS)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlobStore]:
+    with BlobStore(tmp_path_factory.mktemp("pool")) as pool:
+        yield pool
+
+
+@contextmanager
+def opened(path: Path, pool: BlobStore, way: str, *, links: bool = False) -> Generator[Archive]:
+    if way == "file":
+        with open_archive(path, pool, links=links, packs=never) as tar:
+            yield tar
+    else:
+        with path.open("rb") as stream, Spool(str(path), pool) as spool:
+            spool.fill(stream, links=links, packs=never)
+            yield spool
+
+
+def check(path: Path, pool: BlobStore, way: str) -> None:
+    with opened(path, pool, way):
+        pass
 
 
 def write(
@@ -35,26 +67,29 @@ def write(
     st.dictionaries(NAMES, st.binary(max_size=1500), max_size=5),
     st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
     st.booleans(),
+    st.sampled_from(WAYS),
 )
 def test_all_files_are_found_in_what_the_standard_library_writes(
-    files: dict[str, bytes], form: int, packed: bool
+    pool: BlobStore, files: dict[str, bytes], form: int, packed: bool, way: str
 ) -> None:
     with TemporaryDirectory() as directory:
         path = write(Path(directory) / "a.tar", files, form, "w:gz" if packed else "w")
-        with Tarball.open(path, links=False) as tar:
+        with opened(path, pool, way) as tar:
             for name, content in files.items():
                 assert tar.size(name) == len(content)
-                assert tar.read(name, 1500) == content
+                assert read_member(tar, name, 1500) == content
 
 
 @given(st.binary(max_size=3000))
 @example(bytes(1024))
-def test_any_bytes_are_an_archive_or_refused(data: bytes) -> None:
-    check_accepted_or_refused(data)
+def test_any_bytes_are_an_archive_or_refused(pool: BlobStore, data: bytes) -> None:
+    check_accepted_or_refused(pool, data)
 
 
 @given(st.integers(0, 2047), st.binary(min_size=1, max_size=30))
-def test_any_change_of_a_header_is_accepted_or_refused(at: int, change: bytes) -> None:
+def test_any_change_of_a_header_is_accepted_or_refused(
+    pool: BlobStore, at: int, change: bytes
+) -> None:
     base = io.BytesIO()
     with tarfile.open(fileobj=base, mode="w", format=tarfile.PAX_FORMAT) as tar:
         tar.addfile(tarfile.TarInfo("é" * 120))
@@ -62,17 +97,44 @@ def test_any_change_of_a_header_is_accepted_or_refused(at: int, change: bytes) -
     data[at : at + len(change)] = change
     for block in range(0, 2048, 512):
         seal(data, block)
-    check_accepted_or_refused(bytes(data))
+    check_accepted_or_refused(pool, bytes(data))
 
 
-def check_accepted_or_refused(data: bytes) -> None:
+def check_accepted_or_refused(pool: BlobStore, data: bytes) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "a.tar"
         path.write_bytes(data)
+        accepted: list[str] = []
+        for way in WAYS:
+            try:
+                check(path, pool, way)
+                accepted.append(way)
+            except InvalidContent as refused:
+                str(refused).encode()  # it can be printed
+    assert accepted in ([], ["file"], WAYS)  # a stream is also refused when a file is cut off
+
+
+@given(st.integers(0, 5000), st.integers(1, 5000))
+def test_a_stream_that_is_cut_off_reads_whole_files_or_is_refused(
+    pool: BlobStore, cut: int, size: int
+) -> None:
+    whole = io.BytesIO()
+    content = os.urandom(size)
+    with tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ("a", "b"):
+            info = tarfile.TarInfo(name)
+            info.size = size
+            tar.addfile(info, io.BytesIO(content))
+    with Spool("it", pool) as spool:
         try:
-            Tarball.open(path, links=True).close()
-        except InvalidContent as refused:
-            str(refused).encode()  # it can be printed
+            spool.fill(io.BytesIO(whole.getvalue()[:cut]), links=False, packs=never)
+        except InvalidContent:
+            return
+        for name in ("a", "b"):
+            try:
+                assert read_member(spool, name, size) == content
+            except NotFound:
+                continue
 
 
 def seal(data: bytearray, block: int) -> None:
@@ -105,49 +167,68 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
         (member("./blobs//a"), "twice"),
     ],
 )
+@both_ways
 def test_what_could_not_be_unpacked_safely_is_refused(
-    tmp_path: Path, info: tarfile.TarInfo, why: str
+    tmp_path: Path, pool: BlobStore, way: str, info: tarfile.TarInfo, why: str
 ) -> None:
     path = write(tmp_path / "a.tar", {"blobs/a": b"content"})
     with tarfile.open(path, "a") as tar:
         tar.addfile(info)
     with pytest.raises(InvalidContent, match=why):
-        Tarball.open(path, links=False)
+        check(path, pool, way)
 
 
-def links(tmp_path: Path, **targets: str) -> Tarball:
-    path = write(tmp_path / "a.tar", {"d/file": b"content"})
+@contextmanager
+def links(path: Path, pool: BlobStore, way: str, **targets: str) -> Generator[Archive]:
+    write(path, {"d/file": b"content"})
     with tarfile.open(path, "a") as tar:
         for name, target in targets.items():
             tar.addfile(member(f"d/{name}", tarfile.SYMTYPE, target))
-    return Tarball.open(path, links=True)
+    with opened(path, pool, way, links=True) as archive:
+        yield archive
 
 
-def test_links_lead_to_other_members(tmp_path: Path) -> None:
-    with links(tmp_path, a="file", b="../d/a", c="./b") as tar:
-        assert tar.read("d/c", 9) == b"content"
+@both_ways
+def test_links_lead_to_other_members(tmp_path: Path, pool: BlobStore, way: str) -> None:
+    with links(tmp_path / "a.tar", pool, way, a="file", b="../d/a", c="./b") as tar:
+        assert read_member(tar, "d/c", 9) == b"content"
 
 
+@both_ways
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../etc/passwd", "/d/file"])
-def test_links_out_of_the_archive_are_refused(tmp_path: Path, target: str) -> None:
-    with links(tmp_path, a=target) as tar, pytest.raises(InvalidContent, match="out of"):
-        tar.read("d/a", 9)
+def test_links_out_of_the_archive_are_refused(
+    tmp_path: Path, pool: BlobStore, way: str, target: str
+) -> None:
+    with (
+        links(tmp_path / "a.tar", pool, way, a=target) as tar,
+        pytest.raises(InvalidContent, match="out of"),
+    ):
+        read_member(tar, "d/a", 9)
 
 
-def test_links_to_each_other_are_refused(tmp_path: Path) -> None:
-    with links(tmp_path, a="b", b="a") as tar, pytest.raises(InvalidContent, match="links away"):
-        tar.read("d/a", 9)
+@both_ways
+def test_links_to_each_other_are_refused(tmp_path: Path, pool: BlobStore, way: str) -> None:
+    with (
+        links(tmp_path / "a.tar", pool, way, a="b", b="a") as tar,
+        pytest.raises(InvalidContent, match="links away"),
+    ):
+        read_member(tar, "d/a", 9)
 
 
-def test_links_to_nothing_are_not_found(tmp_path: Path) -> None:
-    with links(tmp_path, a="none") as tar, pytest.raises(NotFound, match="'d/none'"):
-        tar.read("d/a", 9)
+@both_ways
+def test_links_to_nothing_are_not_found(tmp_path: Path, pool: BlobStore, way: str) -> None:
+    with (
+        links(tmp_path / "a.tar", pool, way, a="none") as tar,
+        pytest.raises(NotFound, match="'d/none'"),
+    ):
+        read_member(tar, "d/a", 9)
 
 
+@both_ways
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
 @pytest.mark.parametrize("wrap", [bytes, gzip.compress])
 def test_a_huge_header_is_not_read(
-    tmp_path: Path, kind: bytes, wrap: Callable[[bytes], bytes]
+    tmp_path: Path, pool: BlobStore, way: str, kind: bytes, wrap: Callable[[bytes], bytes]
 ) -> None:
     info = member("x", kind)
     info.size = MAX_RECORD + 1
@@ -156,8 +237,28 @@ def test_a_huge_header_is_not_read(
     tracemalloc.start()
     try:
         with pytest.raises(InvalidContent, match="at most 1048576"):
-            Tarball.open(path, links=False)
+            check(path, pool, way)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_stream_is_never_in_memory(pool: BlobStore) -> None:
+    """Not even when it is a thousand times as long as what is sent."""
+    info = member("blobs/sha256/x")
+    info.size = 100 << 20
+    packed = subprocess.run(
+        ["gzip", "-1"],
+        input=info.tobuf() + bytes(info.size + 1024),
+        capture_output=True,
+        check=True,
+    ).stdout
+    tracemalloc.start()
+    try:
+        with Spool("it", pool) as spool:
+            spool.fill(io.BytesIO(packed), links=False, packs=never)
+            assert spool.size("blobs/sha256/x") == 100 << 20
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
 
@@ -175,44 +276,96 @@ def test_a_huge_header_is_not_read(
         b"22 GNU.sparse.major=1\n",
     ],
 )
-def test_a_malformed_pax_record_is_refused(tmp_path: Path, record: bytes) -> None:
+@both_ways
+def test_a_malformed_pax_record_is_refused(
+    tmp_path: Path, pool: BlobStore, way: str, record: bytes
+) -> None:
     info = member("x", tarfile.XHDTYPE)
     info.size = len(record)
     path = tmp_path / "a.tar"
     blocks = info.tobuf() + record.ljust(-(-len(record) // 512) * 512, b"\0")
     path.write_bytes(blocks + member("y").tobuf() + bytes(1024))
     with pytest.raises(InvalidContent):
-        Tarball.open(path, links=False)
+        check(path, pool, way)
 
 
 @pytest.mark.parametrize("field", [b"\xff" * 12, b"\x80" + b"\xff" * 11, b"-1\0", b"9\0", b"0x1\0"])
-def test_a_size_must_be_one(tmp_path: Path, field: bytes) -> None:
+@both_ways
+def test_a_size_must_be_one(tmp_path: Path, pool: BlobStore, way: str, field: bytes) -> None:
     header = bytearray(member("x").tobuf())
     header[124 : 124 + len(field)] = field
     seal(header, 0)
     path = tmp_path / "a.tar"
     path.write_bytes(bytes(header) + bytes(1024))
     with pytest.raises(InvalidContent, match="the number"):
-        Tarball.open(path, links=False)
+        check(path, pool, way)
 
 
-def test_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@both_ways
+def test_many_members_are_refused(
+    tmp_path: Path, pool: BlobStore, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ocistow.publish.tarball.MAX_MEMBERS", 2)
     path = write(tmp_path / "a.tar", {"a": b"", "b": b"", "c": b""})
     with pytest.raises(InvalidContent, match="over 2 members"):
-        Tarball.open(path, links=False)
+        check(path, pool, way)
 
 
-def test_a_file_that_is_cut_off_reads_short(tmp_path: Path) -> None:
+def test_a_file_that_is_cut_off_reads_short(tmp_path: Path, pool: BlobStore) -> None:
     path = write(tmp_path / "a.tar", {"a": b"x" * 600})
-    with path.open("r+b") as file:
-        file.truncate(900)
-    with Tarball.open(path, links=False) as tar:
-        assert len(tar.read("a", 600)) == 388
+    os.truncate(path, 900)
+    with opened(path, pool, "file") as tar:
+        assert len(read_member(tar, "a", 600)) == 388
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidContent, match="not a regular file"):
-        Tarball.open(tmp_path, links=False)
+def test_a_stream_that_is_cut_off_is_refused(tmp_path: Path, pool: BlobStore) -> None:
+    path = write(tmp_path / "a.tar", {"a": b"x" * 600})
+    os.truncate(path, 900)
+    with pytest.raises(InvalidContent, match=r"a\.tar: it ends 212 bytes before the end of 'a'"):
+        check(path, pool, "stream")
+
+
+def test_a_size_that_is_a_lie_ends_with_the_stream(pool: BlobStore) -> None:
+    info = member("a")
+    info.size = 1 << 60
+    raw = info.tobuf(tarfile.GNU_FORMAT) + bytes(5 << 20)
+    with Spool("it", pool) as spool, pytest.raises(InvalidContent, match="before the end of 'a'"):
+        spool.fill(io.BytesIO(raw), links=False, packs=never)
+
+
+def test_a_stream_that_goes_on_after_its_end_is_refused(pool: BlobStore) -> None:
+    with Spool("it", pool) as spool, pytest.raises(InvalidContent, match="goes on after its end"):
+        spool.fill(io.BytesIO(bytes(2 << 20)), links=False, packs=never)
+
+
+def test_many_files_share_few_descriptors(
+    tmp_path: Path, pool: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocistow.publish.spool.MAX_FILES", 2)
+    files = {str(number): os.urandom(SMALL + number) for number in range(5)} | {"s": b"small"}
+    path = write(tmp_path / "a.tar", files)
+    before = len(os.listdir("/proc/self/fd"))
+    with opened(path, pool, "stream") as tar:
+        assert len(os.listdir("/proc/self/fd")) - before <= 4
+        for name, content in files.items():
+            assert read_member(tar, name, 1 << 20) == content
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path, pool: BlobStore) -> None:
+    with pytest.raises(InvalidContent, match="neither a file nor a pipe"):
+        check(Path("/dev/null"), pool, "file")
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        check(tmp_path, pool, "file")
     with pytest.raises(FileNotFoundError):
-        Tarball.open(tmp_path / "none", links=False)
+        check(tmp_path / "none", pool, "file")
+
+
+def test_a_pipe_is_an_archive(tmp_path: Path, pool: BlobStore) -> None:
+    archive = write(tmp_path / "a.tar", {"a": b"content"})
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        subprocess.Popen(["cp", str(archive), str(tmp_path / "pipe")]),
+        opened(tmp_path / "pipe", pool, "file") as tar,
+        closing(tar.open("a")) as stream,
+    ):
+        assert stream.read(99) == b"content"

@@ -1,0 +1,169 @@
+"""The files of an archive, wherever their bytes are."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Mapping
+from typing import Protocol, Self
+
+from ..oci.descriptor import Descriptor
+from ..oci.errors import InvalidContent, NotFound
+from .compression import read_block
+from .packing import Packed
+from .source import Blob, Stream
+from .tarball import Member, Members
+
+MAX_LINKS = 8  # symbolic links on the way to one file
+
+
+class Archive(Protocol):
+    """The files of an archive by their names. Thread-safe."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    def find(self, name: str) -> str:
+        """Return the member that `name` stands for, after symbolic links.
+
+        Raises:
+            NotFound: there is none.
+            InvalidContent: links lead out of the archive or nowhere.
+        """
+        ...
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        ...
+
+    def open(self, name: str) -> Stream:
+        """Open a file; the caller closes it."""
+        ...
+
+    def open_blob(self, name: str, descriptor: Descriptor) -> Blob:
+        """Open a file as a blob.
+
+        Raises:
+            NotFound: there is none of that name.
+            InvalidContent: it has another size.
+        """
+        ...
+
+    def packed(self, name: str) -> Packed | None:
+        """Return a file that was compressed when it was read, and waits as a layer."""
+        ...
+
+
+def read_member(archive: Archive, name: str, limit: int) -> bytes:
+    """Return a file of at most `limit` bytes."""
+    size = archive.size(name)
+    if size > limit:
+        raise InvalidContent(f"{archive.name}: {name!r} has {size} bytes, at most {limit} go")
+    stream = archive.open(name)
+    try:
+        return read_block(stream, size)
+    finally:
+        stream.close()
+
+
+class ArchiveFile:
+    """An archive in a regular file that is not compressed; its members are read in place."""
+
+    def __init__(self, file: int, name: str, members: Mapping[str, Member]) -> None:
+        self._file = file
+        self._members = members
+        self._targets = {path: member.target for path, member in members.items()}
+        self.name = name
+
+    @classmethod
+    def of(cls, file: int, name: str, *, links: bool) -> Self:
+        """Find the members of the archive in an open file, which stays the caller's.
+
+        `links` allows symbolic links to other members.
+
+        Raises:
+            InvalidContent: it is no archive, or has members that could not be unpacked
+                safely: absolute names, `..`, devices, hard links, one name twice.
+        """
+        whole = Section(file, 0, os.fstat(file).st_size)
+        members = {path: member for path, member, _ in Members(whole, name, links=links)}
+        return cls(file, name, members)
+
+    def find(self, name: str) -> str:
+        """Return the member that `name` stands for."""
+        return follow(self._targets, name, self.name)
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        return self._members[self.find(name)].size
+
+    def open(self, name: str) -> Stream:
+        """Open a file."""
+        member = self._members[self.find(name)]
+        return Section(self._file, member.offset, member.size)
+
+    def open_blob(self, name: str, descriptor: Descriptor) -> Blob:
+        """Open a file as a blob."""
+        check_size(self.size(name), descriptor)
+        return Blob(self.open(name), descriptor)
+
+    def packed(self, name: str) -> Packed | None:
+        """Return nothing: members stay what they are."""
+        return None
+
+
+def follow(members: Mapping[str, str], name: str, archive: str) -> str:
+    """Return the member that `name` stands for; each has the target of its symbolic link, or none.
+
+    Raises:
+        NotFound: there is none.
+        InvalidContent: links lead out of the archive or nowhere.
+    """
+    found = posixpath.normpath(name)
+    for _ in range(MAX_LINKS):
+        target = members.get(found)
+        if target is None:
+            raise NotFound(f"{found!r} in {archive}")
+        if not target:
+            return found
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(found), target))
+        if path.startswith(("/", "../")):
+            raise InvalidContent(f"{archive}: {found!r} links out of the archive")
+        found = path
+    raise InvalidContent(f"{archive}: {name!r} is over {MAX_LINKS} links away")
+
+
+def check_size(size: int, descriptor: Descriptor) -> None:
+    """Refuse a blob that does not have the announced size.
+
+    Raises:
+        InvalidContent: it has another.
+    """
+    if size != descriptor.size:
+        raise InvalidContent(
+            f"blob {descriptor.digest} has {size} bytes, {descriptor.size} were announced"
+        )
+
+
+class Section:
+    """A part of an open file that stays somebody else's."""
+
+    def __init__(self, file: int, offset: int, size: int) -> None:
+        self._file = file
+        self._at = offset
+        self._end = offset + size
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, and none only at the end."""
+        data = os.pread(self._file, max(0, min(size, self._end - self._at)), self._at)
+        self._at += len(data)
+        return data
+
+    def skip(self, size: int) -> None:
+        """Leave bytes out; the end may come first."""
+        self._at += size
+
+    def close(self) -> None:
+        """Leave the file open."""

@@ -1,0 +1,177 @@
+"""An archive that can be read only once, such as standard input or one that is compressed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ..oci.descriptor import Descriptor
+from ..oci.digest import CANONICAL, is_encoded
+from ..oci.errors import InvalidContent
+from ..store.blobs import READ_SIZE, BlobStore, Ingest
+from ..store.layout import BLOBS
+from .archive import Archive, ArchiveFile, Section, check_size, follow
+from .compression import Inflated, Unread, form_of, inflated, read_block
+from .packing import WORKERS, Packed, Packer
+from .source import Blob, Stream
+from .tarball import BLOCK, Forward, Member, Members, is_header
+
+SMALL = 64 << 10  # bytes; smaller files share one unnamed file
+MAX_FILES = 256  # unnamed files; what comes after them shares that one, too
+MAX_REST = 1 << 20  # bytes after the end of an archive; writers fill a block of up to 64 KiB
+
+Packs = Callable[[str, int], bool]  # whether a plain tar of this name and size is compressed
+
+
+def never(name: str, size: int) -> bool:
+    """Compress nothing: a blob of an image layout stays what it is."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a file waits: all of an unnamed file, or a part of that of the small ones."""
+
+    ingest: Ingest
+    offset: int
+    size: int
+    whole: bool
+
+
+class Spool:
+    """The files of an archive, in unnamed files of a pool until they are put or it is closed.
+
+    Memory holds one block of a file at a time, and those that wait for compression.
+    Once it is filled it is thread-safe.
+    """
+
+    def __init__(self, name: str, pool: BlobStore) -> None:
+        self.name = name
+        self._pool = pool
+        self._stack = ExitStack()
+        self._shared: Ingest | None = None
+        self._own = 0
+        self._targets: dict[str, str] = {}
+        self._places: dict[str, _Place] = {}
+        self._packed: dict[str, Packed] = {}
+
+    def fill(self, stream: Stream, *, links: bool, packs: Packs) -> None:
+        """Read an archive, compressed or not, to its end.
+
+        Plain tars in it are compressed on the way where `packs` says so.
+
+        Raises:
+            InvalidContent: it is no archive, ends early, or has members that could not be
+                unpacked safely; see `Members`.
+        """
+        plain = Forward(inflated(stream, self.name))
+        waiting: dict[str, Callable[[], Packed]] = {}
+        with ThreadPoolExecutor(WORKERS, "pack") as executor:
+            packer = Packer(executor)
+            for path, member, content in Members(plain, self.name, links=links):
+                self._targets[path] = member.target
+                if not member.target:
+                    start = read_block(content, BLOCK)
+                    whole = Unread(start, content)
+                    if member.size < SMALL or self._own >= MAX_FILES:
+                        self._append(path, whole)
+                    elif is_header(start) and packs(path, member.size):
+                        waiting[path] = packer.pack(whole, self._ingest(CANONICAL), CANONICAL)
+                    else:
+                        self._keep(path, member, whole)
+            self._packed = {path: packed() for path, packed in waiting.items()}
+        if len(read_block(plain, MAX_REST)) == MAX_REST:
+            raise InvalidContent(f"{self.name}: it goes on after its end")
+
+    def find(self, name: str) -> str:
+        """Return the member that `name` stands for."""
+        return follow(self._targets, name, self.name)
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        path = self.find(name)
+        packed = self._packed.get(path)
+        return packed.layer.size if packed else self._places[path].size
+
+    def open(self, name: str) -> Stream:
+        """Open a file."""
+        path = self.find(name)
+        if packed := self._packed.get(path):
+            return Inflated(Section(packed.ingest.file, 0, packed.ingest.size))
+        place = self._places[path]
+        return Section(place.ingest.file, place.offset, place.size)
+
+    def open_blob(self, name: str, descriptor: Descriptor) -> Blob:
+        """Open a file as a blob."""
+        path = self.find(name)
+        check_size(self.size(path), descriptor)
+        place = self._places.get(path)
+        if place is None or not place.whole:
+            return Blob(self.open(path), descriptor)
+        return Blob(self.open(path), descriptor, place.ingest.file, place.ingest)
+
+    def packed(self, name: str) -> Packed | None:
+        """Return a file that was compressed on the way."""
+        return self._packed.get(self.find(name))
+
+    def close(self) -> None:
+        """Discard what was not committed."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ingest(self, algorithm: str) -> Ingest:
+        self._own += 1
+        return self._stack.enter_context(self._pool.ingest(algorithm))
+
+    def _keep(self, path: str, member: Member, content: Stream) -> None:
+        ingest = self._ingest(_algorithm(path))
+        while data := content.read(READ_SIZE):
+            ingest.write(data)
+        self._places[path] = _Place(ingest, 0, ingest.size, whole=True)
+
+    def _append(self, path: str, content: Stream) -> None:
+        if self._shared is None:
+            self._shared = self._ingest(CANONICAL)
+        offset = self._shared.size
+        while data := content.read(READ_SIZE):
+            self._shared.write(data)
+        size = self._shared.size - offset
+        self._places[path] = _Place(self._shared, offset, size, whole=False)
+
+
+@contextmanager
+def open_archive(path: Path, pool: BlobStore, *, links: bool, packs: Packs) -> Generator[Archive]:
+    """Open an archive: a regular file is read in place unless it is compressed.
+
+    Raises:
+        InvalidContent: it is no archive, or has members that could not be unpacked safely.
+    """
+    with path.open("rb", buffering=0) as stream:
+        file = stream.fileno()
+        mode = os.fstat(file).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise InvalidContent(f"{path} is neither a file nor a pipe")
+        if stat.S_ISREG(mode) and not form_of(os.pread(file, BLOCK, 0)):
+            yield ArchiveFile.of(file, str(path), links=links)
+            return
+        with Spool(str(path), pool) as spool:
+            spool.fill(stream, links=links, packs=packs)
+            yield spool
+
+
+def _algorithm(path: str) -> str:
+    """Return what a blob of an image layout is named by."""
+    folder, _, name = path.rpartition("/")
+    algorithm = folder.removeprefix(f"{BLOBS}/")
+    return algorithm if is_encoded(algorithm, name) else CANONICAL
