@@ -155,11 +155,11 @@ class Recognition:
 
     def _seen(self, claims: Iterable[_Claim]) -> list[Layer]:
         """Inflate blobs, and note what they really are."""
-        blobs = list({(d.algorithm, blob.digest): blob for d, blob in claims}.items())
+        blobs = {(diff_id.algorithm, blob.digest): blob for diff_id, blob in claims}
         if not blobs:
             return []
         with ThreadPoolExecutor(min(WORKERS, len(blobs)), "inflate") as executor:
-            seen = executor.map(lambda item: self._inflate(item[1], item[0][0]), blobs)
+            seen = executor.map(self._inflate, blobs.values(), [a for a, _ in blobs])
             layers = [layer for layer in seen if layer is not None]
         self.note(layers)
         return layers

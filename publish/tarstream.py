@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent
 from ..store.blobs import READ_SIZE
+from .archive import Section
 from .source import Blob, Source, Stream
-from .tarball import Section
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
