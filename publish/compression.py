@@ -11,7 +11,9 @@ from ..oci.errors import InvalidContent
 from ..store.blobs import READ_SIZE
 from .source import Stream
 
-MAGICS = {"gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ\0", "zstd": b"\x28\xb5\x2f\xfd"}
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+MAGICS = {"gzip": GZIP_MAGIC, "bzip2": b"BZh", "xz": b"\xfd7zXZ\0", "zstd": ZSTD_MAGIC}
 LEVEL = 1  # of 0 to 3: 656 MB/s to 40 % of the size; 3 takes half as long again for 39 %
 XZ_MEMORY = 128 << 20  # bytes a decoder may ask for; `xz -9` makes it ask for 65 MiB
 
