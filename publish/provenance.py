@@ -14,6 +14,7 @@ from ..oci.digest import Digest
 from ..oci.graph import children
 from ..oci.manifest import Index, Manifest
 from ..store.locations import Found, Locations
+from ..store.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,35 @@ class Provenance:
         if self._locations is not None:
             with _harmless():
                 self._locations.forget(self._registry, repository, digests)
+
+
+class UploadSessions:
+    """The upload sessions of one repository that a store keeps. Thread-safe."""
+
+    def __init__(self, uploads: Uploads, registry: str, repository: str) -> None:
+        self._uploads = uploads
+        self._place = registry, repository
+
+    def note(self, digest: Digest, url: str) -> None:
+        """Remember the session of a blob, or its latest URL."""
+        with _harmless():
+            self._uploads.note(*self._place, digest, url)
+
+    def take(self, digest: Digest) -> str | None:
+        """Return the session of a blob that nobody writes to."""
+        with _harmless():
+            return self._uploads.take(*self._place, digest)
+        return None
+
+    def leave(self, digest: Digest) -> None:
+        """Let another process have it."""
+        with _harmless():
+            self._uploads.leave(*self._place, digest)
+
+    def forget(self, digest: Digest) -> None:
+        """Forget it: it ended."""
+        with _harmless():
+            self._uploads.forget(*self._place, digest)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Protocol, Self
 
@@ -35,6 +36,7 @@ class Blob:
 
     Attributes:
         descriptor: what it claims to be.
+        done: bytes that were read or skipped.
         file: an open regular file whose whole content is the blob, or None. Others
             may be able to write to that file.
         ingest: the unnamed file of some pool in which all of it waits to be committed, or None.
@@ -49,7 +51,7 @@ class Blob:
         ingest: Ingest | None = None,
     ) -> None:
         self._stream = stream
-        self._done = 0
+        self.done = 0
         self.descriptor = descriptor
         self.file = file
         self.ingest = ingest
@@ -62,19 +64,30 @@ class Blob:
             InvalidContent: there are more or fewer bytes than announced.
         """
         announced = self.descriptor.size
-        data = self._stream.read(min(size, announced - self._done + 1))
-        self._done += len(data)
-        if self._done > announced:
+        data = self._stream.read(min(size, announced - self.done + 1))
+        self.done += len(data)
+        if self.done > announced:
             raise InvalidContent(
                 f"blob {self.descriptor.digest} has more than the announced {announced} bytes"
             )
-        if not data and self._done < announced:
+        if not data and self.done < announced:
             raise InvalidContent(
-                f"blob {self.descriptor.digest} ended at byte {self._done} of {announced}"
+                f"blob {self.descriptor.digest} ended at byte {self.done} of {announced}"
             )
         if self.watch is not None:
-            self.watch(self._done)
+            self.watch(self.done)
         return data
+
+    def skip(self, size: int) -> None:
+        """Leave the first `size` bytes out, before anything was read; a file is not read then.
+
+        Raises:
+            InvalidContent: there are fewer.
+        """
+        if self.file is not None:
+            self.done = os.lseek(self.file, size, os.SEEK_SET)
+        while self.done < size:
+            self.read(min(READ_SIZE, size - self.done))
 
     def close(self) -> None:
         """Close what is behind it."""

@@ -164,14 +164,18 @@ def _registry_source(
 @contextmanager
 def _registry_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
     from .distribution.hosts import open_repository
-    from .provenance import Provenance
+    from .provenance import Provenance, UploadSessions
     from .registry import RegistrySink
 
     reference = _registry_reference(rest)
-    locations = store.locations if store is not None else None
-    provenance = Provenance(locations, reference.registry, reference.repository)
+    place = reference.registry, reference.repository
     with open_repository(reference, access) as repository:
-        yield RegistrySink(repository, reference, provenance)
+        if store is None:
+            yield RegistrySink(repository, reference)
+        else:
+            provenance = Provenance(store.locations, *place)
+            sessions = UploadSessions(store.uploads, *place)
+            yield RegistrySink(repository, reference, provenance, sessions)
 
 
 @contextmanager

@@ -72,9 +72,15 @@ class Repositories:
     Blobs belong to a repository: another one has them only after a mount.
     Thread-safe, except that a client must not send to one upload twice at once.
     `url` starts the Location headers; it may be empty.
+
+    Attributes:
+        least: bytes of the smallest chunk, as announced; 0 is not announced.
+        most: bytes of the largest body of an upload; others are refused unread.
     """
 
     def __init__(self, directory: Path, url: str) -> None:
+        self.least = 0
+        self.most: int | None = None
         self._directory = directory
         self._url = url
         self._lock = threading.Lock()
@@ -231,6 +237,9 @@ class Repositories:
 
     def _receive(self, call: Call, name: str, identifier: str) -> None:
         self._check_upload(name, identifier)
+        if self.most is not None and int(call.headers.get("Content-Length", 0)) > self.most:
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            raise Refused(status, "SIZE_INVALID", f"more than {self.most} bytes")
         with self._upload(identifier).open("ab", buffering=0) as file:
             match = re.fullmatch(r"(\d+)-(\d+)", call.headers.get("Content-Range", ""))
             if match is not None and int(match[1]) != file.tell():
@@ -247,6 +256,8 @@ class Repositories:
             "Range": f"0-{max(size - 1, 0)}",  # distribution's answer for no bytes, too
             "Docker-Upload-UUID": identifier,
         }
+        if self.least:
+            headers["OCI-Chunk-Min-Length"] = str(self.least)
         return Answer(status, headers)
 
     def _add(self, name: str, digest: Digest) -> Answer:

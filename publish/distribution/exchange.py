@@ -13,20 +13,21 @@ from ..source import Blob
 
 
 class Body:
-    """A blob as the body of a request: its length is known, so it is not sent in chunks.
+    """The next bytes of a blob as the body of a request, whose length is known thereby.
 
     Attributes:
         touched: whether some of it was read, so that it cannot be sent again.
         failure: what the system said when it could not be read.
     """
 
-    def __init__(self, blob: Blob) -> None:
+    def __init__(self, blob: Blob, size: int) -> None:
         self._blob = blob
+        self._size = self._left = size
         self.touched = False
         self.failure: OSError | None = None
 
     def __len__(self) -> int:
-        return self._blob.descriptor.size
+        return self._size
 
     def __iter__(self) -> Iterator[bytes]:
         while data := self.read():
@@ -36,10 +37,12 @@ class Body:
         """Return at most `size` bytes."""
         self.touched = True
         try:
-            return self._blob.read(size)
+            data = self._blob.read(min(size, self._left)) if self._left else b""
         except OSError as error:
             self.failure = error
             raise
+        self._left -= len(data)
+        return data
 
 
 class Headers(Mapping[str, str]):

@@ -20,10 +20,10 @@ from ...oci.errors import (
 from ...oci.manifest import media_type_of
 from ..source import Blob, Source
 from .answer import Answer
-from .exchange import Body
 from .retries import TRIES
 from .transport import Transport
-from .urls import joined, redacted
+from .upload import Session, Sessions, Upload, check_stated
+from .urls import redacted
 
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFESTS | INDEXES))}
 _DIGEST = "Docker-Content-Digest"
@@ -95,42 +95,51 @@ class Repository:
             media_type = media_type_of(raw, f"manifest {digest}")
         return Descriptor(media_type, digest, len(raw)), raw
 
-    def mount(self, digest: Digest, source: str) -> str | None:
+    def mount(self, digest: Digest, source: str) -> Session | None:
         """Take a blob over from another repository of the registry (end-11).
 
         Returns:
-            None when that was done, else the URL of an upload that was begun instead.
+            None when that was done, else an upload that was begun instead.
         """
         query = urlencode({"mount": str(digest), "from": source})
-        url = f"{self._url}/blobs/uploads/?{query}"
-        return self._transport.retrying(lambda: self._begin(url, HTTPStatus.CREATED))
 
-    def cancel(self, session: str) -> None:
-        """End an upload that will not be needed; a registry that refuses ends it some day."""
-        with suppress(RegistryError), self._transport.request("DELETE", session):
+        def mount() -> Session | None:
+            url = f"{self._url}/blobs/uploads/?{query}"
+            with self._transport.request("POST", url, body=b"") as answer:
+                answer.expect(HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
+                return Session.begun(answer) if answer.status == HTTPStatus.ACCEPTED else None
+
+        return self._transport.retrying(mount)
+
+    def cancel(self, session: Session) -> None:
+        """End an upload that is not needed; where that is refused, it expires."""
+        with suppress(RegistryError), self._transport.request("DELETE", session.url):
             pass
 
-    def upload(self, descriptor: Descriptor, source: Source, session: str | None = None) -> None:
-        """Upload a blob of `source` in one piece (end-4a and end-6).
+    def upload(
+        self,
+        descriptor: Descriptor,
+        source: Source,
+        session: Session | None = None,
+        sessions: Sessions | None = None,
+    ) -> None:
+        """Upload a blob of `source`; see `Upload`.
 
-        `session` is an upload that was begun and has no bytes yet.
+        `session` is one that was begun and has no bytes yet; `sessions` keeps that of a
+        large blob.
 
         Raises:
             NotFound: the source lacks it.
             InvalidContent: it has another size, or the registry states another digest.
         """
-        tried = False
-
-        def upload() -> None:
-            nonlocal tried, session
-            if tried and self.has_blob(descriptor.digest):
-                return  # only the answer was lost
-            tried = True
-            begun, session = session, None
-            with source.open(descriptor) as blob:
-                self._upload(blob, begun or self._begin(f"{self._url}/blobs/uploads/"))
-
-        self._transport.retrying(upload)
+        Upload(
+            self._transport,
+            self._begin,
+            lambda: self.has_blob(descriptor.digest),
+            descriptor,
+            source,
+            sessions,
+        ).run(session)
 
     def put_manifest(self, identifier: str | Digest, descriptor: Descriptor, raw: bytes) -> None:
         """Store a manifest or index under a tag or its digest (end-7).
@@ -144,7 +153,7 @@ class Repository:
         def put() -> None:
             with self._transport.request("PUT", url, headers, raw) as answer:
                 answer.expect(HTTPStatus.CREATED)
-                _check_stated(answer, descriptor.digest)
+                check_stated(answer.headers, descriptor.digest)
 
         self._transport.retrying(put)
 
@@ -172,26 +181,10 @@ class Repository:
 
         return self._transport.retrying(get)
 
-    def _begin(self, url: str, *done: int) -> str | None:
-        """Begin an upload and return its URL, or None if the status is one of `done`."""
-        with self._transport.request("POST", url, body=b"") as answer:
-            answer.expect(HTTPStatus.ACCEPTED, *done)
-            if answer.status in done:
-                return None
-            location = answer.headers.get("Location", "")
-            if not location:
-                raise InvalidContent(f"{answer.request}: no Location for the upload")
-            return joined(answer.url, location)
-
-    def _upload(self, blob: Blob, session: str | None) -> None:
-        assert session is not None
-        digest = blob.descriptor.digest
-        url = f"{session}{'&' if '?' in session else '?'}digest={quote(str(digest))}"
-        headers = {"Content-Type": "application/octet-stream"}
-        body = Body(blob) if blob.descriptor.size else b""
-        with self._transport.request("PUT", url, headers, body) as answer:
-            answer.expect(HTTPStatus.CREATED)
-            _check_stated(answer, digest)
+    def _begin(self) -> Session:
+        with self._transport.request("POST", f"{self._url}/blobs/uploads/", body=b"") as answer:
+            answer.expect(HTTPStatus.ACCEPTED)
+            return Session.begun(answer)
 
 
 class _Resumed:
@@ -234,9 +227,3 @@ def _checked(answer: Answer, raw: bytes, identifier: str | Digest) -> Digest:
         if digest is not None and digest.algorithm == actual.algorithm and digest != actual:
             raise DigestMismatch(digest, actual)
     return actual
-
-
-def _check_stated(answer: Answer, digest: Digest) -> None:
-    stated = answer.headers.get(_DIGEST)
-    if stated and stated != str(digest):
-        raise DigestMismatch(digest, Digest.parse(stated))
