@@ -102,10 +102,11 @@ class Repository:
             None when that was done, else an upload that was begun instead.
         """
         query = urlencode({"mount": str(digest), "from": source})
+        scopes = [f"repository:{source}:pull"]
 
         def mount() -> Session | None:
             url = f"{self._url}/blobs/uploads/?{query}"
-            with self._transport.request("POST", url, body=b"") as answer:
+            with self._transport.request("POST", url, body=b"", scopes=scopes) as answer:
                 answer.expect(HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
                 return Session.begun(answer) if answer.status == HTTPStatus.ACCEPTED else None
 
