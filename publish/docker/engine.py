@@ -41,10 +41,12 @@ class Found:
         digest: its identifier: the digest of its config in the classic store, of its
             manifest or index in containerd's.
         diff_ids: of its layers, the lowest first.
+        names: those it has now, as docker writes them.
     """
 
     digest: Digest
     diff_ids: tuple[Digest, ...]
+    names: tuple[str, ...]
 
 
 class Engine:
@@ -102,23 +104,27 @@ class Engine:
             document = parse_object(self._body(answer), f"image {name} of {self.name}")
         identifier = Digest.parse(string(document, "Id", name))
         layers = as_object(document.get("RootFS"), f"RootFS of {name}").get("Layers")
-        return Found(identifier, tuple(Digest.parse(str(layer)) for layer in members(layers, name)))
+        return Found(
+            identifier,
+            tuple(Digest.parse(str(layer)) for layer in members(layers, name)),
+            tuple(str(tag) for tag in members(document.get("RepoTags"), name)),
+        )
 
     def images(self) -> list[str]:
         """Return the identifiers of all images (GET /images/json)."""
         what = f"list of images of {self.name}"
         return [string(entry, "Id", what) for entry in self._list({"all": "1"})]
 
-    def complete(self, reference: Reference | None) -> frozenset[Digest]:
+    def complete(self, name: str | None) -> frozenset[Digest]:
         """Return which manifests containerd's store has all blobs of (GET /images/json).
 
         Before API version 1.47 an image that lacks some is not listed, and one that is
         may be an index of which one platform is there. That costs 10 ms an image, so
-        that a name is worth giving.
+        that a name, as docker writes it, is worth giving.
         """
         query = {"manifests": "1"}
-        if reference is not None:
-            query["filters"] = json.dumps({"reference": [_familiar(reference)]})
+        if name is not None:
+            query["filters"] = json.dumps({"reference": [name]})
         what = f"list of images of {self.name}"
         found: set[Digest] = set()
         for entry in self._list(query):
@@ -239,7 +245,7 @@ class Engine:
         return body
 
 
-def _familiar(reference: Reference) -> str:
+def familiar(reference: Reference) -> str:
     """Return the name as docker writes it, which is what its filters match."""
     name = f"{reference.repository}:{reference.tag}"
     if reference.registry != DEFAULT_REGISTRY:

@@ -20,7 +20,7 @@ from ...oci.reference import Reference
 from ...store.blobs import BlobStore
 from ..source import Source
 from ..tarstream import Entry, TarStream
-from .engine import Engine
+from .engine import Engine, familiar
 from .wanted import Wanted
 
 IMAGE_NAME = "io.containerd.image.name"  # annotation that becomes the name of what is loaded
@@ -54,18 +54,24 @@ class ContainerdStore:
         if self._engine.api_version < _SINCE:
             words = "before Docker 25 containerd's image store is an experiment"
             raise RegistryError(self._engine.name, 0, (), words)
-        root, reference = self._wanted.root.digest, self._wanted.reference
-        complete = self._engine.complete(reference) if self._wanted.there else frozenset[Digest]()
-        if root in complete:
+        root = self._wanted.root.digest
+        names = {familiar(self._wanted.reference): self._wanted.there}
+        if not self._wanted.is_named and (other := self._engine.image(str(root))) is not None:
+            names |= dict.fromkeys(other.names[:1], other)
+        known: frozenset[Digest] = frozenset()
+        for name in (name for name, image in names.items() if image is not None):
+            known |= self._engine.complete(name)
+        if root in known:
             return frozenset()
-        needed = {blob.digest for blob in self._blobs} - self._contained(complete)
-        if sum(b.size for b in self._blobs if b.digest in needed) >= _WORTH:
-            complete = self._engine.complete(None)
-            if root in complete:
+        needed = self._blobs_outside(known)
+        if sum(blob.size for blob in needed) >= _WORTH:
+            known = self._engine.complete(None)
+            if root in known:
                 return frozenset()
-            needed -= self._contained(complete)
-        self._needed = frozenset((root, self._wanted.manifest.config.digest, *needed))
-        return self._needed
+            needed = self._blobs_outside(known)
+        # the config is small, and without it nothing is loaded
+        self._needed = frozenset((self._wanted.manifest.config.digest, *(b.digest for b in needed)))
+        return self._needed | {root}
 
     def prepare(self, layer: Descriptor, source: Source) -> None:
         """See that a layer is there to be sent."""
@@ -114,7 +120,7 @@ class ContainerdStore:
     def _send(self, loading: Reference, needed: frozenset[Digest]) -> bool:
         """Load the image without other blobs, and tell whether the daemon then has all."""
         self._engine.load(TarStream(self._entries(loading, needed), self._wanted.source))
-        return self._wanted.root.digest in self._engine.complete(loading)
+        return self._wanted.root.digest in self._engine.complete(familiar(loading))
 
     def _entries(self, loading: Reference, needed: frozenset[Digest]) -> Iterable[Entry]:
         root = self._wanted.root
@@ -133,14 +139,11 @@ class ContainerdStore:
         except RegistryError as error:
             log.warning("%s stays behind: %s", loading, error)
 
-    def _contained(self, complete: Iterable[Digest]) -> frozenset[Digest]:
-        """Return the blobs of those manifests, as far as the pool has these."""
-        return frozenset(
-            blob.digest
-            for digest in complete
-            for manifest in self._manifests(digest)
-            for blob in (manifest.config, *manifest.layers)
-        )
+    def _blobs_outside(self, known: Iterable[Digest]) -> list[Descriptor]:
+        """Return the image's blobs that those manifests, as far as the pool has them, lack."""
+        manifests = [manifest for digest in known for manifest in self._manifests(digest)]
+        contained = {blob.digest for manifest in manifests for blob in manifest.layers}
+        return [blob for blob in self._blobs if blob.digest not in contained]
 
     def _manifests(self, digest: Digest) -> Iterator[Manifest]:
         """Yield the manifest of an image that the daemon has wholly.
