@@ -17,6 +17,8 @@ class Access:
         credentials: user and password for a registry, or None to look for them.
         registry_token: a bearer token to be sent to a registry as it is.
         authfile: the only file in which to look for credentials.
+        token_hosts: `host` or `host:port` of token servers that may see the credentials,
+            besides those of the registry's own host and domain.
         plain_http: whether a registry speaks HTTP; None means if it is on loopback or
             known to be insecure.
         tls_verify: whether a registry's certificate is checked.
@@ -32,6 +34,7 @@ class Access:
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     registry_token: str | None = field(default=None, repr=False)
     authfile: Path | None = None
+    token_hosts: frozenset[str] = frozenset()
     plain_http: bool | None = None
     tls_verify: bool = True
     cert_dir: Path | None = None

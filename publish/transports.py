@@ -150,15 +150,11 @@ def _docker_archive_source(
 def _registry_source(
     rest: str, store: Store, platform: Platform | None, access: Access
 ) -> Generator[Source]:
-    from .distribution.hosts import open_repository
-    from .provenance import Provenance
-    from .registry import RegistrySource
+    from .mirrors import open_mirrored
 
     reference = _registry_reference(rest)
-    provenance = Provenance(store.locations, reference.registry, reference.repository)
-    with open_repository(reference, access) as repository:
-        yield RegistrySource(repository, reference, platform, provenance)
-    provenance.save()
+    with open_mirrored(reference, platform, access, store.locations) as source:
+        yield source
 
 
 @contextmanager
@@ -169,7 +165,7 @@ def _registry_sink(rest: str, store: Store | None, access: Access) -> Generator[
 
     reference = _registry_reference(rest)
     place = reference.registry, reference.repository
-    with open_repository(reference, access) as repository:
+    with open_repository(reference, access, push=True) as repository:
         if store is None:
             yield RegistrySink(repository, reference)
         else:

@@ -10,7 +10,7 @@ import socketserver
 import struct
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -79,6 +79,7 @@ class Registry:
         requests: every request so far, oldest first; may be cleared.
         faults: what shall go wrong with the next requests.
         authorization: the header that requests need; None is none.
+        guard: called with method, path and headers of each request, to refuse it.
     """
 
     host: str
@@ -92,6 +93,7 @@ class Registry:
         self.faults = Faults()
         self._relative = relative
         self.authorization: str | None = None
+        self.guard: Callable[[str, str, Message], None] | None = None
         if credentials is not None:
             plain = ":".join(credentials).encode()
             self.authorization = f"Basic {base64.b64encode(plain).decode()}"
@@ -263,6 +265,8 @@ class _Handler(BaseHTTPRequestHandler):
             if registry.authorization not in {None, request.headers.get("Authorization")}:
                 challenge = {"WWW-Authenticate": 'Basic realm="registry"'}
                 raise Refused(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED", "who are you?", challenge)
+            if registry.guard is not None:
+                registry.guard(request.method, request.path, request.headers)
             call = Call(request.method, unquote(url.path), query, request.headers, body)
             return registry.repositories.answer(call)
         except Refused as refused:

@@ -9,6 +9,22 @@ import pytest
 ROOT_FOLDERS = {"oci", "store", "fusefs", "publish", "cli", "testing"}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_credentials(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """Let no test find what the user who runs it has for registries."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (
+            "CNB_INSECURE_REGISTRIES",
+            "CNB_REGISTRY_AUTH",
+            "CONTAINERS_REGISTRIES_CONF",
+            "DOCKER_AUTH_CONFIG",
+            "REGISTRY_AUTH_FILE",
+        ):
+            patch.delenv(name, raising=False)
+        patch.setenv("DOCKER_CONFIG", str(tmp_path_factory.mktemp("docker")))
+        yield
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail when a root folder was imported by its bare name: that makes every class twice."""
     if strays := ROOT_FOLDERS & sys.modules.keys():

@@ -37,6 +37,7 @@ class Answer:
         url: where the answer came from, after redirects.
         status: its code.
         headers: its header fields.
+        asked: with which credentials, as the end of a message; may be empty.
     """
 
     def __init__(self, response: Response, request: str, url: str, seconds: float) -> None:
@@ -46,6 +47,7 @@ class Answer:
         self.url = url
         self.status = response.status
         self.headers = response.headers
+        self.asked = ""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes of the body, and none only at its end.
@@ -103,6 +105,7 @@ class Answer:
         codes, message = _decode(self.read_at_most(MAX_ERROR_BODY))
         if not codes and not message:
             message = plain(self._response.reason or "unexpected answer").lower()
+        message = ", ".join(filter(None, (message, self.asked)))
         if self.status in _TEMPORARY:
             asked = self.headers.get("Retry-After", "") if self.status in _ASKS_TO_WAIT else ""
             raise RegistryUnavailable(self.request, self.status, codes, message, _seconds(asked))
@@ -110,15 +113,22 @@ class Answer:
 
 
 def _decode(body: bytes) -> tuple[tuple[str, ...], str]:
-    """Return codes and words of an error body; distribution-spec, "Error Codes"."""
+    """Return codes and words of an error body; distribution-spec, "Error Codes".
+
+    Token servers have other members: those of RFC 6749, 5.2, or of no specification.
+    """
     what = "error"
     codes: dict[str, None] = {}
     words: dict[str, None] = {}
     try:
-        for entry in members(parse_object(body, what).get("errors"), what):
+        document = parse_object(body, what)
+        for entry in members(document.get("errors"), what):
             error = as_object(entry, what)
             codes[plain(string(error, "code", what))] = None
             words[plain(string(error, "message", what))] = None
+        if not codes:
+            for member in ("error", "error_description", "message", "details"):
+                words[plain(string(document, member, what))] = None
     except InvalidContent:
         return (), ""  # a page of a proxy, say: the status has to do
     return tuple(filter(None, codes)), plain("; ".join(filter(None, words)))

@@ -1,24 +1,142 @@
-"""The host that answers for a registry, and how it is spoken to."""
+"""The host that answers for a registry, how it is spoken to, and what it may see."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import os
+import socket
+import ssl
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 from ...oci.reference import DEFAULT_REGISTRY, Reference
 from ..access import Access
+from .authorization import Authorization
+from .certificates import Certificates, find_certificates
 from .endpoint import Endpoint, is_loopback
+from .keychain import Keychain
+from .realm import Realm
+from .registries import Place, Registries
 from .repository import Repository
-from .transport import Transport
+from .transport import Fixed, Transport
+from .urls import PORTS
 
 DOCKER_HUB = "registry-1.docker.io"  # where the registry called index.docker.io answers
 
 
 @contextmanager
-def open_repository(reference: Reference, access: Access) -> Generator[Repository]:
-    """Open the repository of a reference; leaving the block closes its connections."""
-    host = DOCKER_HUB if reference.registry == DEFAULT_REGISTRY else reference.registry
-    plain_http = is_loopback(host) if access.plain_http is None else access.plain_http
-    endpoint = Endpoint(host, plain_http, verify=access.tls_verify)
-    with Transport(endpoint, access) as transport:
-        yield Repository(transport, reference.repository)
+def open_repository(
+    reference: Reference,
+    access: Access,
+    *,
+    push: bool = False,
+    environ: Mapping[str, str] = os.environ,
+) -> Generator[Repository]:
+    """Open the repository of a reference, itself and no mirror, to pull, or also to `push`.
+
+    Leaving the block closes its connections.
+
+    Raises:
+        InvalidContent: a file about registries or certificates is malformed.
+        RegistryError: registries.conf blocks it.
+        OSError: a file cannot be read.
+    """
+    place = Registries.read(environ).destination(reference)
+    with open_place(place, access, push=push, environ=environ) as repository:
+        yield repository
+
+
+@contextmanager
+def open_place(
+    place: Place, access: Access, *, push: bool = False, environ: Mapping[str, str] = os.environ
+) -> Generator[Repository]:
+    """Open the repository of a place, as `open_repository` does."""
+    registry, name = place.reference.registry, place.reference.repository
+    host = DOCKER_HUB if registry == DEFAULT_REGISTRY else registry
+    endpoint = endpoint_of(host, access, environ, insecure=place.insecure)
+    keychain = Keychain(access, environ)
+
+    def open_realm(realm: Realm, authorization: Fixed) -> Transport:
+        server = _server(realm, endpoint, access, environ)
+        return Transport(server, access, authorization=authorization, environ=environ)
+
+    authorization = Authorization(
+        endpoint,
+        [f"repository:{name}:{'pull,push' if push else 'pull'}"],
+        lambda: keychain.find(registry, name),
+        open_realm,
+        access.token_hosts,
+    )
+    with Transport(endpoint, access, authorization=authorization, environ=environ) as transport:
+        yield Repository(transport, name)
+
+
+def pull_places(
+    reference: Reference, access: Access, environ: Mapping[str, str] = os.environ
+) -> list[tuple[Place, Access]]:
+    """Return where an image can be had, in order, and how each place is reached.
+
+    What the user said about the registry that was named is not meant for another one.
+
+    Raises:
+        InvalidContent: registries.conf is malformed.
+        RegistryError: it blocks the image.
+        OSError: it cannot be read.
+    """
+    other = replace(access, credentials=None, registry_token=None, plain_http=None, tls_verify=True)
+    return [
+        (place, access if place.reference.registry == reference.registry else other)
+        for place in Registries.read(environ).sources(reference)
+    ]
+
+
+def endpoint_of(
+    host: str, access: Access, environ: Mapping[str, str], *, insecure: bool = False
+) -> Endpoint:
+    """Return how a host is spoken to.
+
+    Without TLS is one for which that is said; one on this machine for which nobody has
+    certificates; and one whose certificate need not be checked, if it does not know TLS.
+    """
+    certificates = find_certificates(host, access.cert_dir, environ)
+    verify = access.tls_verify and not insecure
+    plain_http = access.plain_http
+    if plain_http is None:
+        if not verify:
+            plain_http = not _speaks_tls(host, access.timeout[0])
+        else:
+            plain_http = is_loopback(host) and certificates == Certificates()
+    return Endpoint(host, plain_http, verify, certificates.authorities, certificates.own)
+
+
+def _server(
+    realm: Realm, registry: Endpoint, access: Access, environ: Mapping[str, str]
+) -> Endpoint:
+    """Return how a token server is spoken to; another host does not see our certificate."""
+    certificates = find_certificates(realm.host, access.cert_dir, environ)
+    here = realm.is_at(registry)
+    shown = certificates.own if here or access.cert_dir is None else None
+    verify = registry.verify if here else access.tls_verify
+    return Endpoint(realm.host, realm.plain_http, verify, certificates.authorities, shown)
+
+
+def _speaks_tls(host: str, seconds: float) -> bool:
+    """Tell whether a host answers to TLS, or at least not to HTTP alone."""
+    parts = urlsplit(f"//{host}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    address = parts.hostname or host, parts.port or PORTS["https"]
+    try:
+        with (
+            socket.create_connection(address, seconds) as connection,
+            context.wrap_socket(connection, server_hostname=address[0]),
+        ):
+            return True
+    except ssl.SSLError as error:
+        return error.reason not in ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", None)
+    except ConnectionResetError:
+        return False
+    except (OSError, UnicodeError):
+        return parts.port is not None  # it is not there: the first request will say so

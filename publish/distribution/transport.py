@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import threading
 import time
@@ -29,6 +28,7 @@ _REDIRECTS = {
     HTTPStatus.TEMPORARY_REDIRECT,
     HTTPStatus.PERMANENT_REDIRECT,
 }
+_DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _T = TypeVar("_T")
 
 
@@ -44,6 +44,10 @@ class Authorizer(Protocol):
 
     def challenged(self, url: str, challenges: Sequence[str], scopes: Sequence[str]) -> bool:
         """Take the WWW-Authenticate fields of a 401; tell whether `header` is another now."""
+        ...
+
+    def asked(self) -> str:
+        """Return with which credentials that was, as the end of a message; or nothing."""
         ...
 
 
@@ -67,7 +71,7 @@ class Transport:
     ) -> None:
         self._endpoint = endpoint
         self._timeout = access.timeout
-        self._authorization = authorization or _Basic(access.credentials)
+        self._authorization = authorization or Fixed()
         self._proxies = Proxies(environ)
         self._retries = Retries(sleep)
         self._lock = threading.Lock()
@@ -142,12 +146,13 @@ class Transport:
     ) -> Answer:
         if not same_origin(url, self.origin):
             return self._send(method, url, headers, body)
-        answer = self._send(method, url, self._with_credentials(headers, url, scopes), body)
+        answer = self._asked(method, url, headers, body, scopes)
         if answer.status != HTTPStatus.UNAUTHORIZED:
             return answer
         try:
             challenges = answer.headers.each("WWW-Authenticate")
             if not self._authorization.challenged(url, challenges, scopes):
+                answer.asked = self._authorization.asked()
                 return answer
         except BaseException:
             answer.close()
@@ -156,13 +161,22 @@ class Transport:
             pass  # read, so that its connection can be used again
         if isinstance(body, Body) and body.touched:
             raise _Renewed(answer.request, answer.status, (), "the credentials were renewed")
-        return self._send(method, url, self._with_credentials(headers, url, scopes), body)
+        return self._asked(method, url, headers, body, scopes)
 
-    def _with_credentials(
-        self, headers: Mapping[str, str], url: str, scopes: Sequence[str]
-    ) -> Mapping[str, str]:
+    def _asked(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+        scopes: Sequence[str],
+    ) -> Answer:
         value = self._authorization.header(url, scopes)
-        return headers if value is None else {**headers, "Authorization": value}
+        sent = headers if value is None else {**headers, "Authorization": value}
+        answer = self._send(method, url, sent, body)
+        if answer.status in _DENIED:
+            answer.asked = self._authorization.asked()
+        return answer
 
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None
@@ -199,17 +213,21 @@ class _Renewed(RegistryUnavailable):
     """A body went out with credentials that have been renewed since: it may be sent at once."""
 
 
-class _Basic:
-    """User and password, or nothing."""
+class Fixed:
+    """Sends the same Authorization with every request, or none."""
 
-    def __init__(self, credentials: tuple[str, str] | None) -> None:
-        self._header = None
-        if credentials is not None:
-            pair = ":".join(credentials).encode()
-            self._header = f"Basic {base64.b64encode(pair).decode()}"
+    def __init__(self, value: str | None = None, asked: str = "") -> None:
+        self._value = value
+        self._asked = asked
 
     def header(self, url: str, scopes: Sequence[str]) -> str | None:
-        return self._header
+        """Return it."""
+        return self._value
 
     def challenged(self, url: str, challenges: Sequence[str], scopes: Sequence[str]) -> bool:
+        """Have no other."""
         return False
+
+    def asked(self) -> str:
+        """Return what whoever chose the header says."""
+        return self._asked
