@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.ssltransport import SSLTransport
 
@@ -196,7 +196,7 @@ def _context(endpoint: Endpoint, certificate: tuple[Path, Path] | None) -> ssl.S
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()
     if not (paths.cafile or paths.capath):
-        context.load_verify_locations(certifi.where())  # a system without any
+        context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)  # a system without any
     if not endpoint.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -206,7 +206,8 @@ def _context(endpoint: Endpoint, certificate: tuple[Path, Path] | None) -> ssl.S
             context.load_verify_locations(file)
         if certificate is not None:
             file = f"{certificate[0]} and {certificate[1]}"
-            context.load_cert_chain(*certificate)
+            # without a password OpenSSL would ask the terminal for it
+            context.load_cert_chain(*certificate, password=lambda: "")
     except ssl.SSLError as error:
         raise InvalidContent(f"{file}: no PEM of a certificate: {_cause(error)}") from error
     return context

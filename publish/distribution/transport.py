@@ -94,7 +94,8 @@ class Transport:
         Raises:
             RegistryUnavailable: there is no answer.
             RegistryError: there is none, and there will be none later.
-            InvalidContent: there are too many redirects, or one to no HTTP URL.
+            InvalidContent: there are too many redirects, or one to no HTTP URL; or a header
+                cannot be sent.
         """
         url = joined(self.origin, url)
         for _ in range(MAX_REDIRECTS + 1):
@@ -182,6 +183,9 @@ class Transport:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None
     ) -> Answer:
         sent = {"Accept-Encoding": "identity", "User-Agent": "ocistow", **headers}
+        for name, value in sent.items():
+            if not (value.isascii() and value.isprintable()):
+                raise InvalidContent(f"{method} {redacted(url)}: {name} is not printable ASCII")
         try:
             response = self._carrier(url).send(method, url, sent, body)
         except RegistryUnavailable:
