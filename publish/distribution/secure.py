@@ -246,13 +246,13 @@ def _cause(error: BaseException) -> str:
             break
         if isinstance(inner, ssl.SSLCertVerificationError):
             return inner.verify_message
-        if isinstance(inner, OSError) and inner.strerror:
-            words = inner.strerror
+        if isinstance(inner, OSError):
+            words = inner.strerror or plain(str(inner))
         inner = _below(inner)
     return clause(words)
 
 
 def _below(error: BaseException) -> BaseException | None:
     reason = getattr(error, "reason", None)  # urllib3's MaxRetryError
-    candidates = [reason, error.__cause__, *error.args, error.__context__]
+    candidates = [reason, error.__cause__, *error.args]
     return next((c for c in candidates if isinstance(c, BaseException)), None)
