@@ -140,10 +140,9 @@ def _seconds(retry_after: str) -> float:
         return float(retry_after[:9])
     if not retry_after:
         return 0.0
-    from email.utils import mktime_tz, parsedate_tz
+    from email.utils import parsedate_to_datetime
 
     try:
-        date = parsedate_tz(retry_after)
-        return max(0.0, mktime_tz(date) - time.time()) if date else 0.0
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
     except (ValueError, OverflowError):
         return 0.0

@@ -37,7 +37,7 @@ def talking(*scripts: Script, timeout: tuple[float, float] = TIMEOUT) -> Generat
 
 def large_body() -> Body:
     content = bytes(LARGE)
-    return Body(Blob(BytesIO(content), Descriptor(OCI_LAYER, Digest.of(content), LARGE)))
+    return Body(Blob(BytesIO(content), Descriptor(OCI_LAYER, Digest.of(content), LARGE)), LARGE)
 
 
 def get(transport: Transport, method: str = "GET") -> bytes:
@@ -242,7 +242,7 @@ def test_what_a_source_says_is_not_the_registrys_fault() -> None:
         head_of(connection)
         connection.recv(1)
 
-    body = Body(Blob(Broken(), Descriptor(OCI_LAYER, Digest.of(b"x"), 1)))
+    body = Body(Blob(Broken(), Descriptor(OCI_LAYER, Digest.of(b"x"), 1)), 1)
     with talking(patient) as transport, pytest.raises(OSError, match="Input/output") as raised:
         transport.request("PUT", "/", body=body)
     assert raised.value.errno == errno.EIO
