@@ -19,6 +19,7 @@ from ocistow.oci.errors import (
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import Copied, copy
+from ocistow.publish.distribution.retries import TRIES
 from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.publish.remote import (
     PAUSE,
@@ -265,7 +266,7 @@ def test_a_remote_that_is_gone_is_not_asked_again_at_once(
         with pytest.raises(RegistryUnavailable, match=f"{layer} from"):
             fill.fill(layer, size_of(image, layer))
     tries = gets(registry, first)
-    assert (tries, gets(registry, second)) == (3, 0)
+    assert (tries, gets(registry, second)) == (TRIES, 0)
     registry.faults.clear()
     clock.now += PAUSE + 0.1
     for layer in (first, second):
