@@ -49,6 +49,9 @@ class DockerArchiveSource:
     when the image is resolved, and wait in unnamed files of the pool until the source is
     closed. Compressed ones stay as they are, and so does the config. When the store
     has an image with this very config, the source is that image. `open` is thread-safe.
+
+    Attributes:
+        config: the digest of the config of the image that was resolved.
     """
 
     sparse = False
@@ -59,6 +62,7 @@ class DockerArchiveSource:
         self._name = name
         self._stack = ExitStack()
         self._root: Descriptor | None = None
+        self.config: Digest | None = None
         self._documents: dict[Digest, bytes] = {}
         self._packed: dict[Digest, Ingest] = {}
         self._kept: dict[Digest, str] = {}
@@ -78,9 +82,11 @@ class DockerArchiveSource:
             entry, name = self._select()
             raw = read_member(self._archive, entry.config, MAX_DOCUMENT)
             digest = Digest.of(raw)
-            stated = _CONFIG_NAME.fullmatch(entry.config)
-            if stated is not None and stated[1] != digest.encoded:
-                raise DigestMismatch(Digest(digest.algorithm, stated[1]), digest)
+            if config_name(entry.config) not in (None, digest.encoded):
+                raise DigestMismatch(
+                    Digest(digest.algorithm, str(config_name(entry.config))), digest
+                )
+            self.config = digest
             config = ImageConfig.parse(raw, f"config {digest}")
             annotations = {REF_NAME: name} if name else {}
             root = self._recognition.image(digest) or self._made(entry, config, digest)
@@ -222,6 +228,12 @@ class DockerArchiveSource:
             self._seen.append(layer)
         self._kept[blob.digest] = member
         return blob
+
+
+def config_name(member: str) -> str | None:
+    """Return the hash that a config is called by, if it is."""
+    match = _CONFIG_NAME.fullmatch(member)
+    return match[1] if match else None
 
 
 def image_manifest(config: Descriptor, layers: Iterable[Descriptor]) -> bytes:

@@ -17,9 +17,10 @@ from ..oci.descriptor import (
     Descriptor,
 )
 from ..oci.digest import Digest
-from ..oci.errors import InvalidContent, NotFound, OcistowError
+from ..oci.document import MAX_DOCUMENT
+from ..oci.errors import DigestMismatch, InvalidContent, NotFound, OcistowError
 from ..oci.graph import walk
-from ..oci.manifest import Manifest
+from ..oci.manifest import Manifest, media_type_of
 from ..store.blobs import READ_SIZE
 from ..store.layers import Layer
 from ..store.layout import Layout
@@ -86,6 +87,22 @@ class Recognition:
                 return held.descriptor
         return None
 
+    def manifest(self, digest: Digest) -> Descriptor | None:
+        """Return what the pool has under a digest, if that is a manifest or index."""
+        try:
+            with open(self.pool.open(digest), "rb") as file:
+                raw = file.read(MAX_DOCUMENT + 1)
+            return Descriptor(media_type_of(raw), digest, len(raw))
+        except (NotFound, InvalidContent):
+            return None
+
+    def is_complete(self, root: Descriptor) -> bool:
+        """Tell whether the pool has all of an image or index."""
+        try:
+            return all(self.has(node.descriptor) for node in walk(root, self._read))
+        except (NotFound, InvalidContent):
+            return False
+
     def may_know(self, size: int) -> bool:
         """Tell whether a layer of so many bytes, uncompressed, was seen before."""
         if self._sizes is None:
@@ -111,6 +128,13 @@ class Recognition:
             return self.pool.stat(descriptor.digest).st_size == descriptor.size
         except NotFound:
             return False
+
+    def _read(self, descriptor: Descriptor) -> bytes:
+        with self.open(descriptor) as blob:
+            raw = b"".join(blob)
+        if (actual := Digest.of(raw, descriptor.digest.algorithm)) != descriptor.digest:
+            raise DigestMismatch(descriptor.digest, actual)
+        return raw
 
     def _noted(self, diff_ids: Iterable[Digest]) -> dict[Digest, list[Layer]]:
         """Return what was seen before and is still there, gzip first: every daemon reads that."""

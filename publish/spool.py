@@ -19,6 +19,7 @@ from ..store.layout import BLOBS
 from .archive import Archive, ArchiveFile, Section, check_size, follow
 from .compression import Inflated, Unread, form_of, inflated, read_block
 from .packing import WORKERS, Packed, Packer
+from .recognition import Recognition
 from .source import Blob, Stream
 from .tarball import BLOCK, Forward, Member, Members, is_header
 
@@ -32,6 +33,14 @@ Packs = Callable[[str, int], bool]  # whether a plain tar of this name and size 
 def never(name: str, size: int) -> bool:
     """Compress nothing: a blob of an image layout stays what it is."""
     return False
+
+
+def unless_known(recognition: Recognition) -> Packs:
+    """Return what leaves alone tars that are as long as a layer that was seen before.
+
+    They are mostly that layer; if not, they are compressed from their unnamed files.
+    """
+    return lambda _, size: not recognition.may_know(size)
 
 
 @dataclass(frozen=True, slots=True)

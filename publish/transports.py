@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 STDOUT_FILENO = 1
 
 _STDOUT = "-"  # in the place of a file
+
+_IDENTIFIER = re.compile(r"sha256:[0-9a-f]{64}")  # of an image of a daemon
 
 
 def check_source(text: str) -> None:
@@ -131,17 +134,30 @@ def _docker_archive_source(
 ) -> Generator[Source]:
     from .docker_archive import DockerArchiveSource
     from .recognition import Recognition
-    from .spool import open_archive
+    from .spool import open_archive, unless_known
 
     path, name = split_path(rest)
     recognition = Recognition(store)
-
-    def packs(_: str, size: int) -> bool:
-        return not recognition.may_know(size)
-
     with (
-        open_archive(path, store.blobs, links=True, packs=packs) as archive,
+        open_archive(path, store.blobs, links=True, packs=unless_known(recognition)) as archive,
         DockerArchiveSource(archive, recognition, name) as source,
+    ):
+        yield source
+
+
+@contextmanager
+def _daemon_source(
+    rest: str, store: Store, platform: Platform | None, access: Access
+) -> Generator[Source]:
+    from .docker.engine import Engine
+    from .docker.host import find_host
+    from .docker.source import DaemonSource
+    from .recognition import Recognition
+
+    name = rest if _IDENTIFIER.fullmatch(rest) else str(Reference.parse(rest))
+    with (
+        Engine(find_host(access), access.timeout) as engine,
+        DaemonSource(engine, name, Recognition(store), platform) as source,
     ):
         yield source
 
@@ -224,6 +240,7 @@ _SOURCES: dict[
 ] = {
     "docker": _registry_source,
     "docker-archive": _docker_archive_source,
+    "docker-daemon": _daemon_source,
     "oci": _layout_source,
     "oci-archive": _oci_archive_source,
 }

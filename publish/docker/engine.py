@@ -19,11 +19,13 @@ from ...oci.platform import Platform
 from ...oci.reference import DEFAULT_NAMESPACE, DEFAULT_REGISTRY, Reference
 from ...oci.wording import plain
 from ..deadline import limit
+from ..source import Stream
 from ..tarstream import TarStream
 from .connection import Connections
 from .host import Host
 
 LOAD_TIMEOUT = 900.0  # seconds between two words of a daemon that unpacks a layer
+SAVE_TIMEOUT = 900.0  # seconds until the first byte: it copies all layers before, at disk speed
 MAX_ANSWER = 32 << 20  # bytes; a list of 10,000 images has about 5 MB
 MAX_MESSAGE = 64 << 10  # bytes of one message of a load
 MAX_MESSAGES = 64 << 20  # bytes of all; a layer gives about ten of 200 bytes a second
@@ -63,6 +65,7 @@ class Engine:
 
     def __init__(self, host: Host, timeout: tuple[float, float]) -> None:
         self._connections = Connections(host, timeout)
+        self._timeout = timeout[1]
         self.host = host
         self.name = str(host)
         self.api_version: tuple[int, ...] = ()
@@ -154,6 +157,23 @@ class Engine:
                 self._check(answer)
             self._body(answer)
 
+    @contextmanager
+    def save(self, name: str) -> Generator[Stream]:
+        """Yield an archive of an image (GET /images/…/get), as `docker save` writes it.
+
+        When the block is left early the daemon stops.
+        """
+        with self._connections.opened() as connection:
+            used = connection.sock  # which the connection forgets when the answer ends it
+            connection.request("GET", f"/images/{quote(name)}/get")
+            used.settimeout(SAVE_TIMEOUT)
+            with limit(used, SAVE_TIMEOUT):
+                answer = connection.getresponse()
+            with answer:
+                self._check(answer)
+                used.settimeout(self._timeout)
+                yield _Body(answer, used, self._timeout)
+
     def load(self, archive: TarStream) -> None:
         """Stream an archive of images (POST /images/load).
 
@@ -243,6 +263,24 @@ class Engine:
         if answer.length:
             raise http.client.IncompleteRead(body, answer.length)
         return body
+
+
+class _Body:
+    """What a daemon sends, each read in time."""
+
+    def __init__(
+        self, answer: http.client.HTTPResponse, connection: socket.socket, timeout: float
+    ) -> None:
+        self._answer = answer
+        self._connection = connection
+        self._timeout = timeout
+
+    def read(self, size: int, /) -> bytes:
+        with limit(self._connection, self._timeout):
+            return self._answer.read(size)
+
+    def close(self) -> None:
+        self._answer.close()
 
 
 def familiar(reference: Reference) -> str:
