@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import CANONICAL, is_encoded
@@ -160,23 +162,43 @@ class Spool:
 
 
 @contextmanager
-def open_archive(path: Path, pool: BlobStore, *, links: bool, packs: Packs) -> Generator[Archive]:
-    """Open an archive: a regular file is read in place unless it is compressed.
+def open_archive(
+    path: Path | None, pool: BlobStore, *, links: bool, packs: Packs
+) -> Generator[Archive]:
+    """Open an archive, or standard input; a regular file is read in place unless compressed.
 
     Raises:
         InvalidContent: it is no archive, or has members that could not be unpacked safely.
     """
-    with path.open("rb", buffering=0) as stream:
-        file = stream.fileno()
-        mode = os.fstat(file).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-            raise InvalidContent(f"{path} is neither a file nor a pipe")
-        if stat.S_ISREG(mode) and not form_of(os.pread(file, BLOCK, 0)):
-            yield ArchiveFile.of(file, str(path), links=links)
+    with ExitStack() as stack:
+        stream = stack.enter_context(path.open("rb")) if path else sys.stdin.buffer
+        name = str(path) if path else "standard input"
+        if stream.isatty():
+            raise InvalidContent(
+                f"{name} is a terminal: pipe an archive in, such as `docker save`'s"
+            )
+        file = _plain_file(stream)
+        if file is not None:
+            yield ArchiveFile.of(file, name, links=links)
             return
-        with Spool(str(path), pool) as spool:
-            spool.fill(stream, links=links, packs=packs)
-            yield spool
+        spool = stack.enter_context(Spool(name, pool))
+        spool.fill(stream, links=links, packs=packs)
+        yield spool
+
+
+def _plain_file(stream: BinaryIO) -> int | None:
+    """Return the descriptor of a regular file that is not compressed, at its start."""
+    try:
+        file = stream.fileno()
+    except OSError:  # a stream in memory has none
+        return None
+    status = os.fstat(file)
+    if stat.S_ISFIFO(status.st_mode):
+        with suppress(OSError):  # of many pipes that are larger than usual
+            fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, READ_SIZE)
+    if not stat.S_ISREG(status.st_mode) or stream.tell() > 0:
+        return None
+    return None if form_of(os.pread(file, BLOCK, 0)) else file
 
 
 def _algorithm(path: str) -> str:

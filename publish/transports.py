@@ -18,12 +18,14 @@ from .layout import LayoutSource
 from .sink import Sink
 from .source import Source
 
+_WORDS = {"docker": "docker://", "-": "-"}  # as users write them
+
 if TYPE_CHECKING:
     from .archive_sink import Output
 
 STDOUT_FILENO = 1
 
-_STDOUT = "-"  # in the place of a file
+_DASH = "-"  # in the place of a file: standard input or output
 
 _IDENTIFIER = re.compile(r"sha256:[0-9a-f]{64}")  # of an image of a daemon
 
@@ -34,7 +36,7 @@ def check_source(text: str) -> None:
     Raises:
         InvalidContent: there is no such transport.
     """
-    _split(text, _SOURCES)
+    _split_source(text)
 
 
 def open_source(
@@ -44,7 +46,7 @@ def open_source(
     platform: Platform | None = None,
     access: Access | None = None,
 ) -> AbstractContextManager[Source]:
-    """Open the image that `text` names, such as `docker://alpine:3` or `oci:DIR:TAG`.
+    """Open the image that `text` names, such as `docker://alpine:3`, or `-` for standard input.
 
     `platform` chooses one image of an index. Layers that have to be compressed
     wait in unnamed files of `store` until they are put or the block is left.
@@ -52,7 +54,7 @@ def open_source(
     Raises:
         InvalidContent: there is no such transport, or `text` is malformed.
     """
-    transport, rest = _split(text, _SOURCES)
+    transport, rest = _split_source(text)
     return _SOURCES[transport](rest, store, platform, access or Access())
 
 
@@ -87,7 +89,7 @@ def is_archive(text: str) -> bool:
 
 def writes_to_stdout(text: str) -> bool:
     """Tell whether `text` names an archive on standard output."""
-    return is_archive(text) and text.split(":", 2)[1] == _STDOUT
+    return is_archive(text) and text.split(":", 2)[1] == _DASH
 
 
 def split_path(rest: str) -> tuple[Path, str]:
@@ -123,7 +125,7 @@ def _oci_archive_source(
     from .recognition import Recognition
     from .spool import never, open_archive
 
-    path, name = split_path(rest)
+    path, name = _input(rest)
     with open_archive(path, store.blobs, links=False, packs=never) as archive:
         yield OciArchiveSource(archive, Recognition(store), name, platform)
 
@@ -136,13 +138,36 @@ def _docker_archive_source(
     from .recognition import Recognition
     from .spool import open_archive, unless_known
 
-    path, name = split_path(rest)
+    path, name = _input(rest)
     recognition = Recognition(store)
     with (
         open_archive(path, store.blobs, links=True, packs=unless_known(recognition)) as archive,
         DockerArchiveSource(archive, recognition, name) as source,
     ):
         yield source
+
+
+@contextmanager
+def _stdin_source(
+    rest: str, store: Store, platform: Platform | None, access: Access
+) -> Generator[Source]:
+    from .any_archive import any_archive, outside_layouts
+    from .recognition import Recognition
+    from .spool import open_archive
+
+    recognition = Recognition(store)
+    packs = outside_layouts(recognition)
+    with (
+        open_archive(None, store.blobs, links=True, packs=packs) as archive,
+        any_archive(archive, recognition, platform) as source,
+    ):
+        yield source
+
+
+def _input(rest: str) -> tuple[Path | None, str]:
+    """Split `PATH[:NAME]`; standard input is no path."""
+    file, _, name = rest.partition(":")
+    return (None, name) if file == _DASH else split_path(rest)
 
 
 @contextmanager
@@ -228,7 +253,7 @@ def _output(rest: str) -> tuple[Output, str]:
     from .archive_sink import FileOutput, StreamOutput
 
     file, _, name = rest.partition(":")
-    if file == _STDOUT:
+    if file == _DASH:
         return StreamOutput(STDOUT_FILENO), name
     path, name = split_path(rest)
     return FileOutput(path), name
@@ -238,6 +263,7 @@ _SOURCES: dict[
     str,
     Callable[[str, Store, Platform | None, Access], AbstractContextManager[Source]],
 ] = {
+    _DASH: _stdin_source,
     "docker": _registry_source,
     "docker-archive": _docker_archive_source,
     "docker-daemon": _daemon_source,
@@ -255,10 +281,14 @@ _ARCHIVES: dict[str, Callable[[str, frozenset[Digest]], AbstractContextManager[S
 }
 
 
+def _split_source(text: str) -> tuple[str, str]:
+    return (_DASH, "") if text == _DASH else _split(text, _SOURCES)
+
+
 def _split(text: str, known: Mapping[str, object]) -> tuple[str, str]:
     transport, colon, rest = text.partition(":")
-    if not colon or transport not in known or not rest:
-        words = ", ".join(f"{word}://" if word == "docker" else f"{word}:" for word in known)
+    if not colon or transport not in known or not rest or transport == _DASH:
+        words = ", ".join(_WORDS.get(word, f"{word}:") for word in known)
         raise InvalidContent(f"{text[:300]!r} does not start with one of {words}")
     return transport, rest
 
