@@ -76,11 +76,15 @@ class Repositories:
     Attributes:
         least: bytes of the smallest chunk, as announced; 0 is not announced.
         most: bytes of the largest body of an upload; others are refused unread.
+        lists: whether referrers are listed, which distribution 2.8 does not do.
+        page: how many of them one answer lists.
     """
 
     def __init__(self, directory: Path, url: str) -> None:
         self.least = 0
         self.most: int | None = None
+        self.lists = True
+        self.page = 100
         self._directory = directory
         self._url = url
         self._lock = threading.Lock()
@@ -301,7 +305,7 @@ class Repositories:
             repository.tags[reference] = digest
         subject = manifest.document.get("subject")
         created = self._created(f"/v2/{name}/manifests/{digest}", digest)
-        headers = {"OCI-Subject": subject["digest"]} if subject else {}
+        headers = {"OCI-Subject": subject["digest"]} if subject and self.lists else {}
         return Answer(created.status, {**created.headers, **headers})
 
     def _checked(self, name: str, body: bytes, media_type: str) -> _Manifest:
@@ -331,6 +335,8 @@ class Repositories:
         return Answer.of_json(HTTPStatus.OK, {"name": name, "tags": page}, headers)
 
     def _referrers(self, call: Call, name: str, reference: str) -> Answer:
+        if not self.lists:
+            raise Refused(HTTPStatus.NOT_FOUND, "UNSUPPORTED", call.path)
         subject, wanted = str(_digest(reference)), call.query.get("artifactType")
         entries: list[object] = []
         for digest, manifest in list(self._at(name).manifests.items()):
@@ -349,6 +355,10 @@ class Repositories:
                 }
                 entries.append(entry)
         headers = {"Content-Type": INDEX_TYPE}
+        first = int(call.query.get("first", 0))
+        if len(entries) > first + self.page:
+            headers["Link"] = f'<{call.path}?first={first + self.page}>; rel="next"'
+        entries = entries[first : first + self.page]
         if wanted is not None:
             headers["OCI-Filters-Applied"] = "artifactType"
         index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import quote, urlencode
 
-from ...oci.descriptor import INDEXES, MANIFESTS, Descriptor
+from ...oci.descriptor import INDEXES, MANIFESTS, OCI_INDEX, Descriptor
 from ...oci.digest import CANONICAL, Digest
 from ...oci.document import MAX_DOCUMENT
 from ...oci.errors import (
@@ -17,16 +18,22 @@ from ...oci.errors import (
     RegistryError,
     RegistryUnavailable,
 )
-from ...oci.manifest import media_type_of
+from ...oci.manifest import Index, media_type_of
 from ..source import Blob, Source
 from .answer import Answer
 from .retries import TRIES
 from .transport import Transport
 from .upload import Session, Sessions, Upload, check_stated
-from .urls import redacted
+from .urls import joined, redacted
 
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFESTS | INDEXES))}
 _DIGEST = "Docker-Content-Digest"
+_NO_REFERRERS = {  # what registries say that do not know the endpoint
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.NOT_ACCEPTABLE,
+}
+_NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="?next\b')  # RFC 8288
 
 
 class Repository:
@@ -84,13 +91,9 @@ class Repository:
         url = f"{self._url}/manifests/{identifier}"
         name = identifier if isinstance(identifier, Digest) else redacted(url)
         with self._get(url, _ACCEPT, name) as answer:
-            raw = answer.read_at_most(MAX_DOCUMENT + 1)
-            if len(raw) > MAX_DOCUMENT:
-                raise InvalidContent(
-                    f"{answer.request}: over {MAX_DOCUMENT} bytes, too many for a manifest"
-                )
+            raw = _document(answer)
             digest = _checked(answer, raw, identifier)
-            media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+            media_type = _media_type(answer)
         if media_type not in MANIFESTS | INDEXES:
             media_type = media_type_of(raw, f"manifest {digest}")
         return Descriptor(media_type, digest, len(raw)), raw
@@ -142,8 +145,37 @@ class Repository:
             sessions,
         ).run(session)
 
-    def put_manifest(self, identifier: str | Digest, descriptor: Descriptor, raw: bytes) -> None:
+    def referrers(self, digest: Digest, most: int) -> tuple[Descriptor, ...] | None:
+        """Return the manifests whose subject has this digest (end-12a); None if it keeps no lists.
+
+        Raises:
+            InvalidContent: there are over `most`, or the list is malformed.
+        """
+        url, found = f"{self._url}/referrers/{digest}", list[Descriptor]()
+        for _ in range(most):
+            try:
+                with self._get(url, {"Accept": OCI_INDEX}, digest) as answer:
+                    if _media_type(answer) != OCI_INDEX:
+                        return None
+                    page = Index.parse(_document(answer), answer.request)
+                    link = answer.headers.get("Link", "")
+            except (NotFound, RegistryError) as error:
+                if isinstance(error, RegistryError) and error.status not in _NO_REFERRERS:
+                    raise
+                return None
+            found += page.manifests
+            if len(found) > most:
+                break
+            if not (match := _NEXT.search(link)):
+                return tuple(found)
+            url = joined(answer.url, match[1])
+        raise InvalidContent(f"{redacted(url)}: over {most} referrers")
+
+    def put_manifest(self, identifier: str | Digest, descriptor: Descriptor, raw: bytes) -> bool:
         """Store a manifest or index under a tag or its digest (end-7).
+
+        Returns:
+            Whether the registry lists it among the referrers of its subject.
 
         Raises:
             InvalidContent: the registry states another digest.
@@ -151,12 +183,13 @@ class Repository:
         url = f"{self._url}/manifests/{identifier}"
         headers = {"Content-Type": descriptor.media_type}
 
-        def put() -> None:
+        def put() -> bool:
             with self._transport.request("PUT", url, headers, raw) as answer:
                 answer.expect(HTTPStatus.CREATED)
                 check_stated(answer.headers, descriptor.digest)
+                return "OCI-Subject" in answer.headers
 
-        self._transport.retrying(put)
+        return self._transport.retrying(put)
 
     def _has(self, url: str) -> bool:
         def head() -> bool:
@@ -216,6 +249,19 @@ class _Resumed:
 
     def close(self) -> None:
         self._answer.close()
+
+
+def _document(answer: Answer) -> bytes:
+    raw = answer.read_at_most(MAX_DOCUMENT + 1)
+    if len(raw) > MAX_DOCUMENT:
+        raise InvalidContent(
+            f"{answer.request}: over {MAX_DOCUMENT} bytes, too many for a manifest"
+        )
+    return raw
+
+
+def _media_type(answer: Answer) -> str:
+    return answer.headers.get("Content-Type", "").partition(";")[0].strip()
 
 
 def _checked(answer: Answer, raw: bytes, identifier: str | Digest) -> Digest:

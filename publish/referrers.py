@@ -1,0 +1,271 @@
+"""What refers to an image: signatures, attestations and other artifacts, in and out.
+
+In the store the referrers of a manifest lie under a name of their own, the image's with the
+tag that distribution-spec, "Referrers Tag Schema", gives to such a list: an index. So
+every layout stays one image or one index, as all tools can read it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+
+from ..oci.descriptor import OCI_INDEX, Descriptor
+from ..oci.digest import Digest
+from ..oci.document import Object, as_object, parse_object, string, strings
+from ..oci.errors import InvalidContent, NotFound
+from ..oci.graph import walk
+from ..oci.manifest import Index, parse_manifest
+from ..oci.reference import Reference
+from ..store.store import Store
+from .access import JOBS, Access
+from .copy import Copied, Progress, copy
+from .distribution.hosts import open_repository
+from .distribution.repository import Repository
+from .layout import StoreSink, StoreSource
+from .provenance import Provenance
+from .registry import RegistrySink, RegistrySource
+from .source import Blob, Source, read_document
+
+MAX_REFERRERS = 1000  # of one image, with those of its referrers
+TRIES = 3  # to be heard among others who change a list at the same time
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Referrers:
+    """What became of the referrers of an image.
+
+    Attributes:
+        copied: one copy each; when taken in, one for each list of them.
+        listed: fallback tags that were written because a registry keeps no lists.
+    """
+
+    copied: tuple[Copied, ...] = ()
+    listed: tuple[str, ...] = ()
+
+
+def fallback_tag(digest: Digest) -> str:
+    """Return the tag of the list of what refers to a manifest; distribution-spec, ibid."""
+    return f"{digest.algorithm[:32]}-{digest.encoded[:64]}"
+
+
+def take_referrers(
+    where: Reference,
+    store: Store,
+    name: Reference,
+    root: Descriptor,
+    *,
+    access: Access | None = None,
+    jobs: int = JOBS,
+    progress: Progress | None = None,
+) -> Referrers:
+    """Take in what refers to an image that was just added, and what refers to that.
+
+    `where` says in which repository it is, `name` what the store calls the image whose
+    manifest or index is `root`. Something that only claims to refer to it is left out.
+
+    Raises:
+        NotFound: the image, or a part of a referrer, is absent.
+        InvalidContent: there are over `MAX_REFERRERS`, or one is malformed.
+    """
+    copied: list[Copied] = []
+    with open_repository(where, access or Access()) as repository:
+        provenance = Provenance(store.locations, where.registry, where.repository)
+        source = RegistrySource(repository, where, provenance=provenance)
+
+        def take(subject: Digest) -> Sequence[Descriptor]:
+            listed = _listed(repository, subject)
+            entries = sorted(_referring(source, listed, subject), key=_digest)
+            if entries:
+                sink = StoreSink(store, _named(name, subject))
+                copied.append(copy(_listing(source, entries), sink, jobs=jobs, progress=progress))
+            return entries
+
+        _each(_subjects(store, name, root), take)
+        provenance.save()
+    return Referrers(tuple(copied))
+
+
+def publish_referrers(
+    store: Store,
+    name: Reference,
+    root: Descriptor,
+    where: Reference,
+    *,
+    access: Access | None = None,
+    jobs: int = JOBS,
+    progress: Progress | None = None,
+) -> Referrers:
+    """Publish what the store has that refers to an image that was just published.
+
+    `name` is what the store calls the image whose manifest or index is `root`, `where` says
+    in which repository it is now. A registry that does not list referrers by itself gets
+    the lists under their fallback tags, with what they had before. One that lists them
+    already is sent nothing.
+
+    Raises:
+        NotFound: the image, or a part of a referrer, is absent.
+        InvalidContent: a list is malformed, or the tag of one names something else.
+    """
+    copied: list[Copied] = []
+    listed: list[str] = []
+    with open_repository(where, access or Access()) as repository:
+        provenance = Provenance(store.locations, where.registry, where.repository)
+
+        def send(referrer: Descriptor, source: Source) -> bool:
+            target = replace(where, tag="", digest=referrer.digest)
+            sink = RegistrySink(repository, target, provenance)
+            copied.append(copy(_Part(source, referrer), sink, jobs=jobs, progress=progress))
+            if not copied[-1].sent:  # it was there, but is not listed
+                raw = read_document(source, referrer)
+                return repository.put_manifest(referrer.digest, referrer, raw)
+            return sink.refers
+
+        def publish(subject: Digest) -> Sequence[Descriptor]:
+            source = StoreSource(store.layout(_named(name, subject).path))
+            try:
+                listing = source.resolve()
+            except NotFound:
+                return ()
+            ours = Index.parse(read_document(source, listing), f"referrers of {subject}").manifests
+            theirs = _listed(repository, subject)
+            if unlisted := [e for e in ours if e not in theirs and not send(e, source)]:
+                _list(repository, subject, unlisted)
+                listed.append(fallback_tag(subject))
+            return ours
+
+        _each(_subjects(store, name, root), publish)
+    return Referrers(tuple(copied), tuple(listed))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Another root in the content of a source, perhaps with a document of our own."""
+
+    source: Source
+    root: Descriptor
+    raw: bytes | None = None
+
+    @property
+    def sparse(self) -> bool:
+        return self.source.sparse
+
+    def resolve(self) -> Descriptor:
+        return self.root
+
+    def open(self, descriptor: Descriptor) -> Blob:
+        if self.raw is not None and descriptor.digest == self.root.digest:
+            return Blob(BytesIO(self.raw), descriptor)
+        return self.source.open(descriptor)
+
+
+def _listing(source: Source, entries: Sequence[Descriptor]) -> _Part:
+    raw = Index.of(entries).raw
+    return _Part(source, Descriptor(OCI_INDEX, Digest.of(raw), len(raw)), raw)
+
+
+def _digest(descriptor: Descriptor) -> Digest:
+    return descriptor.digest
+
+
+def _named(name: Reference, subject: Digest) -> Reference:
+    return Reference(name.registry, name.repository, fallback_tag(subject))
+
+
+def _subjects(store: Store, name: Reference, root: Descriptor) -> list[Digest]:
+    """Return the manifests and indexes of an image, the root first."""
+    nodes = list(walk(root, store.layout(name.path).read))
+    return [node.descriptor.digest for node in reversed(nodes) if node.document is not None]
+
+
+def _each(subjects: Sequence[Digest], visit: Callable[[Digest], Sequence[Descriptor]]) -> None:
+    """Visit manifests, what refers to them, and so on, each once."""
+    waiting, seen = deque(subjects), set(subjects)
+    left = MAX_REFERRERS
+    while waiting:
+        subject = waiting.popleft()
+        for entry in visit(subject):
+            left -= 1
+            if left < 0:
+                raise InvalidContent(f"over {MAX_REFERRERS} manifests refer to {subjects[0]}")
+            if entry.digest not in seen:
+                seen.add(entry.digest)
+                waiting.append(entry.digest)
+
+
+def _listed(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]:
+    """Return what a registry says refers to a manifest, by itself or under the fallback tag."""
+    found = repository.referrers(subject, MAX_REFERRERS)
+    if found is not None:
+        return found
+    index = _fallback(repository, subject)
+    return index.manifests[:MAX_REFERRERS] if index is not None else ()
+
+
+def _fallback(repository: Repository, subject: Digest) -> Index | None:
+    try:
+        found, raw = repository.manifest(fallback_tag(subject))
+    except NotFound:
+        return None
+    document = parse_manifest(raw, found)
+    if not isinstance(document, Index):
+        raise InvalidContent(f"the tag {fallback_tag(subject)} names no list of referrers")
+    return document
+
+
+def _referring(
+    source: Source, entries: Iterable[Descriptor], subject: Digest
+) -> Iterator[Descriptor]:
+    """Yield the entries that are there and do refer to the subject, described by themselves."""
+    for entry in entries:
+        if not (entry.is_manifest or entry.is_index):
+            log.warning("%s refers to %s, but is no manifest", entry.digest, subject)
+            continue
+        try:
+            raw = read_document(source, entry)
+        except NotFound:
+            log.warning("%s refers to %s, but is absent", entry.digest, subject)
+            continue
+        what = f"manifest {entry.digest}"
+        document = parse_object(raw, what)
+        if _subject(document, what) != subject:
+            log.warning("%s is listed as a referrer of %s, which it is not", entry.digest, subject)
+            continue
+        yield _described(entry, document, what)
+
+
+def _subject(document: Object, what: str) -> Digest | None:
+    if document.get("subject") is None:
+        return None
+    return Descriptor.from_document(document["subject"], f"subject of {what}").digest
+
+
+def _described(entry: Descriptor, document: Object, what: str) -> Descriptor:
+    """Return a list's entry for a manifest; distribution-spec, "Listing Referrers"."""
+    config = as_object(document.get("config", {}), f"config of {what}")
+    kind = string(document, "artifactType", what) or string(config, "mediaType", what)
+    return Descriptor(
+        entry.media_type,
+        entry.digest,
+        entry.size,
+        strings(document, "annotations", what),
+        given={"artifactType": kind} if kind else {},
+    )
+
+
+def _list(repository: Repository, subject: Digest, entries: Sequence[Descriptor]) -> None:
+    """Add entries to the list under the fallback tag, which others may be changing too."""
+    for _ in range(TRIES):
+        before = _fallback(repository, subject)
+        there = before.manifests if before is not None else ()
+        missing = [entry for entry in entries if entry not in there]
+        if not missing:
+            return
+        raw = Index.of([*there, *missing]).raw
+        listing = Descriptor(OCI_INDEX, Digest.of(raw), len(raw))
+        repository.put_manifest(fallback_tag(subject), listing, raw)
