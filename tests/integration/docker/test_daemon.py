@@ -2,14 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.oci.descriptor import Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import RegistryError
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
-from ocistow.publish.source import Blob
 from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.store import Store
 from ocistow.testing.images import Compression, GeneratedImage, busybox_image, image_layout
@@ -28,16 +26,6 @@ def image_id(dockerd: Dockerd, name: str) -> str:
     return dockerd.run("image", "inspect", "--format", "{{.Id}}", name)
 
 
-def test_a_published_image_runs(tmp_path: Path, dockerd: Dockerd) -> None:
-    image = busybox_image(tmp_path / "layout", cmd=("/bin/echo", "hello"))
-    assert publish(image, dockerd, "runs:1").sent == 3
-    assert image_id(dockerd, "runs:1") == str(image.config)
-    assert dockerd.run("run", "--rm", "--network", "none", "runs:1") == "hello"
-
-    assert publish(image, dockerd, "localhost:5000/other/name:2").sent == 0
-    assert image_id(dockerd, "localhost:5000/other/name:2") == str(image.config)
-
-
 @pytest.mark.parametrize(("seed", "kind"), [(10, "gzip"), (12, "none")])
 def test_only_layers_that_the_daemon_lacks_are_sent(
     tmp_path: Path, dockerd: Dockerd, seed: int, kind: Compression
@@ -50,24 +38,6 @@ def test_only_layers_that_the_daemon_lacks_are_sent(
     copied = publish(app, dockerd, f"sparse-app-{kind}")
     assert (copied.sent, copied.present) == (4, 3)  # two layers, config and manifest
     assert image_id(dockerd, f"sparse-app-{kind}") == str(app.config)
-
-
-def test_a_base_that_vanishes_after_the_probe_is_sent(tmp_path: Path, dockerd: Dockerd) -> None:
-    base = image_layout(tmp_path / "base", seed=20, layers=2)
-    publish(base, dockerd, "vanishing")
-    app = image_layout(tmp_path / "app", seed=21, layers=1, base=base)
-
-    class Vanishing(LayoutSource):
-        """Its first layer is opened after the probe and before the load."""
-
-        def open(self, descriptor: Descriptor) -> Blob:
-            if descriptor.digest == app.layers[-1]:
-                dockerd.run("image", "rm", "--force", "vanishing")
-            return super().open(descriptor)
-
-    with open_sink("docker-daemon:app:vanished", access=Access(docker_host=dockerd.host)) as sink:
-        copy(Vanishing(app.path), sink)
-    assert image_id(dockerd, "app:vanished") == str(app.config)
 
 
 def test_the_daemons_refusals_are_passed_on(tmp_path: Path, dockerd: Dockerd) -> None:

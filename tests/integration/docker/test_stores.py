@@ -72,13 +72,13 @@ def assert_saved(dockerd: Dockerd, name: str, image: GeneratedImage, path: Path)
 
 
 def test_a_published_image_runs(tmp_path: Path, store: Store, each: Dockerd, name: str) -> None:
-    image = busybox_image(tmp_path / "layout", cmd=("/bin/echo", "hello"))
+    image = busybox_image(tmp_path / "layout", cmd=("/bin/echo", name))
     source = add(store, image, name)
-    assert publish(source, each, name, store).sent == 3
-    assert each.run("run", "--rm", "--network", "none", name) == "hello"
+    assert publish(source, each, name, store).sent > 0  # others may have brought the layer
+    assert each.run("run", "--rm", "--network", "none", name) == name
     assert publish(source, each, name, store).sent == 0
     assert publish(source, each, f"localhost:5000/other/{name}:2", store).sent == 0
-    assert each.run("run", "--rm", "--network", "none", f"localhost:5000/other/{name}:2") == "hello"
+    assert each.run("run", "--rm", "--network", "none", f"localhost:5000/other/{name}:2") == name
 
 
 @pytest.mark.parametrize("at", ["same", "other"])
