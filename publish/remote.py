@@ -164,7 +164,7 @@ class FillingSource:
             InvalidContent: it has another size, or is not what its digest says.
             RegistryUnavailable: a remote gave no answer.
         """
-        if not self._layout.links(descriptor.digest):
+        if self._layout.own(descriptor.digest) is None:
             fill_layout(self._filler, self._layout, descriptor.digest, descriptor.size)
         return self._source.open(descriptor)
 
@@ -233,8 +233,9 @@ class LazySink(StoreSink):
 
     def tag(self, root: Descriptor) -> None:
         """Commit the layout, once it is on disk where its layers are."""
-        self._store.remotes.note_origin(self._origin, self._left)
-        super().tag(root)
+        with self._store.lock.held():  # or a garbage collection between the two would forget it
+            self._store.remotes.note_origin(self._origin, self._left)
+            super().tag(root)
 
 
 def for_remotes(access: Access) -> Access:

@@ -179,17 +179,16 @@ class Layout:
                 self._replace(directory, INDEX, index.raw)
                 self._disk.sync(directory)
 
-    def links(self, digest: Digest) -> bool:
-        """Tell whether the layout itself has a blob, whatever the pool has."""
+    def own(self, digest: Digest) -> os.stat_result | None:
+        """Return the attributes of the layout's own file for a blob, whatever the pool has."""
         try:
             with (
                 self._directory(self.name) as directory,
                 self._blobs_of(directory, digest.algorithm) as blobs,
             ):
-                os.stat(digest.encoded, dir_fd=blobs, follow_symlinks=False)
+                return os.stat(digest.encoded, dir_fd=blobs, follow_symlinks=False)
         except (NotFound, InvalidContent, FileNotFoundError):
-            return False
-        return True
+            return None
 
     def link(self, digest: Digest) -> None:
         """Link a blob that the pool got after the index which mentions it.
@@ -205,6 +204,20 @@ class Layout:
             with self._blobs_of(directory, digest.algorithm, create=True) as names:
                 self._blobs.link(digest, names, digest.encoded)
                 self._disk.sync(names)
+
+    def unlink(self, digest: Digest) -> None:
+        """Take away the layout's own name for a blob; the caller holds the store's lock."""
+        with (
+            suppress(NotFound, InvalidContent),
+            self._directory(self.name) as directory,
+            self._blobs_of(directory, digest.algorithm) as names,
+        ):
+            self._disk.unlink(names, digest.encoded)
+
+    def sync(self) -> None:
+        """Return once what the layout's directory holds survives power loss."""
+        with suppress(NotFound), self._directory(self.name) as directory:
+            self._disk.sync(directory)
 
     def mark(self, content: bytes) -> None:
         """Replace the `oci-layout` file of a directory that is there.

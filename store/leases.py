@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from ..oci.digest import Digest
 from .index import IndexDatabase
+
+T = TypeVar("T")
 
 DURATION = 3600.0  # seconds from the promise to the index; the longest builds take minutes
 
@@ -43,6 +46,13 @@ class Leases:
         self._database.write(
             lambda connection: connection.execute("DELETE FROM leases WHERE owner = ?", (owner,))
         )
+
+    def while_fixed(self, action: Callable[[frozenset[Digest]], T]) -> T:
+        """Return what `action` returns for what is leased; nobody takes a lease meanwhile.
+
+        `action` raises nothing but OSError, and may be called again.
+        """
+        return self._database.write(lambda connection: action(_held(connection)))
 
     def held(self) -> frozenset[Digest]:
         """Return what is leased now, ending the leases of the dead and those that expired."""

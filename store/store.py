@@ -46,7 +46,7 @@ class Store:
     def __init__(self, path: Path, blobs: BlobStore, layouts: int, disk: Disk) -> None:
         self._layouts = layouts
         self._disk = disk
-        self._lock = Lock(path / _LOCK)
+        self.lock = Lock(path / _LOCK)
         self.path = path
         self.blobs = blobs
         self.files = Files(layouts, blobs, disk)
@@ -55,7 +55,7 @@ class Store:
         self.layers = Layers(database)
         self.locations = Locations(database)
         self.uploads = Uploads(database)
-        self.remotes = Remotes(path, disk, self._lock)
+        self.remotes = Remotes(path, disk, self.lock)
 
     @classmethod
     def open(cls, path: Path, disk: Disk | None = None) -> Self:
@@ -140,7 +140,7 @@ class Store:
         """
         if name.is_absolute() or ".." in name.parts or "\0" in str(name):
             raise InvalidContent(f"not a path below the layout root: {str(name)[:200]!r}")
-        return Layout(self._layouts, name, self.blobs, self._disk, self._lock)
+        return Layout(self._layouts, name, self.blobs, self._disk, self.lock)
 
     def find(self, text: str) -> Layout:
         """Return the layout that a user's word names: a reference, or a path as `names` gives it.
@@ -180,7 +180,7 @@ class Store:
             annotations[REF_NAME] = reference.tag
         named = replace(root, annotations=annotations)
         layout = self.layout(reference.path)
-        with self._lock.held():
+        with self.lock.held():
             self._check_nesting(reference)
             layout.commit(Index.of([named]))
         return layout

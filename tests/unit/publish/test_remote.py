@@ -317,8 +317,8 @@ def test_a_layout_gets_what_the_pool_got_otherwise(
     source = store_source(store, store.layout(NAME.path), access=ACCESS)
     layer = Descriptor(OCI_LAYER_GZIP, image.layers[0], size_of(image, image.layers[0]))
     source.open(layer).close()
-    assert store.layout(NAME.path).links(image.layers[0])
-    assert not store.layout(NAME.path).links(image.layers[1])
+    assert store.layout(NAME.path).own(image.layers[0])
+    assert store.layout(NAME.path).own(image.layers[1]) is None
     assert registry.requests == []
 
 

@@ -1,0 +1,316 @@
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from ocistow.oci.descriptor import OCI_LAYER, Descriptor
+from ocistow.oci.digest import Digest
+from ocistow.oci.errors import InvalidContent
+from ocistow.oci.manifest import Index
+from ocistow.oci.reference import Reference
+from ocistow.store.gc import GRACE, SPARE_GRACE, Collected, Collector
+from ocistow.store.leases import this_process
+from ocistow.store.remotes import RepositoryName
+from ocistow.store.store import Store
+from ocistow.testing.invariants import violations
+from ocistow.testing.minimal import MinimalImage, minimal_image, minimal_index
+
+A = minimal_image("a", ["one", "two"])
+B = minimal_image("b", ["two", "three"])
+ONE = Reference.parse("example.com/app:1")
+TWO = Reference.parse("example.com/app:2")
+LATER = 2 * GRACE
+
+
+@pytest.fixture(autouse=True)
+def the_store_stays_whole(store: Store) -> Iterator[None]:
+    yield
+    assert violations(store.path, sparse=True) == []
+
+
+def put(store: Store, name: Reference, image: MinimalImage) -> None:
+    image.add_to(store.blobs)
+    store.put(name, image.root)
+
+
+def collect(store: Store, after: float = LATER, *, dry_run: bool = False) -> Collected:
+    """Collect as if `after` seconds had passed."""
+    return Collector(store, clock=lambda: time.time() + after).collect(dry_run=dry_run)
+
+
+def layers(image: MinimalImage) -> list[Digest]:
+    return [digest for digest, content in image.blobs.items() if content.startswith(b"layer")]
+
+
+def test_images_and_what_they_share_stay(store: Store) -> None:
+    put(store, ONE, minimal_index(A, B))
+    put(store, TWO, B)
+    assert collect(store) == Collected()
+    store.layout(ONE.path).remove()
+    assert collect(store).blobs == 4  # the index, and of A all but the layer that B has
+    assert set(store.blobs) == set(B.blobs)
+
+
+def test_what_nobody_mentions_goes_after_the_grace(store: Store) -> None:
+    A.add_to(store.blobs)
+    assert collect(store, 0) == Collected(recent=4)
+    assert collect(store, GRACE - 10) == Collected(recent=4)
+    sizes = sum(store.blobs.stat(digest).st_blocks * 512 for digest in A.blobs)
+    dry = collect(store, dry_run=True)
+    assert dry == Collected(blobs=4, freed=sizes)
+    assert set(store.blobs) == set(A.blobs)
+    assert collect(store) == dry
+    assert set(store.blobs) == set()
+    assert collect(store) == Collected()
+
+
+def test_no_grace_is_no_grace(store: Store) -> None:
+    A.add_to(store.blobs)
+    clock = lambda: time.time() + 1  # noqa: E731
+    assert Collector(store, grace=0, clock=clock).collect().blobs == 4
+
+
+def test_links_of_a_replaced_image_go_with_the_blobs(store: Store) -> None:
+    put(store, ONE, A)
+    put(store, ONE, B)
+    assert collect(store, 0) == Collected(recent=3)
+    found = collect(store)
+    assert (found.blobs, found.links) == (3, 3)
+    assert found.freed > 0
+    assert {digest for digest, _ in store.layout(ONE.path).linked()} == set(B.blobs)
+    assert set(store.blobs) == set(B.blobs)
+
+
+def test_a_useless_link_goes_and_what_another_image_needs_stays(store: Store) -> None:
+    put(store, ONE, A)
+    put(store, TWO, A)
+    put(store, ONE, B)
+    found = collect(store)
+    assert (found.blobs, found.links, found.freed) == (0, 3, 0)
+    assert set(store.blobs) == {*A.blobs, *B.blobs}
+
+
+def test_an_index_that_is_empty_for_a_moment_costs_nothing(store: Store) -> None:
+    put(store, ONE, A)
+    for file in (store.path / "blobs").rglob("*"):
+        os.utime(file)
+    path = store.layouts / ONE.path / "index.json"
+    raw = path.read_bytes()
+    path.write_bytes(json.dumps({"schemaVersion": 2, "manifests": []}).encode())
+    assert collect(store, GRACE / 2) == Collected(recent=4)
+    path.write_bytes(raw)
+    assert collect(store) == Collected()
+
+
+def test_a_writer_without_an_index_has_the_grace_after_each_blob(store: Store) -> None:
+    first, second = [*A.blobs][:2]
+    A.add_to(store.blobs)
+    names = store.layouts / ONE.path / "blobs" / "sha256"
+    names.mkdir(parents=True)
+    os.link(store.path / "blobs/sha256" / first.encoded, names / first.encoded)
+    long_ago = time.time() - 10 * GRACE
+    for directory in (store.layouts / ONE.path, names.parent, names):
+        os.utime(directory, (long_ago, long_ago))
+    os.utime(names, (time.time() + GRACE, time.time() + GRACE))  # another blob was just written
+    found = collect(store, 1.5 * GRACE)
+    assert (names / first.encoded).exists()
+    assert first in store.blobs
+    assert second not in store.blobs
+    assert found.recent == 1
+    assert collect(store, 3 * GRACE).links == 1
+    assert first not in store.blobs
+
+
+def test_what_is_leased_stays(store: Store) -> None:
+    A.add_to(store.blobs)
+    leased = layers(A)[0]
+    store.leases.take(this_process(), [leased])
+    dry = collect(store, dry_run=True)
+    assert (dry.blobs, dry.leased) == (3, 1)
+    found = collect(store)
+    assert (found.blobs, found.leased) == (3, 1)
+    assert set(store.blobs) == {leased}
+    store.leases.release(this_process())
+    assert collect(store).blobs == 1
+
+
+def test_who_takes_a_lease_meanwhile_is_heard(store: Store) -> None:
+    """The collector has seen garbage; before it removes that, somebody relies on it again."""
+    A.add_to(store.blobs)
+    owner = this_process()
+
+    class Interrupted(Collector):
+        def _remove(self, *args: object, **more: object) -> Collected:
+            store.leases.take(owner, A.blobs)
+            return super()._remove(*args, **more)  # type: ignore[arg-type]  # handed on
+
+    assert Interrupted(store, clock=lambda: time.time() + LATER).collect().leased == 4
+    assert set(store.blobs) == set(A.blobs)
+
+
+def test_who_commits_an_index_meanwhile_is_heard(store: Store) -> None:
+    A.add_to(store.blobs)
+
+    class Interrupted(Collector):
+        def _remove(self, *args: object, **more: object) -> Collected:
+            store.put(ONE, A.root)
+            return super()._remove(*args, **more)  # type: ignore[arg-type]  # handed on
+
+    assert Interrupted(store, clock=lambda: time.time() + LATER).collect().blobs == 0
+    assert violations(store.path) == []
+
+
+def test_who_links_a_blob_meanwhile_is_heard(store: Store) -> None:
+    A.add_to(store.blobs)
+    digest = layers(A)[0]
+
+    class Interrupted(Collector):
+        def _remove(self, *args: object, **more: object) -> Collected:
+            os.link(store.path / "blobs/sha256" / digest.encoded, store.path / "elsewhere")
+            return super()._remove(*args, **more)  # type: ignore[arg-type]  # handed on
+
+    found = Interrupted(store, clock=lambda: time.time() + LATER).collect()
+    assert (found.blobs, found.recent) == (3, 1)
+    assert set(store.blobs) == {digest}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"schemaVersion": 2, "manifests": [{"digest": "x"}]}']
+)
+def test_an_index_that_nobody_understands_stops_everything(store: Store, content: bytes) -> None:
+    put(store, ONE, A)
+    B.add_to(store.blobs)
+    (store.layouts / ONE.path / "index.json").write_bytes(content)
+    with pytest.raises(InvalidContent, match="example"):
+        collect(store)
+    assert set(store.blobs) == {*A.blobs, *B.blobs}
+    store.layout(ONE.path).remove()
+
+
+def test_an_index_without_its_manifest_stops_everything(store: Store) -> None:
+    put(store, ONE, A)
+    store.blobs.delete(A.root.digest)
+    (store.layouts / ONE.path / "blobs/sha256" / A.root.digest.encoded).unlink()
+    with pytest.raises(InvalidContent, match=f"example.com/app/1 mentions {A.root.digest}"):
+        collect(store)
+    assert len(set(store.blobs)) == 3
+    store.layout(ONE.path).remove()
+
+
+def test_what_a_manifest_of_an_unknown_kind_mentions_stays(store: Store) -> None:
+    inner = json.dumps({"what": str(layers(A)[0])}).encode()
+    document = json.dumps({"blobs": [{"digest": str(Digest.of(inner))}]}).encode()
+    A.add_to(store.blobs)
+    for content in (inner, document):
+        store.blobs.add([content])
+    kind = "application/vnd.example.unknown+json"
+    root = Descriptor(kind, Digest.of(document), len(document))
+    store.layout(PurePosixPath("some/where/else")).commit(Index.of([root]))
+    assert collect(store).blobs == 3
+    assert set(store.blobs) == {layers(A)[0], Digest.of(inner), Digest.of(document)}
+
+
+def test_a_sparse_image_is_no_reason_to_stop(store: Store) -> None:
+    A.add_to(store.blobs, without=layers(A)[:1])
+    store.put(ONE, A.root)
+    assert collect(store) == Collected()
+
+
+def test_a_lazy_image_keeps_its_origin(store: Store) -> None:
+    origin = RepositoryName("example.com", "a")
+    A.add_to(store.blobs, without=layers(A))
+    store.remotes.note_origin(origin, [*layers(A), *layers(B)])
+    store.put(ONE, A.root)
+    collect(store, 0)
+    assert store.remotes.places(layers(B)[1]) == (origin,)
+    collect(store)
+    assert store.remotes.places(layers(A)[0]) == (origin,)
+    assert store.remotes.places(layers(B)[1]) == ()
+
+
+def test_what_processes_left_that_died_goes(store: Store) -> None:
+    A.add_to(store.blobs)
+    spares = [store.path / "blobs/.ocistow-1", store.path / "blobs/sha256/.ocistow-2"]
+    for spare in spares:
+        spare.write_bytes(b"half")
+    Collector(store, grace=0).collect()
+    assert all(spare.exists() for spare in spares)
+    collect(store, max(GRACE, SPARE_GRACE) + 1)
+    assert not any(spare.exists() for spare in spares)
+
+
+def test_copies_instead_of_links_are_collected_too(store: Store) -> None:
+    put(store, ONE, A)
+    names = store.layouts / ONE.path / "blobs" / "sha256"
+    for file in names.iterdir():  # as where the file system has no hard links
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)
+    put(store, ONE, B)
+    found = collect(store)
+    assert (found.blobs, found.links) == (3, 3)
+    assert violations(store.path) == []
+
+
+def test_strangers_are_left_alone(store: Store) -> None:
+    strangers = [
+        store.path / "blobs/notes",
+        store.path / "blobs/sha256/notes",
+        store.layouts / "a.io/b/blobs/notes",
+        store.layouts / "a.io/b/blobs/sha256/notes",
+    ]
+    for stranger in strangers:
+        stranger.parent.mkdir(parents=True, exist_ok=True)
+        stranger.touch()
+    by_digest = Reference.parse(f"a.io/b/c@{A.root.digest}")
+    put(store, by_digest, A)
+    assert collect(store) == Collected()
+    for stranger in strangers:
+        stranger.unlink()  # it must be there
+
+
+def test_a_symbolic_link_is_not_followed(store: Store, tmp_path: Path) -> None:
+    """What looks like a layout elsewhere is neither a root nor emptied."""
+    put(store, ONE, A)
+    outside = tmp_path / "outside"
+    shutil.copytree(store.layouts / ONE.path, outside)
+    (store.layouts / "a.io").mkdir()
+    (store.layouts / "a.io" / "b").symlink_to(outside)
+    store.layout(ONE.path).remove()
+    assert collect(store).blobs == 4
+    assert len(list((outside / "blobs/sha256").iterdir())) == 4
+
+
+def test_only_layers_are_evicted_and_their_images_become_sparse(store: Store) -> None:
+    put(store, ONE, A)
+    put(store, TWO, minimal_index(A, B))
+    collector = Collector(store, clock=lambda: time.time() + LATER)
+    evictable = collector.evictable()
+    assert set(evictable) == {*layers(A), *layers(B)}
+    two = layers(A)[1]
+    assert collector.evict([two], dry_run=True).blobs == 1
+    assert two in store.blobs
+    found = collector.evict([two])
+    assert (found.blobs, found.links) == (1, 2)
+    assert found.freed > 0
+    assert two not in store.blobs
+    assert store.layout(ONE.path).own(two) is None
+    assert collect(store) == Collected()
+
+
+def test_what_was_touched_or_leased_or_is_more_than_a_layer_is_not_evicted(store: Store) -> None:
+    put(store, ONE, A)
+    first, second = layers(A)
+    assert Collector(store).evictable() == {}
+    assert Collector(store).evict([first]).blobs == 0
+    collector = Collector(store, clock=lambda: time.time() + LATER)
+    store.leases.take(this_process(), [first])
+    assert collector.evict([first, A.root.digest]) == Collected(leased=1)
+    assert second in collector.evictable()
+    artifact = Descriptor(OCI_LAYER, second, len(A.blobs[second]))
+    store.layout(TWO.path).commit(Index.of([artifact]))
+    assert second not in collector.evictable()
