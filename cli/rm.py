@@ -30,4 +30,4 @@ def rm(settings: Settings, names: tuple[str, ...]) -> None:
                 click.echo(
                     f"not part of the image, so left in {store.layouts / name}: {kept}", err=True
                 )
-    click.echo("the blobs stay in the pool: this version has no garbage collection", err=True)
+    click.echo("the blobs stay in the pool until `ocistow gc` removes them", err=True)

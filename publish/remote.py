@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from ..oci.descriptor import Descriptor
@@ -13,11 +14,12 @@ from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound, RegistryError, RegistryUnavailable
 from ..oci.platform import Platform
 from ..oci.reference import Reference
+from ..store.gc import Collected, Collector
 from ..store.layout import Layout
 from ..store.lock import one_of_many
 from ..store.remotes import RepositoryName
 from ..store.store import Store
-from .access import Access
+from .access import JOBS, Access
 from .layout import StoreSink, StoreSource
 from .sink import Action, Image
 from .source import Blob, Source
@@ -236,6 +238,31 @@ class LazySink(StoreSink):
         with self._store.lock.held():  # or a garbage collection between the two would forget it
             self._store.remotes.note_origin(self._origin, self._left)
             super().tag(root)
+
+
+def evict(
+    store: Store, collector: Collector, access: Access | None = None, *, dry_run: bool = False
+) -> Collected:
+    """Drop layers that a remote has, in their full size; origins of lazy images do not count.
+
+    Raises:
+        RegistryUnavailable: a remote gave no answer.
+        RegistryError: a remote refused.
+    """
+    from .distribution.hosts import open_repository
+
+    wanted, found = collector.evictable(), set[Digest]()
+    for remote in store.remotes.list():
+        left = [digest for digest in wanted if digest not in found]
+        reference = Reference(remote.repository.registry, remote.repository.repository, "latest")
+        with (
+            open_repository(reference, for_remotes(access or Access())) as repository,
+            ThreadPoolExecutor(JOBS, thread_name_prefix="evict") as executor,
+        ):
+            sizes = executor.map(repository.size_of_blob, left)
+            pairs = zip(left, sizes, strict=True)
+            found |= {digest for digest, size in pairs if size == wanted[digest]}
+    return collector.evict(found, dry_run=dry_run)
 
 
 def for_remotes(access: Access) -> Access:

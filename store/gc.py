@@ -11,11 +11,12 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ..oci.digest import Digest
-from ..oci.errors import NotFound
+from ..oci.errors import InvalidContent, NotFound
 from .roots import Roots
 from .store import Store
 
@@ -153,9 +154,10 @@ class Collector:
     def _scan(self) -> dict[Digest, _Names]:
         found: dict[Digest, _Names] = {}
         for name in self._roots.names:
-            for digest, status in self._store.layout(name).linked():
-                if stat.S_ISREG(status.st_mode):
-                    found.setdefault(digest, _Names()).links[name] = status
+            with suppress(NotFound, InvalidContent):  # it was removed, or is no directory any more
+                for digest, status in self._store.layout(name).linked():
+                    if stat.S_ISREG(status.st_mode):
+                        found.setdefault(digest, _Names()).links[name] = status
         for digest in self._store.blobs:
             try:
                 found.setdefault(digest, _Names()).pool = self._store.blobs.stat(digest)

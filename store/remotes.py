@@ -109,9 +109,8 @@ class Remotes:
             for known in content.remotes:
                 if known.name == name and known.repository != repository:
                     raise InvalidContent(f"the remote {name} is {known.repository} already")
-            remote = Remote(name, repository)
-            if remote not in content.remotes:
-                self._write(replace(content, remotes=(*content.remotes, remote)))
+            remotes = tuple(dict.fromkeys([*content.remotes, Remote(name, repository)]))
+            self._write(replace(content, remotes=remotes))
 
     def remove(self, name: str) -> None:
         """Forget a remote.
@@ -140,9 +139,8 @@ class Remotes:
         """
         with self._lock.held():
             content = self._read()
-            known = content.origins.get(repository, frozenset())
-            left = known.union(digests)
-            if left != known:
+            left = content.origins.get(repository, frozenset()).union(digests)
+            if left:  # also when it is known: whoever noted it may have died before it was synced
                 self._write(replace(content, origins={**content.origins, repository: left}))
 
     def retain(self, digests: Collection[Digest]) -> None:

@@ -51,6 +51,21 @@ class Repository:
         """Tell whether the repository has the blob (end-2, HEAD)."""
         return self._has(f"{self._url}/blobs/{digest}")
 
+    def size_of_blob(self, digest: Digest) -> int | None:
+        """Return how large the repository says that a blob is (end-2, HEAD).
+
+        None if it lacks the blob, or says nothing.
+        """
+
+        def head() -> int | None:
+            with self._transport.request("HEAD", f"{self._url}/blobs/{digest}") as answer:
+                answer.expect(HTTPStatus.OK, HTTPStatus.NOT_FOUND)
+                length = answer.headers.get("Content-Length", "")
+                is_there = answer.status == HTTPStatus.OK and length.isascii() and length.isdigit()
+                return int(length[:19]) if is_there else None
+
+        return self._transport.retrying(head)
+
     def has_manifest(self, digest: Digest) -> bool:
         """Tell whether the repository has the manifest (end-3, HEAD)."""
         return self._has(f"{self._url}/manifests/{digest}")

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ocistow.oci.reference import Reference
+from ocistow.store.gc import Collector
 from ocistow.store.store import Store
 from ocistow.testing.invariants import images, pool, violations
 from ocistow.testing.minimal import minimal_image
@@ -83,3 +84,52 @@ def test_processes_that_write_at_once_leave_a_whole_store(tmp_path: Path) -> Non
     assert set(images(store)) == {"a.io/b/c"}
     assert set(images(store).values()) < last
     assert len(pool(store)) == 3 * rounds * 3 + 1
+
+
+RELIANT = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+from ocistow.oci.errors import NotFound
+from ocistow.oci.reference import Reference
+from ocistow.store.leases import this_process
+from ocistow.store.store import Store
+from ocistow.testing.minimal import minimal_image
+
+store, name, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+reference, owner = Reference.parse(name), this_process()
+with Store.open(Path(store)) as store:
+    for number in range(rounds):
+        image = minimal_image(str(number % 3), [str(number % 3), "shared"])
+        store.leases.take(owner, image.blobs)
+        image.add_to(store.blobs)
+        store.put(reference, image.root)
+        store.leases.release(owner)
+        if number % 4 == 3:
+            store.layout(reference.path).remove()
+    store.leases.take(owner, image.blobs)
+    image.add_to(store.blobs)
+    store.put(reference, image.root)
+"""
+
+
+def test_what_is_leased_or_named_survives_a_collector_without_mercy(tmp_path: Path) -> None:
+    """Garbage of one moment is part of an image the next, in three processes at once."""
+    store = tmp_path / "store"
+    removed = 0
+    with ExitStack() as stack, Store.create(store) as opened:
+        writers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", RELIANT, store, name, "40"],
+                    env={"PYTHONPATH": str(IMPORT_ROOT)},
+                )
+            )
+            for name in ("a.io/b:c", "a.io/b:d", "a.io/c:e")
+        ]
+        while any(process.poll() is None for process in writers):
+            removed += Collector(opened, grace=0).collect().blobs
+        assert [process.wait() for process in writers] == [0, 0, 0]
+    assert removed > 0
+    assert violations(store) == []
+    assert len(images(store)) == 3

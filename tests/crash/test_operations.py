@@ -3,6 +3,7 @@
 import errno
 import inspect
 import itertools
+import json
 import os
 import shutil
 import tempfile
@@ -17,6 +18,8 @@ from ocistow.oci.errors import NotFound
 from ocistow.oci.reference import Reference
 from ocistow.store.blobs import BlobStore
 from ocistow.store.disk import Disk
+from ocistow.store.gc import Collector
+from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
 from ocistow.testing.disk import FailingDisk, ForgetfulDisk, QuickDisk
 from ocistow.testing.invariants import images, index_violations, pool, strays, violations
@@ -38,6 +41,8 @@ class View:
     pool: frozenset[str] = frozenset()
     created: bool = True
     gone: frozenset[str] = frozenset()  # paths of files that must not be there
+    remotes: frozenset[str] = frozenset()
+    sparse: bool = False  # layers may be absent
 
 
 @dataclass(frozen=True)
@@ -156,8 +161,50 @@ def remove(path: Path, disk: Disk) -> None:
         store.layout(ONE.path).remove()
 
 
+def with_garbage(path: Path) -> None:
+    with_image(path)
+    with Store.open(path / "below" / "store", QuickDisk()) as store:
+        store.put(ONE, B.root)
+
+
+def with_a_remote(path: Path) -> None:
+    created(path)
+    with Store.open(path / "below" / "store", QuickDisk()) as store:
+        store.remotes.add("near", RepositoryName("example.com", "a"))
+
+
+def add_remote(path: Path, disk: Disk) -> None:
+    with Store.open(path, disk) as store:
+        store.remotes.add("far", RepositoryName("example.com", "b"))
+
+
+def collect(path: Path, disk: Disk) -> None:
+    with Store.open(path, disk) as store:
+        Collector(store, grace=-1).collect()
+
+
+def evict(path: Path, disk: Disk) -> None:
+    with Store.open(path, disk) as store:
+        collector = Collector(store, grace=-1)
+        collector.evict(collector.evictable())
+
+
+def collect_after_a_death(path: Path, disk: Disk) -> None:
+    """Whoever removed the image, died before the removal was sure to survive."""
+    directory = os.open(path / "layouts" / ONE.path, os.O_RDONLY)
+    try:
+        disk.unlink(directory, "index.json")
+    finally:
+        os.close(directory)
+    collect(path, disk)
+
+
 def digests(image: MinimalImage) -> frozenset[str]:
     return frozenset(map(str, image.blobs))
+
+
+def layers(image: MinimalImage) -> frozenset[str]:
+    return frozenset(str(d) for d, content in image.blobs.items() if content.startswith(b"layer"))
 
 
 def named(**names: MinimalImage) -> dict[str, str]:
@@ -206,6 +253,28 @@ OPERATIONS = [
     ),
     Operation("remove the last", with_image, remove, IMAGE, REMOVED),
     Operation("remove all but", with_a_stranger, remove, IMAGE, REMOVED),
+    Operation(
+        "collect",
+        with_garbage,
+        collect,
+        View(named(_1=B), digests(BOTH)),
+        View(named(_1=B), digests(B)),
+    ),
+    Operation("collect after a death", with_image, collect_after_a_death, IMAGE, EMPTY),
+    Operation(
+        "evict",
+        with_image,
+        evict,
+        IMAGE,
+        View(named(_1=A), digests(A) - layers(A), sparse=True),
+    ),
+    Operation(
+        "add a remote",
+        with_a_remote,
+        add_remote,
+        View(remotes=frozenset({"near"})),
+        View(remotes=frozenset({"near", "far"})),
+    ),
 ]
 
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
@@ -221,32 +290,45 @@ def scratch() -> Iterator[Path]:
 
 def unlike(store: Path, *allowed: View) -> list[str]:
     """Return how a store looks unless it looks like one of the views."""
-    seen = View(images(store), frozenset(pool(store)), (store / "ocistow.json").exists())
+    is_created = (store / "ocistow.json").exists()
+    seen = View(images(store), frozenset(pool(store)), is_created, remotes=remotes(store))
     for view in allowed:
         if (
             seen.images == view.images
             and seen.pool >= view.pool
             and seen.created >= view.created
+            and seen.remotes == view.remotes
             and not any((store / path).exists() for path in view.gone)
         ):
             return []
     return [f"looks like {seen}"]
 
 
+def remotes(store: Path) -> frozenset[str]:
+    file = store / "remotes.json"
+    if not file.exists():
+        return frozenset()
+    try:
+        return frozenset(remote["name"] for remote in json.loads(file.read_bytes())["remotes"])
+    except ValueError:
+        return frozenset({"a damaged file"})
+
+
 def wrong_states(operation: Operation, disk: ForgetfulDisk, under: Path) -> Iterator[str]:
     """Yield what is wrong with any state that power loss could leave, and when."""
     yield from wrong_in_the_end(operation.after, disk, under / "end")
     check = index_violations if operation.unsynced else violations
+    sparse = operation.after.sparse
     for number, state in disk.states(under / "middle"):
         store = state / "below" / "store"
-        for wrong in check(store) or unlike(store, *operation.meanwhile):
+        for wrong in check(store, sparse=sparse) or unlike(store, *operation.meanwhile):
             yield f"after {disk.calls[number]} ({number}): {wrong}"
 
 
 def wrong_in_the_end(after: View, disk: ForgetfulDisk, under: Path) -> Iterator[str]:
     for _, state in disk.states(under, first=len(disk.calls) - 1):
         store = state / "below" / "store"
-        for wrong in violations(store) or unlike(store, after):
+        for wrong in violations(store, sparse=after.sparse) or unlike(store, after):
             yield f"in the end: {wrong}"
 
 
@@ -318,11 +400,11 @@ def test_every_failing_call_leaves_the_store_whole(
             break
         assert failure == code
         assert open_files() == files
-        assert violations(store) == []
+        assert violations(store, sparse=operation.after.sparse) == []
         assert unlike(store, *operation.meanwhile) == []
         assert strays(store) == []
         after = again(operation, store, QuickDisk())
-        assert violations(store) == []
+        assert violations(store, sparse=operation.after.sparse) == []
         assert unlike(store, after) == []
         shutil.rmtree(scratch / f"{at}")
     assert at >= 3

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,17 +20,19 @@ from ocistow.oci.errors import (
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import Copied, copy
-from ocistow.publish.distribution.retries import TRIES
 from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.publish.remote import (
     PAUSE,
     Filler,
     LazySink,
     LazySource,
+    evict,
     for_remotes,
     store_source,
 )
 from ocistow.publish.transports import open_source
+from ocistow.store.gc import GRACE, Collector
+from ocistow.store.leases import this_process
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
 from ocistow.testing.faults import (
@@ -262,11 +265,12 @@ def test_a_remote_that_is_gone_is_not_asked_again_at_once(
 ) -> None:
     fill, first, second = filler(store, clock), image.layers[0], image.layers[1]
     registry.faults.append(Fault("GET", "/blobs/", Status(503), None))
+    tries: list[int] = []
     for layer in (first, first, second):
         with pytest.raises(RegistryUnavailable, match=f"{layer} from"):
             fill.fill(layer, size_of(image, layer))
-    tries = gets(registry, first)
-    assert (tries, gets(registry, second)) == (TRIES, 0)
+        tries.append(len(registry.requests))
+    assert tries == [tries[0]] * 3
     registry.faults.clear()
     clock.now += PAUSE + 0.1
     for layer in (first, second):
@@ -338,3 +342,71 @@ def test_what_happens_is_said(
     layer = image.layers[0]
     filler(store).fill(layer, size_of(image, layer))
     assert f"fetched {layer} from 127.0.0.1:" in caplog.text
+
+
+@pytest.fixture
+def kept(store: Store, registry: Registry, image: GeneratedImage, origin: RepositoryName) -> Store:
+    """A store that has the image, whole, and a remote that has it too."""
+    copy(LayoutSource(image.path), StoreSink(store, NAME))
+    store.remotes.add("tier", origin)
+    return store
+
+
+def collector(store: Store, *, after: float = 2 * GRACE) -> Collector:
+    return Collector(store, clock=lambda: time.time() + after)
+
+
+def test_layers_that_a_remote_has_are_evicted_and_come_back(
+    kept: Store, registry: Registry, image: GeneratedImage, tmp_path: Path
+) -> None:
+    sizes = sum(kept.blobs.stat(layer).st_blocks * 512 for layer in image.layers)
+    assert evict(kept, collector(kept), ACCESS, dry_run=True).freed == sizes
+    assert set(image.layers) <= set(kept.blobs)
+    evicted = evict(kept, collector(kept), ACCESS)
+    assert (evicted.blobs, evicted.links, evicted.freed) == (3, 3, sizes)
+    assert set(kept.blobs) == {image.manifest, image.config}
+    assert {r.method for r in registry.requests} == {"HEAD"}
+    assert violations(kept.path, sparse=True) == []
+    with Store.create(tmp_path / "other") as other:
+        source = store_source(kept, kept.layout(NAME.path), access=ACCESS)
+        assert copy(source, StoreSink(other, NAME)).absent == 0
+    assert violations(kept.path) == []
+
+
+def test_what_no_remote_has_in_full_stays(
+    kept: Store, registry: Registry, image: GeneratedImage
+) -> None:
+    absent, short, whole = image.layers
+    registry.faults.append(Fault("HEAD", str(absent), Status(404), None))
+    registry.faults.append(Fault("HEAD", str(short), Surplus(1), None))
+    assert evict(kept, collector(kept), ACCESS).blobs == 1
+    assert set(kept.blobs) == {image.manifest, image.config, absent, short}
+    assert whole not in kept.blobs
+
+
+def test_a_remote_that_gives_no_answer_evicts_nothing(
+    kept: Store, registry: Registry, image: GeneratedImage
+) -> None:
+    registry.faults.append(Fault("HEAD", str(image.layers[2]), Status(503), None))
+    with pytest.raises(RegistryUnavailable):
+        evict(kept, collector(kept), ACCESS)
+    assert set(image.layers) <= set(kept.blobs)
+
+
+def test_what_just_came_or_is_leased_is_not_evicted(
+    kept: Store, registry: Registry, image: GeneratedImage
+) -> None:
+    assert evict(kept, collector(kept, after=0), ACCESS).blobs == 0
+    assert registry.requests == []
+    kept.leases.take(this_process(), image.layers[:2])
+    evicted = evict(kept, collector(kept), ACCESS)
+    assert (evicted.blobs, evicted.leased) == (1, 2)
+
+
+def test_an_origin_is_no_reason_to_evict(
+    store: Store, registry: Registry, image: GeneratedImage, origin: RepositoryName
+) -> None:
+    copy(LayoutSource(image.path), StoreSink(store, NAME))
+    store.remotes.note_origin(origin, image.layers)
+    assert evict(store, collector(store), ACCESS).blobs == 0
+    assert registry.requests == []
