@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from ocistow.publish.access import Access
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.docker.engine import Engine
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
-from ocistow.publish.source import read_document
+from ocistow.publish.source import Stream, read_document
 from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.blobs import Ingest
 from ocistow.store.store import Store
@@ -41,7 +42,7 @@ def saves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     save = Engine.save
 
-    def noted(self: Engine, name: str):  # type: ignore[no-untyped-def]
+    def noted(self: Engine, name: str) -> AbstractContextManager[Stream]:
         asked.append(name)
         return save(self, name)
 

@@ -175,7 +175,11 @@ def test_nothing_is_compressed_when_an_archive_is_added_twice(
 ) -> None:
     first = add(store, f"docker-archive:{saved}")
     written: list[int] = []
-    monkeypatch.setattr(Ingest, "write", lambda _, data: written.append(len(data)))
+
+    def noted(self: Ingest, data: bytes) -> None:
+        written.append(len(data))
+
+    monkeypatch.setattr(Ingest, "write", noted)
     second = add(store, f"docker-archive:{saved}", Reference.parse("example.org/again:1"))
     assert (second.root.digest, second.sent, written) == (first.root.digest, 0, [])
 
