@@ -19,8 +19,9 @@ from ..store.store import Store
 from .config import Settings
 from .options import Transfer, json_option, transfer_options
 from .output import about, document, line
-from .progress import Progress
+from .progress import Display
 from .report import Result, lost, summary, transferred, write_records
+from .signals import terminable
 
 _REGISTRY = "docker://"
 
@@ -51,16 +52,18 @@ def add(
     reference = Reference.parse(name) if name is not None else None
     with (
         about(f"adding {source} to {settings.store}"),
+        terminable(),
+        Display(how.progress) as display,
         Store.create(settings.store) as store,
-        open_source(source, store, platform=how.platform, access=how.access) as image,
-        Progress(how.progress) as bar,
     ):
-        reference = reference or default_name(source, image)
-        sink: StoreSink = StoreSink(store, reference)
-        if lazy:
-            image = LazySource(image)
-            sink = LazySink(store, reference, _origin(source))
-        copied = copy(image, bar.watching(sink), jobs=how.jobs, progress=bar)
+        progress = display.track(source)
+        with open_source(source, store, platform=how.platform, access=how.access) as image:
+            reference = reference or default_name(source, image)
+            sink = StoreSink(store, reference)
+            if lazy:
+                image = LazySource(image)
+                sink = LazySink(store, reference, _origin(source))
+            copied = copy(image, sink, jobs=how.jobs, progress=progress, leases=store.leases)
     added = Result(str(reference), str(reference), copied)
     write_records(how.records, source, copied.root, began, [added])
     if as_json:

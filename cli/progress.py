@@ -1,34 +1,36 @@
-"""How far a copy is: a bar on a terminal, JSON lines for programs, silence otherwise."""
+"""How far copies are: bars on a terminal, JSON lines for programs, silence otherwise."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Self, TextIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, Self, TextIO, cast
 
-from .output import human
+from .bars import Screen, frame
+from .output import has_colours
+from .track import Track
 
 if TYPE_CHECKING:
     from ..oci.descriptor import Descriptor
     from ..oci.digest import Digest
-    from ..oci.platform import Platform
-    from ..publish.sink import Action, Image, Sink
-    from ..publish.source import Source
+    from ..publish.copy import Progress
+    from ..publish.sink import Action, Image
 
 DELAY = 1.0  # seconds; what is done sooner needs no bar
-INTERVAL = {"bar": 0.1, "json": 0.5}  # seconds between two reports at least
-_WIDTH = 30  # characters of the bar
-_CLEAR = "\r\x1b[K"
+DRAWING = 0.1  # seconds between two frames
+LINES = 0.5  # seconds between two JSON lines about the same blob, at least
+_UP, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[{}A", "\x1b[K", "\x1b[J"
 
 
-class Progress:
-    """The bytes of one copy that are there, reported on stderr now and then.
+class Display:
+    """Shows on stderr how far one or several copies are. Thread-safe.
 
-    Called by several threads at once with a blob and the bytes of it that are
-    done. Leaving the block removes the bar, or writes the last JSON line.
+    Leaving the block takes the bars away.
     """
 
     def __init__(
@@ -39,83 +41,231 @@ class Progress:
     ) -> None:
         self._stream = stream or sys.stderr
         if mode == "auto":
-            mode = "bar" if self._stream.isatty() else "none"
-        self._mode = mode
-        self._clock = clock
-        self._next = clock() + (DELAY if mode == "bar" else 0)
-        self._lock = threading.Lock()
-        self._done: dict[Digest, int] = {}
-        self._sum = 0
-        self._drawn = False
-        self.total = 0
+            mode = "bar" if is_terminal(self._stream) else "none"
+        self._shown: _Bars | _Lines | None = None
+        if mode == "bar":
+            self._shown = _Bars(self._stream, clock)
+        elif mode == "json":
+            self._shown = _Lines(self._stream, clock)
 
-    def __call__(self, descriptor: Descriptor, done: int) -> None:
-        """Note that `done` bytes of a blob are there."""
-        if self._mode == "none":
-            return
-        with self._lock:
-            self._sum += done - self._done.get(descriptor.digest, 0)
-            self._done[descriptor.digest] = done
-            if self._clock() >= self._next:
-                self._next = self._clock() + INTERVAL[self._mode]
-                self._report()
-
-    def watching(self, sink: Sink) -> Sink:
-        """Return `sink`, made to tell how many bytes there will be."""
-        return _Announcing(sink, self)
+    def track(self, title: str) -> Progress | None:
+        """Return what hears how far one copy is; None where nobody wants to know."""
+        return self._shown.track(title) if self._shown is not None else None
 
     def __enter__(self) -> Self:
+        if isinstance(self._shown, _Bars):
+            self._shown.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._mode == "json" and self.total:
-            self._report()
-        if self._drawn:
-            self._write(_CLEAR)
+        if isinstance(self._shown, _Bars):
+            self._shown.end()
 
-    def _report(self) -> None:
-        if self._mode == "json":
-            members = {"type": "progress", "done": self._sum, "total": self.total}
-            self._write(json.dumps(members) + "\n")
-            return
-        share = min(1.0, self._sum / self.total) if self.total else 0.0
-        bar = "#" * round(share * _WIDTH)
-        self._write(
-            f"{_CLEAR}[{bar:-<{_WIDTH}}] {share:4.0%}  {human(self._sum)} of {human(self.total)}"
-        )
-        self._drawn = True
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether bars can be drawn over each other."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class _Bars:
+    """A thread that draws what other threads noted."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tracks: list[Track] = []
+        self._drawn = 0  # lines above the cursor
+        self._ended = threading.Event()
+        self._began = clock()
+        self._thread = threading.Thread(target=self._run, name="bars", daemon=True)
+        self._handlers: list[logging.StreamHandler[_Writable]] = []
+
+    def track(self, title: str) -> Progress:
+        track = Track(title, self._clock())
+        with self._lock:
+            self._tracks.append(track)
+        return _Heard(track, self._lock, self._clock)
+
+    def start(self) -> None:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler):
+                # isinstance cannot tell what it writes to
+                streaming = cast("logging.StreamHandler[_Writable]", handler)
+                if streaming.stream is self._stream:
+                    streaming.setStream(_Above(self, self._stream))
+                    self._handlers.append(streaming)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.erase()
+        for handler in self._handlers:
+            handler.setStream(self._stream)
+
+    def erase(self) -> None:
+        """Take the bars away until the next frame."""
+        with self._lock:
+            if self._drawn:
+                self._write(f"\r{_UP.format(self._drawn)}{_CLEAR_BELOW}")
+                self._drawn = 0
+
+    def _run(self) -> None:
+        if not self._ended.wait(DELAY):
+            self._draw()
+        while not self._ended.wait(DRAWING):
+            self._draw()
+
+    def _draw(self) -> None:
+        with self._lock:
+            lines = frame(self._tracks, _screen(self._stream), self._clock())
+            up = _UP.format(self._drawn) if self._drawn else ""
+            text = "".join(f"{line}{_CLEAR_LINE}\n" for line in lines)
+            self._write(f"\r{up}{text}{_CLEAR_BELOW}")
+            self._drawn = len(lines)
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
 
 
-class _Announcing:
-    """A sink that tells a progress the size of the image."""
+class _Writable(Protocol):
+    """What a handler of logging writes to."""
 
-    def __init__(self, sink: Sink, progress: Progress) -> None:
-        self._sink = sink
-        self._progress = progress
-        self.sparse = sink.sparse
+    def write(self, text: str, /) -> object: ...
 
-    def platform(self) -> Platform | None:
-        return self._sink.platform()
+    def flush(self) -> None: ...
 
-    def begin(self, image: Image) -> None:
-        self._progress.total = sum(node.descriptor.size for node in image.nodes)
-        self._sink.begin(image)
 
-    def has(self, descriptor: Descriptor) -> bool:
-        return self._sink.has(descriptor)
+class _Above:
+    """A stream whose lines appear above the bars."""
 
-    def put_blob(self, descriptor: Descriptor, source: Source) -> Action:
-        return self._sink.put_blob(descriptor, source)
+    def __init__(self, bars: _Bars, stream: TextIO) -> None:
+        self._bars = bars
+        self._stream = stream
 
-    def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
-        self._sink.put_manifest(descriptor, raw)
+    def write(self, text: str, /) -> object:
+        self._bars.erase()
+        return self._stream.write(text)
 
-    def tag(self, root: Descriptor) -> None:
-        self._sink.tag(root)
+    def flush(self) -> None:
+        self._stream.flush()
 
-    def losses(self) -> Sequence[str]:
-        return self._sink.losses()
+
+class _Heard:
+    """Notes in a track what a copy's threads say."""
+
+    def __init__(self, track: Track, lock: threading.Lock, clock: Callable[[], float]) -> None:
+        self._track = track
+        self._lock = lock
+        self._clock = clock
+
+    def begins(self, image: Image) -> None:
+        with self._lock:
+            self._track.total = sum(node.descriptor.size for node in image.nodes)
+
+    def moves(self, descriptor: Descriptor, done: int) -> None:
+        with self._lock:
+            self._track.moves(descriptor, done, self._clock())
+
+    def ends(self, descriptor: Descriptor, action: Action) -> None:
+        with self._lock:
+            self._track.ends(descriptor, action, self._clock())
+
+    def waits(self, what: str) -> None:
+        with self._lock:
+            self._track.what = what
+
+
+class _Lines:
+    """JSON lines of all tracks."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def track(self, title: str) -> Progress:
+        return _Told(Track(title, self._clock()), self._write, self._lock, self._clock)
+
+    def _write(self, members: dict[str, object]) -> None:
+        self._stream.write(json.dumps(members) + "\n")
+        self._stream.flush()
+
+
+class _Told:
+    """Writes what a copy's threads say, blobs and the whole not too often."""
+
+    def __init__(
+        self,
+        track: Track,
+        write: Callable[[dict[str, object]], None],
+        lock: threading.Lock,
+        clock: Callable[[], float],
+    ) -> None:
+        self._track = track
+        self._write = write
+        self._lock = lock
+        self._clock = clock
+        self._said: dict[Digest | None, float] = {}
+
+    def begins(self, image: Image) -> None:
+        with self._lock:
+            self._track.total = sum(node.descriptor.size for node in image.nodes)
+            self._whole()
+
+    def moves(self, descriptor: Descriptor, done: int) -> None:
+        with self._lock:
+            now = self._clock()
+            self._track.moves(descriptor, done, now)
+            if self._is_due(descriptor.digest, now):
+                self._blob(descriptor, done, None)
+            if self._is_due(None, now):
+                self._whole()
+
+    def ends(self, descriptor: Descriptor, action: Action) -> None:
+        with self._lock:
+            self._track.ends(descriptor, action, self._clock())
+            self._blob(descriptor, descriptor.size, action)
+            if self._track.done == self._track.total:
+                self._whole()
+
+    def waits(self, what: str) -> None:
+        with self._lock:
+            self._write({"type": "wait", "name": self._track.title, "what": what})
+
+    def _is_due(self, digest: Digest | None, now: float) -> bool:
+        if now - self._said.get(digest, -LINES) < LINES:
+            return False
+        self._said[digest] = now
+        return True
+
+    def _blob(self, descriptor: Descriptor, done: int, action: Action | None) -> None:
+        members: dict[str, object] = {
+            "type": "blob",
+            "name": self._track.title,
+            "digest": str(descriptor.digest),
+            "done": done,
+            "total": descriptor.size,
+        }
+        self._write(members if action is None else {**members, "action": str(action)})
+
+    def _whole(self) -> None:
+        self._write(
+            {
+                "type": "progress",
+                "name": self._track.title,
+                "done": self._track.done,
+                "total": self._track.total,
+            }
+        )
+
+
+def _screen(stream: TextIO) -> Screen:
+    try:
+        columns, rows = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        columns, rows = 80, 24
+    unicode = (stream.encoding or "").lower().replace("-", "") == "utf8"
+    return Screen(columns or 80, rows or 24, unicode, has_colours(stream))

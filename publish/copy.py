@@ -6,15 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..oci.descriptor import Descriptor
+from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound
 from ..oci.graph import walk
+from ..store.leases import Leases
 from .access import JOBS
+from .crew import Crew, Stopped
 from .sink import Action, Image, Sink
 from .source import Blob, Source, read_document, select_platform
 
@@ -24,14 +26,25 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """Hears how far each blob is; called by several threads at once."""
+    """Hears how far a copy is; called by several threads at once."""
 
-    def __call__(self, descriptor: Descriptor, done: int, /) -> None:
+    def begins(self, image: Image, /) -> None:
+        """Note what will be copied."""
+        ...
+
+    def moves(self, descriptor: Descriptor, done: int, /) -> None:
         """Note that `done` bytes of a blob are there.
 
-        A blob that need not be sent is there at once; one that is sent again
-        starts from 0 again.
+        A blob that is sent again starts from 0 again.
         """
+        ...
+
+    def ends(self, descriptor: Descriptor, action: Action, /) -> None:
+        """Note that nothing more will be done about a blob or manifest."""
+        ...
+
+    def waits(self, what: str, /) -> None:
+        """Note what the copy does now, as in "asking what is there"."""
         ...
 
 
@@ -95,51 +108,38 @@ class Copied:
 
 
 def copy(
-    source: Source, sink: Sink, *, jobs: int = JOBS, progress: Progress | None = None
+    source: Source,
+    sink: Sink,
+    *,
+    jobs: int = JOBS,
+    crew: Crew | None = None,
+    progress: Progress | None = None,
+    leases: Leases | None = None,
 ) -> Copied:
     """Copy the image of `source` to `sink`, which then has its name.
 
-    Only what the sink lacks is read, apart from manifests. At most `jobs` blobs
-    are under way at once. When this raises, the name is what it was before.
+    Only what the sink lacks is read, apart from manifests. At most `jobs` blobs are
+    under way at once, or as many as `crew` has jobs, over all its copies. With the
+    `leases` of the store that one side is, garbage collection keeps the blobs of the
+    image as long as this lasts. When this raises, the name is what it was before.
 
     Raises:
         NotFound: the image, or a part of it that must not be missing, is absent.
         InvalidContent: a part is not what its descriptor says, or malformed.
+        Stopped: the crew was interrupted in another thread.
     """
     began = time.monotonic()
-    tally = _Tally(progress)
+    crew = crew or Crew(jobs)
+    tally = _Tally(crew, progress)
+    tally.waits("reading the image")
     watched = _Watched(source, tally)
     root = source.resolve()
     if root.is_index and (platform := sink.platform()) is not None:
         root = select_platform(source, root, platform)
     image = Image(root, tuple(walk(root, _Documents(source))), watched)
-    sink.begin(image)
-    optional = image.layers if source.sparse and sink.sparse else frozenset[Descriptor]()
-
-    def put(descriptor: Descriptor) -> None:
-        with tally.timed(descriptor) as done:
-            if sink.has(descriptor):
-                done(Action.PRESENT)
-                return
-            try:
-                done(sink.put_blob(descriptor, watched))
-            except NotFound as error:
-                if error.name != descriptor.digest or descriptor not in optional:
-                    raise
-                log.info("%s is absent: the image is sparse", descriptor.digest)
-                done(Action.ABSENT)
-
-    _in_parallel(sorted(image.blobs, key=_largest_first), put, jobs, tally.stop)
-    for node in image.nodes:
-        if node.document is None:
-            continue
-        with tally.timed(node.descriptor) as done:
-            if sink.has(node.descriptor):
-                done(Action.PRESENT)
-            else:
-                sink.put_manifest(node.descriptor, node.document.raw)
-                done(Action.SENT)
-    sink.tag(root)
+    digests = [node.descriptor.digest for node in image.nodes]
+    with nullcontext() if leases is None else leases.keeping(digests):
+        _copy(image, sink, crew, tally)
     copied = Copied(root, tally.outcomes(), tuple(sink.losses()), time.monotonic() - began)
     log.info(
         "copied %s: %d sent, %d bytes, %d present, %.1f s",
@@ -152,8 +152,40 @@ def copy(
     return copied
 
 
-class _Stopped(Exception):
-    """Another thread failed, so this one need not go on."""
+def _copy(image: Image, sink: Sink, crew: Crew, tally: _Tally) -> None:
+    source = image.source
+    tally.begins(image)
+    tally.waits("asking what is there")
+    sink.begin(image)
+    optional = image.layers if source.sparse and sink.sparse else frozenset[Descriptor]()
+
+    def put(descriptor: Descriptor) -> None:
+        with tally.timed(descriptor) as done:
+            if sink.has(descriptor):
+                done(Action.PRESENT)
+                return
+            try:
+                done(sink.put_blob(descriptor, source))
+            except NotFound as error:
+                if error.name != descriptor.digest or descriptor not in optional:
+                    raise
+                log.info("%s is absent: the image is sparse", descriptor.digest)
+                done(Action.ABSENT)
+
+    tally.waits("waiting for the other side")
+    _in_parallel(sorted(image.blobs, key=_largest_first), put, crew, tally)
+    for node in image.nodes:
+        if node.document is None:
+            continue
+        with tally.timed(node.descriptor) as done:
+            if sink.has(node.descriptor):
+                done(Action.PRESENT)
+            else:
+                sink.put_manifest(node.descriptor, node.document.raw)
+                done(Action.SENT)
+    tally.waits("waiting until the image has its name")
+    sink.tag(image.root)
+    tally.tagged()
 
 
 class _Documents:
@@ -173,17 +205,41 @@ class _Documents:
 class _Tally:
     """Notes what threads did, and tells them to stop."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, crew: Crew, progress: Progress | None) -> None:
         self._lock = threading.Lock()
+        self._crew = crew
         self._progress = progress
         self._outcomes: list[Outcome] = []
-        self.stop = threading.Event()
+        self._read: set[Digest] = set()
+        self._late: list[Outcome] = []
+        self._failure: BaseException | None = None
+
+    def is_stopped(self) -> bool:
+        return self._failure is not None or self._crew.interrupted
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the threads of this copy; the first failure is the one to be told."""
+        with self._lock:
+            self._failure = self._failure or error
+
+    def check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def begins(self, image: Image) -> None:
+        if self._progress is not None:
+            self._progress.begins(image)
+
+    def waits(self, what: str) -> None:
+        if self._progress is not None:
+            self._progress.waits(what)
 
     def watch(self, descriptor: Descriptor, done: int) -> None:
-        if self.stop.is_set():
-            raise _Stopped
+        if self.is_stopped():
+            raise Stopped
+        self._read.add(descriptor.digest)
         if self._progress is not None:
-            self._progress(descriptor, done)
+            self._progress.moves(descriptor, done)
 
     @contextmanager
     def timed(self, descriptor: Descriptor) -> Generator[Callable[[Action], None]]:
@@ -192,15 +248,33 @@ class _Tally:
 
         def done(action: Action) -> None:
             outcome = Outcome(descriptor, action, time.monotonic() - began)
+            late = self._is_late(outcome)
             with self._lock:
                 self._outcomes.append(outcome)
-            if action is not Action.ABSENT:
-                self.watch(descriptor, descriptor.size)
+                if late:
+                    self._late.append(outcome)
+            if self._progress is not None and not late:
+                self._progress.ends(descriptor, action)
 
         yield done
 
+    def tagged(self) -> None:
+        """Note that the sink sent what it left for the end."""
+        if self._progress is not None:
+            for outcome in self._late:
+                self._progress.ends(outcome.descriptor, outcome.action)
+
     def outcomes(self) -> tuple[Outcome, ...]:
         return tuple(self._outcomes)
+
+    def _is_late(self, outcome: Outcome) -> bool:
+        """Tell whether the sink, which sends all in one stream, has not read the blob yet."""
+        descriptor = outcome.descriptor
+        return (
+            outcome.action is Action.SENT
+            and not (descriptor.is_manifest or descriptor.is_index)
+            and descriptor.digest not in self._read
+        )
 
 
 class _Watched:
@@ -225,38 +299,23 @@ def _largest_first(descriptor: Descriptor) -> int:
 
 
 def _in_parallel(
-    work: Sequence[Descriptor],
-    do: Callable[[Descriptor], None],
-    jobs: int,
-    stop: threading.Event,
+    work: Sequence[Descriptor], do: Callable[[Descriptor], None], crew: Crew, tally: _Tally
 ) -> None:
-    """Do all of `work` in at most `jobs` threads; the first failure ends it."""
+    """Do all of `work` in as many threads as the crew has jobs; the first failure ends it."""
     pending = iter(work)
     lock = threading.Lock()
-    failures: list[BaseException] = []
 
     def take() -> None:
-        while not stop.is_set():
-            with lock:
-                descriptor = next(pending, None)
-            if descriptor is None:
-                return
-            try:
-                do(descriptor)
-            except BaseException as error:  # raised below, in the thread that asked
-                failures.append(error)
-                stop.set()
+        while not tally.is_stopped():
+            with crew.slot:
+                with lock:
+                    descriptor = None if tally.is_stopped() else next(pending, None)
+                if descriptor is None:
+                    return
+                try:
+                    do(descriptor)
+                except BaseException as error:  # raised below, in the thread that asked
+                    tally.fail(error)
 
-    workers = min(jobs, len(work))
-    if workers == 0:
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="copy") as executor:
-        futures = [executor.submit(take) for _ in range(workers)]
-        try:
-            wait(futures)
-        except BaseException:
-            stop.set()
-            raise
-    for error in failures:
-        if not isinstance(error, _Stopped):
-            raise error
+    crew.work([take] * min(crew.jobs, len(work)))
+    tally.check()

@@ -39,6 +39,11 @@ def check_source(text: str) -> None:
     _split_source(text)
 
 
+def check_sink(text: str) -> None:
+    """Refuse a word that names no sink, likewise."""
+    _split(text, {**_SINKS, **_ARCHIVES})
+
+
 def open_source(
     text: str,
     store: Store,
@@ -289,7 +294,8 @@ def _split(text: str, known: Mapping[str, object]) -> tuple[str, str]:
     transport, colon, rest = text.partition(":")
     if not colon or transport not in known or not rest or transport == _DASH:
         words = ", ".join(_WORDS.get(word, f"{word}:") for word in known)
-        raise InvalidContent(f"{text[:300]!r} does not start with one of {words}")
+        kind = "source" if known is _SOURCES else "destination"
+        raise InvalidContent(f"{text[:300]!r} is no {kind}: it does not start with one of {words}")
     return transport, rest
 
 

@@ -1,16 +1,21 @@
 """Leases: blobs that somebody relies on although no index mentions them yet.
 
 A mount that tells a client "this blob is there" makes a promise: the client
-will mention the blob in an index without writing it. Garbage collection keeps
-what is leased. A lease ends with its owner, at the latest when it expires.
+will mention the blob in an index without writing it. A copy relies on the blobs that it
+found, too, until the image has its name. Garbage collection keeps what is leased. A
+lease ends with its owner, at the latest when it expires.
 """
 
 from __future__ import annotations
 
+import errno
+import itertools
+import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +25,11 @@ from .index import IndexDatabase
 T = TypeVar("T")
 
 DURATION = 3600.0  # seconds from the promise to the index; the longest builds take minutes
+COPYING = 24 * 3600.0  # seconds that a copy may take; what ends before releases its leases
+
+_numbers = itertools.count()
+
+log = logging.getLogger(__name__)
 
 
 class Leases:
@@ -40,6 +50,32 @@ class Leases:
                 "INSERT OR REPLACE INTO leases (owner, digest, expires) VALUES (?, ?, ?)", rows
             )
         )
+
+    @contextmanager
+    def keeping(self, digests: Iterable[Digest]) -> Generator[None]:
+        """Keep these blobs for the block, as an owner of its own.
+
+        Whoever may only read the store gets no lease.
+
+        Raises:
+            OSError: as `take`.
+        """
+        owner = f"{this_process()}/{next(_numbers)}"
+        try:
+            self.take(owner, digests, COPYING)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EROFS):
+                raise
+            log.info("no lease: %s", error)
+            yield
+            return
+        try:
+            yield
+        finally:
+            try:
+                self.release(owner)
+            except OSError as error:  # it ends with this process, too
+                log.warning("a lease stays: %s", error)
 
     def release(self, owner: str) -> None:
         """End all leases of an owner."""
@@ -65,10 +101,16 @@ def this_process() -> str:
 
 
 def is_alive(owner: str) -> bool:
-    """Tell whether the process that a name was made for still runs on this machine."""
+    """Tell whether the process that a name was made for still runs on this machine.
+
+    Several owners of one process have what `this_process` returns in front of their own part.
+    """
+    boot, _, rest = owner.partition("/")
+    pid, _, rest = rest.partition("/")
+    start = rest.partition("/")[0]
     try:
-        return _name(int(owner.split("/")[1])) == owner
-    except (OSError, ValueError, IndexError):
+        return _name(int(pid)) == f"{boot}/{pid}/{start}"
+    except (OSError, ValueError):
         return False
 
 

@@ -284,14 +284,6 @@ def test_names_are_completed(tmp_path: Path, run: Ocistow) -> None:
     assert done.stdout.split() == ["plain,e.x/a:1", "plain,e.x/b:1"]
 
 
-def test_progress_lines_are_json(tmp_path: Path, run: Ocistow) -> None:
-    image_layout(tmp_path / "layout")
-    done = run("add", "oci:layout", "a", "--progress", "json")
-    last = json.loads(done.stderr.splitlines()[-1])
-    assert last["type"] == "progress"
-    assert last["done"] == last["total"] > 0
-
-
 def test_log_lines_are_json(tmp_path: Path, run: Ocistow) -> None:
     image_layout(tmp_path / "layout")
     done = run("-v", "--log-format", "json", "add", "oci:layout", "a")

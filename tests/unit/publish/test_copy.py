@@ -12,7 +12,8 @@ from ocistow.publish.copy import copy
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
 from ocistow.publish.registry import RegistrySink
-from ocistow.publish.sink import Action
+from ocistow.publish.sink import Action, Image
+from ocistow.publish.source import Source
 from ocistow.store.store import Store
 from ocistow.testing.faults import Fault, Status
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout
@@ -62,21 +63,105 @@ def test_each_digest_is_put_once(
     assert copied.sent == 6
 
 
-def test_progress_ends_at_the_size_of_every_blob(store: Store, image: GeneratedImage) -> None:
-    lock = threading.Lock()
-    done: dict[Digest, list[int]] = {}
-    sizes: dict[Digest, int] = {}
+class Noting:
+    """A progress that remembers what it heard."""
 
-    def note(descriptor: Descriptor, count: int) -> None:
-        with lock:
-            done.setdefault(descriptor.digest, []).append(count)
-            sizes[descriptor.digest] = descriptor.size
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.total = 0
+        self.moved: dict[Digest, list[int]] = {}
+        self.ended: list[tuple[Digest, Action]] = []
+        self.words: list[str] = []
 
-    for _ in range(2):
-        done.clear()
-        copy(LayoutSource(image.path), StoreSink(store, NAME), progress=note)
-        assert set(done) == {*image.layers, image.config, image.manifest}
-        assert all(counts[-1] == sizes[digest] for digest, counts in done.items())
+    def begins(self, image: Image) -> None:
+        self.total = sum(node.descriptor.size for node in image.nodes)
+
+    def moves(self, descriptor: Descriptor, done: int) -> None:
+        with self.lock:
+            self.moved.setdefault(descriptor.digest, []).append(done)
+
+    def ends(self, descriptor: Descriptor, action: Action) -> None:
+        with self.lock:
+            self.ended.append((descriptor.digest, action))
+
+    def waits(self, what: str) -> None:
+        self.words.append(what)
+
+
+def test_every_blob_ends_once(store: Store, image: GeneratedImage) -> None:
+    for action in (Action.SENT, Action.PRESENT):
+        heard = Noting()
+        copied = copy(LayoutSource(image.path), StoreSink(store, NAME), progress=heard)
+        everything = {*image.layers, image.config, image.manifest}
+        assert sorted(heard.ended) == sorted((digest, action) for digest in everything)
+        assert heard.total == copied.size(action)
+
+
+def test_bytes_are_heard_of_as_they_go(
+    tmp_path: Path, registry: Registry, repository: Repository
+) -> None:
+    image = image_layout(tmp_path / "layout", layers=1, layer_size=3_000_000)
+    heard = Noting()
+    copy(LayoutSource(image.path), RegistrySink(repository, NAME), progress=heard)
+    counts = heard.moved[image.layers[0]]
+    assert len(counts) > 2
+    assert counts == sorted(counts)
+    assert counts[-1] == image.blob(image.layers[0]).stat().st_size
+
+
+class LateSink(StoreSink):
+    """Reads all blobs when the image gets its name, as a stream to a daemon does."""
+
+    def begin(self, image: Image) -> None:
+        super().begin(image)
+        self.image = image
+
+    def has(self, descriptor: Descriptor) -> bool:
+        return False
+
+    def put_blob(self, descriptor: Descriptor, source: Source) -> Action:
+        return Action.SENT
+
+    def tag(self, root: Descriptor) -> None:
+        for blob in self.image.blobs:
+            super().put_blob(blob, self.image.source)
+        super().tag(root)
+
+
+def test_a_blob_that_is_sent_with_the_name_ends_then(store: Store, image: GeneratedImage) -> None:
+    heard = Noting()
+    copy(LayoutSource(image.path), LateSink(store, NAME), progress=heard)
+    assert len(heard.ended) == 5
+    assert heard.ended[0] == (image.manifest, Action.SENT)
+
+
+def test_blobs_are_leased_while_they_are_copied(store: Store, image: GeneratedImage) -> None:
+    held: list[frozenset[Digest]] = []
+
+    class Looking(StoreSink):
+        def begin(self, image: Image) -> None:
+            held.append(store.leases.held())
+
+        def tag(self, root: Descriptor) -> None:
+            held.append(store.leases.held())
+            super().tag(root)
+
+    copy(LayoutSource(image.path), Looking(store, NAME), leases=store.leases)
+    assert held == [{*image.layers, image.config, image.manifest}] * 2
+    assert store.leases.held() == frozenset()
+    image.blob(image.layers[0]).unlink()
+    with pytest.raises(NotFound):
+        copy(LayoutSource(image.path), RefusingSink(store, NAME), leases=store.leases)
+    assert store.leases.held() == frozenset()
+
+
+class RefusingSink(StoreSink):
+    """Has nothing and takes no sparse images."""
+
+    sparse = False
+
+    def has(self, descriptor: Descriptor) -> bool:
+        return False
 
 
 def test_a_sparse_image_is_added_and_published_where_its_layers_are(

@@ -1,3 +1,5 @@
+import errno
+import os
 import sqlite3
 import subprocess
 import sys
@@ -58,6 +60,30 @@ def test_a_lease_ends_with_the_process_that_took_it(database: Path) -> None:
         process.wait()
         assert not is_alive(owner)
         assert Leases(IndexDatabase(database)).held() == frozenset()
+
+
+def test_copies_in_one_process_keep_their_blobs_apart(database: Path) -> None:
+    leases = Leases(IndexDatabase(database))
+    with leases.keeping([A]):
+        with leases.keeping([A, B]):
+            assert leases.held() == {A, B}
+        assert leases.held() == {A}
+    assert leases.held() == frozenset()
+
+
+def test_a_store_that_may_only_be_read_gives_no_leases(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = Leases(IndexDatabase(database))
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with leases.keeping([A]):
+            patch.undo()
+            assert leases.held() == frozenset()
 
 
 @pytest.mark.parametrize("owner", ["", "x", "boot/0/1", "boot/notanumber/1", "a/b"])
