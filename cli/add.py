@@ -37,10 +37,11 @@ def add(
 ) -> None:
     """Take an image into the store.
 
-    SOURCE is docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-    docker-archive:FILE[:REF]. Without NAME the image is called as in the registry
-    it comes from, or as the layout or archive calls it if that is a whole
-    reference such as example.com/app:1.
+    SOURCE is docker://REF, docker-daemon:REF, containerd:REF, oci:DIR[:TAG],
+    oci-archive:FILE[:TAG] or docker-archive:FILE[:REF]; - is an archive on stdin.
+    Without NAME the image is called as in the registry or daemon it comes from, or as
+    the layout or archive calls it if that is a whole reference such as
+    example.com/app:1.
 
     Blobs that the store has are not read again. A store that does not exist is
     made.

@@ -16,12 +16,10 @@ from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..store.disk import Disk, open_directory, replacing
 from .checked import CheckedSource
-from .layout_tar import NO_DIGESTS, blob_path, check_ref_name, layout_tar
-from .sink import Action, Image
+from .layout_tar import IMAGE_NAME, NO_DIGESTS, blob_path, check_ref_name, layout_tar
+from .sink import Action, Image, host_platform
 from .source import Source, read_document
 from .tarstream import Entry, TarStream
-
-IMAGE_NAME = "io.containerd.image.name"  # annotation: the whole name of an image
 
 _MANIFEST = "manifest.json"
 
@@ -119,7 +117,7 @@ class DockerArchiveSink(OciArchiveSink):
 
     def platform(self) -> Platform:
         """Return what this machine runs: the format is for one platform."""
-        return Platform.parse(f"linux/{os.uname().machine}")
+        return host_platform()
 
     def begin(self, image: Image) -> None:
         """Learn what image it will be.

@@ -17,9 +17,10 @@ from ..store.layout import BLOBS, INDEX, MARKER, MARKER_CONTENT
 from .sink import Image
 from .tarstream import Entry, TarStream
 
-_REF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
-
 NO_DIGESTS = frozenset[Digest]()
+IMAGE_NAME = "io.containerd.image.name"  # annotation: the whole name, for containerd and Docker
+
+_REF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 
 
 def layout_tar(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -60,6 +61,11 @@ def check_name(reference: Reference, root: Descriptor) -> None:
     """
     if reference.digest not in (None, root.digest):
         raise InvalidContent(f"{reference} cannot name {root.digest}")
+
+
+def host_platform() -> Platform:
+    """Return what this machine runs."""
+    return Platform.parse(f"linux/{os.uname().machine}")
 
 
 class Sink(Protocol):

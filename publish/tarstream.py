@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent
 from ..store.blobs import READ_SIZE
-from .archive import Section
-from .source import Blob, Source, Stream
+from .source import Source
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -107,23 +106,16 @@ class TarStream:
     def _read(self, part: _Part, skip: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes from `skip` to `stop` of a blob, and see that it ends where it shall."""
         with self._source.open(part.blob) as blob:
-            stream, at = _from(blob, part, skip, stop)
+            blob.skip(skip)
+            at = skip
             while at < stop:
-                data = stream.read(min(READ_SIZE, stop - at))
+                data = blob.read(min(READ_SIZE, stop - at))
                 if not data:
                     raise InvalidContent(f"{part.name} ended at byte {at} of {part.size}")
-                if at + len(data) > skip:
-                    yield data[max(0, skip - at) :]
+                yield data
                 at += len(data)
-            if at == part.size and stream.read(1):
+            if at == part.size and blob.read(1):
                 raise InvalidContent(f"{part.name} has more than the announced {at} bytes")
-
-
-def _from(blob: Blob, part: _Part, skip: int, stop: int) -> tuple[Stream, int]:
-    """Return what to read, and at which byte of the part it begins."""
-    if blob.file is None or (skip == 0 and stop == part.size):
-        return blob, 0
-    return Section(blob.file, skip, part.size + 1 - skip), skip
 
 
 def _pieces(entries: Iterable[Entry]) -> Iterator[bytes | _Part]:

@@ -264,11 +264,31 @@ def _output(rest: str) -> tuple[Output, str]:
     return FileOutput(path), name
 
 
+@contextmanager
+def _containerd_source(
+    rest: str, store: Store, platform: Platform | None, access: Access
+) -> Generator[Source]:
+    from .containerd.ctr import Ctr
+    from .containerd.source import ContainerdSource
+
+    yield ContainerdSource(Ctr.of(access), rest, platform)
+
+
+@contextmanager
+def _containerd_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
+    from .containerd.ctr import Ctr
+    from .containerd.sink import ContainerdSink
+
+    reference = Reference.parse(rest)
+    yield ContainerdSink(Ctr.of(access), reference)
+
+
 _SOURCES: dict[
     str,
     Callable[[str, Store, Platform | None, Access], AbstractContextManager[Source]],
 ] = {
     _DASH: _stdin_source,
+    "containerd": _containerd_source,
     "docker": _registry_source,
     "docker-archive": _docker_archive_source,
     "docker-daemon": _daemon_source,
@@ -276,6 +296,7 @@ _SOURCES: dict[
     "oci-archive": _oci_archive_source,
 }
 _SINKS: dict[str, Callable[[str, Store | None, Access], AbstractContextManager[Sink]]] = {
+    "containerd": _containerd_sink,
     "docker": _registry_sink,
     "docker-daemon": _daemon_sink,
     "oci": _layout_sink,

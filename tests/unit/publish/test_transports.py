@@ -13,13 +13,13 @@ from ocistow.testing.images import GeneratedImage
 
 @pytest.mark.parametrize("text", ["", "app", "ftp://x", "oci", "oci:", "OCI:x", "-:", "--"])
 def test_an_unknown_source_lists_the_known_ones(store: Store, text: str) -> None:
-    with pytest.raises(InvalidContent, match="-, docker://, docker-archive:, docker-daemon:, oci:"):
+    with pytest.raises(InvalidContent, match="-, containerd:, docker://, docker-archive:,"):
         open_source(text, store)
 
 
 @pytest.mark.parametrize("text", ["", "app", "-", "docker-daemon:"])
 def test_an_unknown_sink_lists_the_known_ones(text: str) -> None:
-    with pytest.raises(InvalidContent, match="docker://, docker-daemon:"):
+    with pytest.raises(InvalidContent, match="containerd:, docker://, docker-daemon:"):
         open_sink(text)
 
 
