@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from ..oci.errors import OcistowError
 from ..oci.reference import Reference
 from ..oci.wording import printable
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from ..oci.descriptor import Descriptor
     from ..publish.copy import Copied, Outcome
 
-_DEVICES = ("/dev/", "/proc/")  # /dev/stdout may be a file, but nobody means to replace it
+_STREAMS = ("/dev/stdout", "/dev/stderr")  # opened anew, a file would be written over
+_DEVICES = ("/dev/", "/proc/")  # may lead to a file, but nobody means to replace it
 _NAMED = ("docker-daemon", "containerd", "podman")  # transports whose rest is a reference
 
 
@@ -182,7 +185,9 @@ def _write(path: Path, text: str) -> None:
     """Write a file, or replace it at once; what is no regular file is written into."""
     path = path.absolute()
     try:
-        if str(path).startswith(_DEVICES) or (path.exists() and not path.is_file()):
+        if str(path) in _STREAMS:
+            click.echo(text, err=path.name == "stderr", nl=False)
+        elif str(path).startswith(_DEVICES) or (path.exists() and not path.is_file()):
             with path.open("a") as stream:
                 stream.write(text)
         else:

@@ -146,6 +146,23 @@ def sparse_layout(
     return image
 
 
+def artifact_layout(
+    path: Path, blobs: Sequence[bytes], *, tag: str = "latest", kind: str = "application/x-test"
+) -> Digest:
+    """Make an artifact of these blobs, which is no image, and return its manifest's digest."""
+    described = [_plain_blob(path, content, "application/octet-stream") for content in blobs]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": _TYPES["oci"]["manifest"],
+        "artifactType": kind,
+        "config": _plain_blob(path, b"{}", "application/vnd.oci.empty.v1+json"),
+        "layers": described,
+    }
+    manifest = _json_blob(path, document, _TYPES["oci"]["manifest"])
+    _name(path, manifest, tag)
+    return Digest.parse(manifest["digest"])
+
+
 def busybox_image(
     path: Path, *, tag: str = "latest", cmd: Sequence[str] = ("/bin/sh",)
 ) -> GeneratedImage:
@@ -321,10 +338,14 @@ def _platform(parts: tuple[str, ...]) -> _Platform:
     return described
 
 
-def _json_blob(path: Path, document: object, media_type: str) -> _Descriptor:
+def _plain_blob(path: Path, content: bytes, media_type: str) -> _Descriptor:
     with _new_blob(path) as blob:
-        blob.write(json.dumps(document).encode())
+        blob.write(content)
     return {"mediaType": media_type, "digest": str(blob.digest), "size": blob.size}
+
+
+def _json_blob(path: Path, document: object, media_type: str) -> _Descriptor:
+    return _plain_blob(path, json.dumps(document).encode(), media_type)
 
 
 def _name(path: Path, descriptor: _Descriptor, tag: str) -> None:

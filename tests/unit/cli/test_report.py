@@ -83,6 +83,9 @@ def test_a_file_is_replaced_at_once_and_what_is_no_file_is_written_into(
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
     done = run("add", "oci:layout", "a", "--digest-file", "/dev/stdout")
     assert f"{image.manifest}\nadded" in done.stdout
+    with (tmp_path / "out").open("w") as out:
+        run("add", "oci:layout", "a", "--digest-file", "/dev/stdout", stdout=out.fileno())
+    assert f"{image.manifest}\nadded" in (tmp_path / "out").read_text()
     assert run("add", "oci:layout", "a", "--report", "/dev/null").returncode == 0
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
