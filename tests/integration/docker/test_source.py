@@ -20,7 +20,8 @@ from ocistow.publish.source import Stream, read_document
 from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.blobs import Ingest
 from ocistow.store.store import Store
-from ocistow.testing.images import GeneratedImage, image_layout
+from ocistow.testing.archives import oci_archive
+from ocistow.testing.images import GeneratedImage, image_layout, index_layout
 
 from ..conftest import Dockerd
 
@@ -34,6 +35,14 @@ LARGE = 200_000  # bytes of a layer; smaller ones are compressed in another plac
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.create(tmp_path / "store") as store:
         yield store
+
+
+@pytest.fixture(params=["dockerd", "dockerd_26"])
+def classic(request: pytest.FixtureRequest) -> Dockerd:
+    """Each daemon with the classic image store: they save images in different forms."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Dockerd)
+    return found
 
 
 @pytest.fixture
@@ -71,11 +80,11 @@ def manifest_of(store: Store, reference: Reference = NAME) -> Manifest:
 
 @pytest.mark.parametrize("size", [4096, LARGE])
 def test_an_unknown_image_is_taken_in_once(
-    tmp_path: Path, dockerd: Dockerd, store: Store, saves: list[str], size: int
+    tmp_path: Path, classic: Dockerd, store: Store, saves: list[str], size: int
 ) -> None:
     image = image_layout(tmp_path / "image", seed=100 + size, layers=3, layer_size=size)
-    load(dockerd, image, f"taken:{size}")
-    first = take(dockerd, store, f"taken:{size}")
+    load(classic, image, f"taken:{size}")
+    first = take(classic, store, f"taken:{size}")
     assert first.root.annotations == {
         "org.opencontainers.image.ref.name": f"index.docker.io/library/taken:{size}"
     }
@@ -86,40 +95,40 @@ def test_an_unknown_image_is_taken_in_once(
         with open(store.blobs.open(layer.digest), "rb") as file:
             assert Digest.of(gzip.decompress(file.read())) == diff_id
 
-    again = take(dockerd, store, f"taken:{size}", Reference.parse("example.org/again:1"))
+    again = take(classic, store, f"taken:{size}", Reference.parse("example.org/again:1"))
     assert (again.sent, again.root.digest, len(saves)) == (0, first.root.digest, 1)
 
 
 def test_an_image_that_the_store_published_comes_back_as_it_was(
-    tmp_path: Path, dockerd: Dockerd, store: Store, saves: list[str]
+    tmp_path: Path, each: Dockerd, store: Store, saves: list[str]
 ) -> None:
     image = image_layout(tmp_path / "image", seed=110, layers=3)
     copy(LayoutSource(image.path), StoreSink(store, Reference.parse("example.org/there:1")))
-    load(dockerd, image, "back:1")
-    copied = take(dockerd, store, "back:1")
+    load(each, image, "back:1")
+    copied = take(each, store, "back:1")
     assert (copied.root.digest, copied.sent, saves) == (image.manifest, 0, [])
 
 
 def test_only_layers_that_the_store_lacks_are_compressed(
-    tmp_path: Path, dockerd: Dockerd, store: Store, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, classic: Dockerd, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = image_layout(tmp_path / "base", seed=120, layers=3, layer_size=LARGE)
     copy(LayoutSource(base.path), StoreSink(store, Reference.parse("example.org/base:1")))
     app = image_layout(tmp_path / "app", seed=121, layers=1, base=base, layer_size=LARGE)
-    load(dockerd, app, "app:mixed")
-    copied = take(dockerd, store, "app:mixed")
+    load(classic, app, "app:mixed")
+    copied = take(classic, store, "app:mixed")
     assert (copied.sent, copied.present) == (3, 3)
     assert tuple(layer.digest for layer in manifest_of(store).layers[:3]) == base.layers
 
 
 def test_a_new_config_over_known_layers_costs_no_layer(
-    tmp_path: Path, dockerd: Dockerd, store: Store, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, classic: Dockerd, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = image_layout(tmp_path / "base", seed=130, layers=2, layer_size=LARGE)
     copy(LayoutSource(base.path), StoreSink(store, Reference.parse("example.org/base:1")))
-    load(dockerd, base, "labelled:base")
+    load(classic, base, "labelled:base")
     (tmp_path / "Dockerfile").write_text("FROM labelled:base\nLABEL a=b\n")
-    dockerd.run("build", "--quiet", "--tag", "labelled:new", str(tmp_path))
+    classic.run("build", "--quiet", "--tag", "labelled:new", str(tmp_path))
     spooled: list[int] = []
     ingest = Ingest.write
 
@@ -128,7 +137,7 @@ def test_a_new_config_over_known_layers_costs_no_layer(
         ingest(self, data)
 
     monkeypatch.setattr(Ingest, "write", noted)
-    copied = take(dockerd, store, "labelled:new")
+    copied = take(classic, store, "labelled:new")
     manifest = manifest_of(store)
     assert tuple(layer.digest for layer in manifest.layers) == base.layers
     assert (copied.sent, copied.present) == (2, 2)
@@ -145,22 +154,48 @@ def test_an_image_may_be_named_by_its_identifier(
     assert copied.root.annotations == {}
 
 
-def test_an_image_that_the_daemon_lacks_is_not_found(dockerd: Dockerd, store: Store) -> None:
-    with pytest.raises(NotFound, match=f"library/none:1 of .*{dockerd.host}"):
-        take(dockerd, store, "none:1")
+def test_an_image_that_the_daemon_lacks_is_not_found(each: Dockerd, store: Store) -> None:
+    with pytest.raises(NotFound, match=f"library/none:1 of .*{each.host}"):
+        take(each, store, "none:1")
     assert list(store.blobs) == []
 
 
 def test_what_docker_save_writes_is_the_same_image(
-    tmp_path: Path, dockerd: Dockerd, store: Store
+    tmp_path: Path, classic: Dockerd, store: Store
 ) -> None:
     image = image_layout(tmp_path / "image", seed=150, layers=3, layer_size=LARGE)
-    load(dockerd, image, "saved:1")
-    expected = take(dockerd, store, "saved:1").root.digest
-    dockerd.run("save", "--output", str(tmp_path / "saved.tar"), "saved:1")
+    load(classic, image, "saved:1")
+    expected = take(classic, store, "saved:1").root.digest
+    classic.run("save", "--output", str(tmp_path / "saved.tar"), "saved:1")
     for text in (f"docker-archive:{tmp_path / 'saved.tar'}", "docker-archive:/dev/stdin"):
         command = ["python", "-m", "ocistow.cli", "--store", str(tmp_path / "other"), "add"]
         with (tmp_path / "saved.tar").open("rb") as file:
             subprocess.run([*command, text, str(NAME)], check=True, stdin=file)
         with Store.open(tmp_path / "other") as other:
             assert StoreSource(other.layout(NAME.path)).resolve().digest == expected
+
+
+def test_from_the_containerd_store_an_image_comes_as_it_is(
+    tmp_path: Path, dockerd_26_containerd: Dockerd, store: Store, saves: list[str]
+) -> None:
+    image = image_layout(tmp_path / "image", seed=160, layers=3, layer_size=LARGE)
+    load(dockerd_26_containerd, image, "contained:1")
+    first = take(dockerd_26_containerd, store, "contained:1")
+    assert (first.root.digest, first.sent, len(saves)) == (image.manifest, 5, 1)
+    again = take(dockerd_26_containerd, store, "contained:1", Reference.parse("example.org/b:1"))
+    assert (again.root.digest, again.sent, len(saves)) == (image.manifest, 0, 1)
+
+
+def test_of_an_index_the_containerd_store_gives_what_it_has(
+    tmp_path: Path, dockerd_26_containerd: Dockerd, store: Store, saves: list[str]
+) -> None:
+    """An index came without the manifests of other platforms, as a pull leaves it."""
+    path = tmp_path / "image"
+    index = index_layout(path, platforms=(("linux", "amd64"), ("linux", "arm64")))
+    there, other = index.images
+    for digest in {other.manifest, other.config, *other.layers} - set(there.layers):
+        other.blob(digest).unlink()
+    oci_archive(path, tmp_path / "index.tar")
+    dockerd_26_containerd.run("load", "--input", str(tmp_path / "index.tar"))
+    copied = take(dockerd_26_containerd, store, str(index.index))
+    assert copied.root.digest == there.manifest
