@@ -114,7 +114,7 @@ def publish_referrers(
     """
     copied: list[Copied] = []
     listed: list[str] = []
-    with open_repository(where, access or Access()) as repository:
+    with open_repository(where, access or Access(), push=True) as repository:
         provenance = Provenance(store.locations, where.registry, where.repository)
 
         def send(referrer: Descriptor, source: Source) -> bool:

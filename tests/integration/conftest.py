@@ -19,26 +19,6 @@ START = 60.0  # seconds; dockerd loads its drivers and starts containerd
 STOP = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class DockerRegistry:
-    """A distribution registry. `host` is `127.0.0.1:PORT`; its content lies below `root`."""
-
-    host: str
-    root: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Dockerd:
-    """A Docker daemon at `host`, `unix:///path`."""
-
-    host: str
-
-    def run(self, *arguments: str) -> str:
-        """Run the docker client and return what it prints."""
-        command = [program("docker"), "--host", self.host, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
 class Log:
     """Reads what a server writes to stderr, so that a test can wait for a line of it."""
 
@@ -63,6 +43,12 @@ class Log:
                 pytest.fail(f"no {pattern!r} in: {''.join(self._lines[-20:])}")
             return match
 
+    def find(self, pattern: str) -> list[re.Match[str]]:
+        """Return the matches of all lines so far."""
+        with self._condition:
+            matches = [re.search(pattern, line) for line in self._lines]
+        return [match for match in matches if match]
+
     def join(self) -> None:
         """Wait for the end of the stream."""
         self._thread.join()
@@ -75,6 +61,27 @@ class Log:
         with self._condition:
             self._ended = True
             self._condition.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class DockerRegistry:
+    """A distribution registry. `host` is `127.0.0.1:PORT`; its content lies below `root`."""
+
+    host: str
+    root: Path
+    log: Log
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerd:
+    """A Docker daemon at `host`, `unix:///path`."""
+
+    host: str
+
+    def run(self, *arguments: str) -> str:
+        """Run the docker client and return what it prints."""
+        command = [program("docker"), "--host", self.host, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def program(name: str) -> str:
@@ -126,7 +133,7 @@ http:
 """
     )
     with running([program("docker-registry"), "serve", str(config)]) as log:
-        yield DockerRegistry(log.wait_for(r"listening on (127\.0\.0\.1:\d+)")[1], root)
+        yield DockerRegistry(log.wait_for(r"listening on (127\.0\.0\.1:\d+)")[1], root, log)
 
 
 @pytest.fixture(scope="session")
