@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
 import click
 
+from ..oci.digest import Digest
 from ..oci.errors import NotFound
 from ..store.store import Store
 from .config import Settings
 
 DEFAULT = "/oci"
+FILL_TIMEOUT = (5.0, 30.0)  # seconds, as in `Access`: readers wait in open(2) meanwhile
 MOUNTPOINT = click.Path(path_type=Path, readable=False)  # a dead mount cannot be read
 
 
@@ -47,6 +50,11 @@ def octal(_: click.Context, __: click.Parameter, text: str) -> int:
     show_default=True,
     help="Show blobs of the pool in every layout, so that nobody writes them again.",
 )
+@click.option(
+    "--fill",
+    is_flag=True,
+    help="Fetch layers that an image lacks from the store's remotes, when they are opened.",
+)
 @click.option("--background", is_flag=True, help="Return when the mount can be used.")
 @click.option(
     "--log-file",
@@ -64,6 +72,7 @@ def mount(
     gid: int | None,
     umask: int,
     virtual_presence: bool,
+    fill: bool,
     background: bool,
     log_file: Path | None,
 ) -> int:
@@ -101,7 +110,14 @@ def mount(
         virtual_presence=virtual_presence,
     )
     with Store.open(settings.store) as store:
-        return serve(store, mountpoint, options, ready=ready or _ready, command=command)
+        return serve(
+            store,
+            mountpoint,
+            options,
+            ready=ready or _ready,
+            command=command,
+            fill=_filler(store) if fill else None,
+        )
 
 
 @click.command()
@@ -112,6 +128,18 @@ def umount(mountpoint: Path, lazy: bool) -> None:
     from ..fusefs.mount import unmount
 
     unmount(mountpoint.absolute(), lazy=lazy)
+
+
+def _filler(store: Store) -> Callable[[PurePosixPath, Digest, int], None]:
+    from ..publish.access import Access
+    from ..publish.remote import Filler, fill_layout
+
+    filler = Filler(store, Access(timeout=FILL_TIMEOUT))
+
+    def fill(layout: PurePosixPath, digest: Digest, size: int) -> None:
+        fill_layout(filler, store.layout(layout), digest, size)
+
+    return fill
 
 
 def _ready() -> None:

@@ -43,6 +43,13 @@ class Presentation:
         shown = self._shown(status, stat.S_IFREG | _BLOB_MODE)
         return replace(shown, attr_timeout=DAY)
 
+    def of_absent(self, inode: int, size: int) -> Attributes:
+        """Return the attributes of a blob that will be fetched when it is opened."""
+        mode = stat.S_IFREG | _BLOB_MODE
+        return Attributes(
+            inode, mode, 1, self.uid, self.gid, size, 0, 0, 0, 0, SECOND, attr_timeout=SECOND
+        )
+
     def of_directory(self, status: os.stat_result) -> Attributes:
         """Return the attributes of a directory."""
         return self._shown(status, stat.S_IFDIR | (0o777 & ~self.umask))

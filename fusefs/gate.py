@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from ..oci.digest import Digest
-from ..oci.errors import DigestMismatch
+from ..oci.errors import DigestMismatch, InvalidContent
 from ..oci.manifest import Index
 from ..store.blobs import READ_SIZE, Ingest, digest_of_file
 from ..store.layout import Layout
+from ..store.roots import mentioned
 from ..store.store import Store
 
 KnownDigest = Callable[[os.stat_result, str], Digest | None]
@@ -71,6 +72,16 @@ class Gate:
             InvalidContent: it is not one.
         """
         self._layout(directory).mark(raw)
+
+    def layers(self, directory: bytes) -> Mapping[Digest, int]:
+        """Return the layers that the index of a layout mentions, with their sizes.
+
+        None if nobody can tell.
+        """
+        try:
+            return mentioned(self._layout(directory)).layers
+        except (InvalidContent, OSError):
+            return {}
 
     def read(self, path: bytes, limit: int) -> bytes:
         """Return at most `limit` bytes of an ordinary file."""

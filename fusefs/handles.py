@@ -56,8 +56,8 @@ class Handles:
     def __len__(self) -> int:
         return len(self._handles)
 
-    async def open(self, inode: int, flags: int) -> Opened:
-        """Open a file that exists."""
+    async def open(self, inode: int, flags: int, thread: int = 0) -> Opened:
+        """Open a file that exists; `thread` is the client's, if that is known."""
         node = self._view.tree[inode]
         content = node.content
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
@@ -70,6 +70,8 @@ class Handles:
                 content.staging.handles += 1
             return self._add(Handle(node, staged=content), direct=True)
         if isinstance(content, Blob):
+            if not flags & os.O_TRUNC:
+                await self._view.bring(node, content.digest, thread)
             if not writing:
                 file = self._view.open_blob(node, content.digest)
                 return self._add(Handle(node, file), keep=True)

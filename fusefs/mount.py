@@ -20,6 +20,7 @@ import trio
 from ..oci.errors import Busy, InvalidContent, NotFound
 from ..store.store import Store
 from .attributes import Presentation
+from .filling import Fill
 from .operations import Operations
 from .view import View
 
@@ -50,13 +51,15 @@ def serve(
     *,
     ready: Callable[[], None] = lambda: None,
     command: Sequence[str] = (),
+    fill: Fill | None = None,
 ) -> int:
     """Mount the store's layouts and answer requests until unmounted, SIGTERM or SIGINT.
 
     `ready` is called when the mount can be used. With a command, it is run then, gets the
     signals, and the mount ends with it. Returns the command's status, 128 + n for signal n,
     and 0 without one. A dead mount at the same place is removed first. Must run in the main
-    thread, once a process: pyfuse3 has one session.
+    thread, once a process: pyfuse3 has one session. `fill` fetches what images lack: see
+    `Filling`.
 
     Raises:
         InvalidContent: the mount point is no directory.
@@ -69,7 +72,7 @@ def serve(
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each open and staged file has one
     presentation = Presentation(options.uid, options.gid, options.umask)
-    view = View(store, presentation, virtual=options.virtual_presence)
+    view = View(store, presentation, virtual=options.virtual_presence, fill=fill)
     operations = Operations(view)
     wanted = {f"fsname={_plain(store.path)}", "subtype=ocistow"}
     if options.allow_other:
@@ -83,14 +86,16 @@ def serve(
             errno.EPERM, f"cannot mount: is /dev/fuse usable, and fusermount3 installed? ({error})"
         ) from error
     try:
-        return trio.run(_serve, mountpoint, ready, command)
+        return trio.run(_serve, mountpoint, ready, command, view)
     finally:
         with contextlib.suppress(RuntimeError):  # it is unmounted already
             pyfuse3.close(unmount=True)
         trio.run(operations.close)
 
 
-async def _serve(mountpoint: Path, ready: Callable[[], None], command: Sequence[str]) -> int:
+async def _serve(
+    mountpoint: Path, ready: Callable[[], None], command: Sequence[str], view: View
+) -> int:
     status, failure = 0, None
 
     async def attend() -> None:
@@ -102,9 +107,9 @@ async def _serve(mountpoint: Path, ready: Callable[[], None], command: Sequence[
             except OSError as error:  # out of the nursery it would come in a group
                 failure = error
             if await trio.to_thread.run_sync(is_mounted, mountpoint):  # which asks the mount
-                pyfuse3.terminate()
+                _terminate(view)
         else:
-            await _stop_on(signals)
+            await _stop_on(signals, view)
 
     # before the first answer: whoever can use the mount may also send a signal
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -118,10 +123,15 @@ async def _serve(mountpoint: Path, ready: Callable[[], None], command: Sequence[
     return status
 
 
-async def _stop_on(signals: AsyncIterator[int]) -> None:
+async def _stop_on(signals: AsyncIterator[int], view: View) -> None:
     async for number in signals:
         log.info("stopping on %s", signal.Signals(number).name)
-        pyfuse3.terminate()
+        _terminate(view)
+
+
+def _terminate(view: View) -> None:
+    view.give_up()  # or the end would wait for whoever waits
+    pyfuse3.terminate()
 
 
 async def _run(command: Sequence[str], signals: AsyncIterator[int]) -> int:

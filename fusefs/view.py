@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -22,6 +22,7 @@ from ..store.leases import DURATION, this_process
 from ..store.store import Store
 from .attributes import Attributes, Presentation
 from .contents import Blob, Content, Directory, Guarded, Ordinary, Staged, Symlink
+from .filling import Fill, Filling
 from .gate import Gate
 from .intent import makes_new_name
 from .places import Place, digest_of, is_hidden, place_of
@@ -39,10 +40,18 @@ Result = TypeVar("Result")
 class View:
     """State of one mount, and the questions about names. Lives on the event loop."""
 
-    def __init__(self, store: Store, presentation: Presentation, *, virtual: bool = True) -> None:
+    def __init__(
+        self,
+        store: Store,
+        presentation: Presentation,
+        *,
+        virtual: bool = True,
+        fill: Fill | None = None,
+    ) -> None:
         self.store = store
         self.files = store.files
         self.gate = Gate(store)
+        self._filling = Filling(fill, self.gate, self.files) if fill else None
         self.tree: Tree[Content] = Tree(Directory())
         self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name
         self.whiteouts: set[tuple[int, bytes]] = set()  # blobs that were unlinked on purpose
@@ -100,6 +109,7 @@ class View:
             OSError: ENOENT.
         """
         directory = self.tree[parent]
+        await self._look_elsewhere(directory, name)
         _, content = self.peek(directory, name)
         if self.is_ours(directory, name) and await self._is_to_be_made(directory, name, thread):
             raise missing()  # no client made it, so whoever insists on making it may
@@ -110,6 +120,18 @@ class View:
                 log.warning("cannot promise %s: %s", content.digest, error)
                 raise missing() from error  # it can still be written
         return self.introduce(directory, name, *self.peek(directory, name))
+
+    async def bring(self, node: Node[Content], digest: Digest, thread: int) -> None:
+        """Fetch a blob that is to be opened, if it is absent and may be fetched."""
+        parent, name = node.parent, node.name
+        if parent is not None and await self._look_elsewhere(parent, name):
+            assert self._filling is not None
+            await self._filling.bring(parent, name, digest, thread)
+
+    def give_up(self) -> None:
+        """Let no client wait for the network any more: the mount ends."""
+        if self._filling is not None:
+            self._filling.give_up()
 
     async def close(self) -> None:
         """End the promises that were made."""
@@ -204,7 +226,13 @@ class View:
     def _attributes(self, node: Node[Content]) -> Attributes:
         content, shown = node.content, self._presentation
         if isinstance(content, Blob):
-            return shown.of_blob(self._stat_blob(node, content.digest))
+            try:
+                return shown.of_blob(self._stat_blob(node, content.digest))
+            except FileNotFoundError:
+                size = self._absent_size(node.names)
+                if size is None:
+                    raise
+                return shown.of_absent(node.inode, size)
         if isinstance(content, Staged):
             status = os.fstat(content.staging.ingest.file)
             return shown.of_staged(status, node.inode, content.staging.mode, content.staging.size)
@@ -257,6 +285,8 @@ class View:
         """Forget what was remembered of names in a directory that is gone."""
         self.whiteouts = {key for key in self.whiteouts if key[0] != inode}
         self.made = {key for key in self.made if key[0] != inode}
+        if self._filling is not None:
+            self._filling.forget_directory(inode)
         self._aliases = {
             identity: alias
             for identity, alias in self._aliases.items()
@@ -271,15 +301,36 @@ class View:
             own = None
         if own is not None and stat.S_ISDIR(own.st_mode):
             return own.st_ino, Directory()
-        if own is None and (not self._virtual or (parent.inode, name) in self.whiteouts):
+        key = (parent.inode, name)
+        may_be_fetched = own is None and self._absent_size([key]) is not None
+        if own is None and (key in self.whiteouts or not (self._virtual or may_be_fetched)):
             raise missing()
         try:
             status = self.store.blobs.stat(digest)
         except NotFound:
-            if own is None or not stat.S_ISREG(own.st_mode):
+            if own is not None and stat.S_ISREG(own.st_mode):
+                return own.st_ino, Blob(digest)
+            if not may_be_fetched:
                 raise missing() from None
-            return own.st_ino, Blob(digest)
+            if digest not in self._aliases:
+                self._aliases[digest] = self.new_inode()
+            return self._aliases[digest], Blob(digest)
         return status.st_ino, Blob(digest)
+
+    async def _look_elsewhere(self, parent: Node[Content], name: bytes) -> bool:
+        """Tell whether a name is a blob's that is absent and may be fetched."""
+        if self._filling is None or self.place(parent, name) is not Place.BLOB:
+            return False
+        digest = self.digest(parent, name)
+        if self.linked(parent, name) or digest in self.store.blobs:
+            return False
+        await self._filling.look(parent, name, digest)
+        return self._absent_size([(parent.inode, name)]) is not None
+
+    def _absent_size(self, names: Iterable[tuple[int, bytes]]) -> int | None:
+        """Return the size of a blob that is absent, and may be fetched by one of its names."""
+        sizes = map(self._filling.size, names) if self._filling else ()
+        return next((size for size in sizes if size is not None), None)
 
     async def _is_to_be_made(self, parent: Node[Content], name: bytes, thread: int) -> bool:
         with trio.move_on_after(_PATIENCE):

@@ -1,0 +1,153 @@
+"""Blobs that an index mentions and nobody here has: shown as if, and fetched when opened."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+import trio
+
+from ..oci.digest import Digest
+from ..oci.errors import NotFound
+from ..store.files import Files
+from .contents import Content
+from .gate import Gate
+from .tree import Node
+
+log = logging.getLogger(__name__)
+
+FETCHES = 8  # at once; each has a thread
+_LOOK = 0.25  # seconds between two looks whether a client that waits was interrupted
+
+_MASKS = re.compile(r"^(\w+):\t([0-9a-f]{16})$", re.MULTILINE)  # of /proc/<thread>/status
+
+Fill: TypeAlias = Callable[[PurePosixPath, Digest, int], None]
+Name: TypeAlias = tuple[int, bytes]  # a directory's inode, and a name in it
+
+
+@dataclass(slots=True, eq=False)
+class _Fetch:
+    """A blob on its way; several clients may wait for it."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    failure: Exception | None = None
+
+
+class Filling:
+    """What could be fetched, as far as clients have asked. Lives on the event loop.
+
+    `fill` brings a blob of this digest and size, which the index of a layout mentions, into the
+    store. It is called in a thread, once for each blob however many clients wait, and goes on
+    when they do not wait any more.
+    """
+
+    def __init__(self, fill: Fill, gate: Gate, files: Files) -> None:
+        self._fill = fill
+        self._gate = gate
+        self._files = files
+        self._sizes: dict[Name, int] = {}
+        self._mentions: dict[int, tuple[tuple[int, ...], Mapping[Digest, int]]] = {}  # by layout
+        self._fetches: dict[Digest, _Fetch] = {}
+        self._threads = trio.CapacityLimiter(FETCHES)  # apart: they wait for the network
+        self._is_over = False
+        self._readers = trio.CapacityLimiter(2)
+
+    def size(self, name: Name) -> int | None:
+        """Return the size of an absent blob that may be fetched, as `look` found out."""
+        return self._sizes.get(name)
+
+    async def look(self, parent: Node[Content], name: bytes, digest: Digest) -> None:
+        """Find out whether the layout around `parent` mentions a blob that is absent."""
+        layout = _layout_of(parent)
+        size = (await self._mentioned(layout)).get(digest) if layout is not None else None
+        if size is None:
+            self._sizes.pop((parent.inode, name), None)
+        else:
+            self._sizes[parent.inode, name] = size
+
+    async def bring(self, parent: Node[Content], name: bytes, digest: Digest, thread: int) -> None:
+        """Return once the store has a blob; `thread` is the client's that waits.
+
+        Raises:
+            OcistowError: what `fill` raised.
+            OSError: likewise; EINTR when the client was interrupted, ECONNABORTED when the mount
+                ends.
+        """
+        layout, size = _layout_of(parent), self.size((parent.inode, name))
+        if layout is None or size is None:
+            raise NotFound(digest)
+        fetch = self._fetches.get(digest)
+        if fetch is None:
+            fetch = self._fetches[digest] = _Fetch()
+            path = PurePosixPath(os.fsdecode(layout.path))
+            trio.lowlevel.spawn_system_task(self._run, fetch, path, digest, size)
+        while not fetch.done.is_set():
+            with trio.move_on_after(_LOOK):
+                await fetch.done.wait()
+            if not fetch.done.is_set() and is_interrupted(thread):
+                raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+            if self._is_over:
+                raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+        if fetch.failure is not None:
+            raise fetch.failure
+
+    def give_up(self) -> None:
+        """Let nobody wait any more: the mount ends."""
+        self._is_over = True
+
+    def forget_directory(self, inode: int) -> None:
+        """Forget what was found out about a directory that is gone."""
+        self._sizes = {name: size for name, size in self._sizes.items() if name[0] != inode}
+        self._mentions.pop(inode, None)
+
+    async def _run(self, fetch: _Fetch, layout: PurePosixPath, digest: Digest, size: int) -> None:
+        try:
+            await trio.to_thread.run_sync(
+                self._fill, layout, digest, size, limiter=self._threads, abandon_on_cancel=True
+            )
+        except Exception as error:  # for whoever waits; a bug ends the mount there
+            log.warning("cannot fetch %s of %s: %s", digest, layout, error)
+            fetch.failure = error
+        finally:
+            del self._fetches[digest]
+            fetch.done.set()
+
+    async def _mentioned(self, layout: Node[Content]) -> Mapping[Digest, int]:
+        try:
+            status = self._files.stat(layout.child(b"index.json"))
+        except OSError:
+            return {}
+        key = (status.st_ino, status.st_ctime_ns, status.st_size)
+        known = self._mentions.get(layout.inode)
+        if known is None or known[0] != key:
+            layers = await trio.to_thread.run_sync(
+                self._gate.layers, layout.path, limiter=self._readers
+            )
+            known = self._mentions[layout.inode] = (key, layers)
+        return known[1]
+
+
+def is_interrupted(thread: int) -> bool:
+    """Tell whether a signal waits for a thread that sleeps in a system call of ours.
+
+    The kernel tells us of interruptions in a way that pyfuse3 does not pass on, and lets even a
+    client that was killed wait for our answer.
+    """
+    try:
+        status = Path(f"/proc/{thread}/status").read_text(errors="replace")
+    except OSError:
+        return False  # of another PID namespace, or none
+    masks = {name: int(mask, 16) for name, mask in _MASKS.findall(status)}
+    pending = masks.get("SigPnd", 0) | masks.get("ShdPnd", 0)
+    return bool(pending & ~masks.get("SigBlk", 0) & ~masks.get("SigIgn", 0))
+
+
+def _layout_of(names: Node[Content]) -> Node[Content] | None:
+    """Return the layout with this `blobs/<algorithm>` directory."""
+    return names.parent.parent if names.parent is not None else None
