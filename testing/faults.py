@@ -91,9 +91,33 @@ class Stall:
     go_on: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Send `after` bytes of the answer, head and all, and close in good order.
+
+    With `hang`, say nothing more instead, until the client leaves.
+    """
+
+    after: int = 0
+    hang: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drip:
+    """Send the answer byte by byte, from byte `after` on, with `pause` seconds after each."""
+
+    pause: float = 0.02
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndlessHead:
+    """Send header after header, without an end."""
+
+
 Action = (
     Status | Drop | LoseAnswer | Hang | WrongDigest | Flip | Truncate | Surplus | Endless
-    | Stall
+    | Stall | Cut | Drip | EndlessHead
 )  # fmt: skip
 
 
@@ -106,12 +130,14 @@ class Fault:
         path: regular expression searched for in the path with its query.
         action: what happens instead of the right answer.
         times: how many requests it hits; None is all of them.
+        skip: how many requests it spares before.
     """
 
     method: str
     path: str
     action: Action
     times: int | None = 1
+    skip: int = 0
 
 
 class Faults:
@@ -145,7 +171,9 @@ class Faults:
             for at, fault in enumerate(self._faults):
                 if re.fullmatch(fault.method, method) and re.search(fault.path, path):
                     self._used[at] += 1
-                    if self._used[at] == fault.times:
+                    if self._used[at] <= fault.skip:
+                        continue
+                    if fault.times is not None and self._used[at] == fault.skip + fault.times:
                         del self._faults[at], self._used[at]
                     return fault.action
         return None

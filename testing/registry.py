@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import logging
 import select
 import socket
@@ -19,14 +20,17 @@ from http.server import BaseHTTPRequestHandler
 from itertools import chain, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .exchange import READ_SIZE, Answer, Call, Refused
 from .faults import (
     Action,
+    Cut,
+    Drip,
     Drop,
     Endless,
+    EndlessHead,
     Faults,
     Flip,
     Hang,
@@ -38,6 +42,9 @@ from .faults import (
     WrongDigest,
 )
 from .repositories import Repositories
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 POLL = 0.02  # seconds; how long `serve_forever` may take to notice that it shall stop
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST and forgets what was not sent
@@ -54,6 +61,8 @@ class Request:
         headers: looked up without regard to case.
         received: bytes of the body, without chunked framing.
         status: of the answer; None as long as there was none.
+        head: bytes of the answer before its body.
+        answered: bytes of the answer in all.
     """
 
     method: str
@@ -61,6 +70,8 @@ class Request:
     headers: Message
     received: int = 0
     status: int | None = None
+    head: int = 0
+    answered: int = 0
 
 
 class Registry:
@@ -163,6 +174,54 @@ class _Reset(Exception):
     """A fault ends the connection here."""
 
 
+class _Close(Exception):
+    """A fault ends the connection here, in good order."""
+
+
+class _Writer(io.BufferedIOBase):
+    """Writes answers to a connection, and misbehaves where it is about single bytes."""
+
+    def __init__(
+        self,
+        out: io.BufferedIOBase,
+        connection: socket.socket,
+        action: Action | None,
+        request: Request,
+    ) -> None:
+        self._out = out
+        self._connection = connection
+        self._action = action
+        self._request = request
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        view = memoryview(data)
+        match self._action:
+            case Cut(after, hang):
+                view = view[: max(0, after - self._request.answered)]
+                self._put(view)
+                if self._request.answered == after:
+                    if hang:
+                        _wait_for_end(self._connection)
+                    raise _Close
+            case Drip(pause, after):
+                fast = max(0, after - self._request.answered)
+                self._put(view[:fast])
+                for at in range(fast, len(view)):
+                    self._put(view[at : at + 1])
+                    if select.select([self._connection], [], [], pause)[0]:
+                        raise _Reset  # the client left, or the registry closes
+            case _:
+                self._put(view)
+        return len(view)
+
+    def _put(self, view: memoryview) -> None:
+        self._out.write(view)
+        self._request.answered += len(view)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # header and body are two writes: 40 ms with delayed ACK
@@ -184,7 +243,12 @@ class _Handler(BaseHTTPRequestHandler):
             if isinstance(action, LoseAnswer):
                 raise _Reset
             request.status = answer.status
-            self._send(answer, action)
+            wfile = self.wfile
+            self.wfile = _Writer(wfile, self.connection, action, request)
+            self._send(answer, action, request)
+            self.wfile = wfile
+        except _Close:
+            self.close_connection = True
         except _Reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.close_connection = True
@@ -200,8 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.registry
 
     def _hang(self) -> None:
-        while self.connection.recv(READ_SIZE):
-            pass
+        _wait_for_end(self.connection)
         raise _Reset
 
     def _stalled(self, chunks: Iterable[bytes], stall: Stall) -> Iterator[bytes]:
@@ -272,7 +335,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Refused as refused:
             return refused.answer()
 
-    def _send(self, answer: Answer, action: Action | None) -> None:
+    def _send(self, answer: Answer, action: Action | None, request: Request) -> None:
         headers = dict(answer.headers)
         length = answer.size
         chunks = answer.chunks()
@@ -303,12 +366,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(length))
         if cut is not None or isinstance(action, Endless):
             self.close_connection = True  # silently: a client must not be warned
+        while isinstance(action, EndlessHead):
+            self.send_header("X-More", "and more")
+            self.flush_headers()
         self.end_headers()
+        request.head = request.answered
         if self.command != "HEAD":
             for data in chunks:
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
         if isinstance(action, Drop):
             raise _Reset
+
+
+def _wait_for_end(connection: socket.socket) -> None:
+    """Wait until the client leaves, or the registry closes."""
+    while connection.recv(READ_SIZE):
+        pass
 
 
 def _flipped(chunks: Iterable[bytes], at: int) -> Iterator[bytes]:

@@ -118,6 +118,14 @@ class Repositories:
         """Return what each tag of a repository names."""
         return dict(self._at(name).tags)
 
+    def tag(self, name: str, tag: str, digest: Digest) -> None:
+        """Let a tag of a repository name a manifest."""
+        self._at(name).tags[tag] = digest
+
+    def blob(self, digest: Digest) -> bytes:
+        """Return a blob as it was pushed to whatever repository."""
+        return self._file(digest).read_bytes()
+
     def manifest(self, name: str, digest: Digest) -> bytes:
         """Return a manifest as it was pushed; KeyError if it was not."""
         return self._at(name).manifests[digest].body

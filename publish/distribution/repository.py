@@ -105,13 +105,17 @@ class Repository:
         """
         url = f"{self._url}/manifests/{identifier}"
         name = identifier if isinstance(identifier, Digest) else redacted(url)
-        with self._get(url, _ACCEPT, name) as answer:
-            raw = _document(answer)
-            digest = _checked(answer, raw, identifier)
-            media_type = _media_type(answer)
-        if media_type not in MANIFESTS | INDEXES:
-            media_type = media_type_of(raw, f"manifest {digest}")
-        return Descriptor(media_type, digest, len(raw)), raw
+
+        def get() -> tuple[Descriptor, bytes]:
+            with self._ask(url, _ACCEPT, name) as answer:
+                raw = _document(answer)
+                digest = _checked(answer, raw, identifier)
+                media_type = _media_type(answer)
+            if media_type not in MANIFESTS | INDEXES:
+                media_type = media_type_of(raw, f"manifest {digest}")
+            return Descriptor(media_type, digest, len(raw)), raw
+
+        return self._transport.retrying(get)
 
     def mount(self, digest: Digest, source: str) -> Session | None:
         """Take a blob over from another repository of the registry (end-11).
@@ -217,18 +221,20 @@ class Repository:
     def _get(
         self, url: str, headers: dict[str, str], name: object, expected: int = HTTPStatus.OK
     ) -> Answer:
-        def get() -> Answer:
-            answer = self._transport.request("GET", url, headers)
-            try:
-                if answer.status == HTTPStatus.NOT_FOUND:
-                    raise NotFound(name)
-                answer.expect(expected)
-            except BaseException:
-                answer.close()
-                raise
-            return answer
+        return self._transport.retrying(lambda: self._ask(url, headers, name, expected))
 
-        return self._transport.retrying(get)
+    def _ask(
+        self, url: str, headers: dict[str, str], name: object, expected: int = HTTPStatus.OK
+    ) -> Answer:
+        answer = self._transport.request("GET", url, headers)
+        try:
+            if answer.status == HTTPStatus.NOT_FOUND:
+                raise NotFound(name)
+            answer.expect(expected)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
 
     def _begin(self) -> Session:
         with self._transport.request("POST", f"{self._url}/blobs/uploads/", body=b"") as answer:

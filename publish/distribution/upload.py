@@ -199,8 +199,9 @@ class Upload:
         except (RegistryError, InvalidContent):
             self._session = None
             return
+        self._in_turns = True  # even at 0, which is also what one byte is called
         if self._at:
-            self._in_chunks = self._in_turns = True
+            self._in_chunks = True
         self._smaller()
 
     def _send_chunk(self, session: Session) -> None:
