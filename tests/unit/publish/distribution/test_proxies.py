@@ -11,7 +11,7 @@ from ocistow.publish.copy import copy
 from ocistow.publish.distribution.endpoint import Endpoint
 from ocistow.publish.distribution.proxies import Proxies
 from ocistow.publish.distribution.repository import Repository
-from ocistow.publish.distribution.transport import Transport
+from ocistow.publish.distribution.transport import Fixed, Transport
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.registry import RegistrySink
 from ocistow.testing.images import image_layout
@@ -105,7 +105,8 @@ def test_a_proxy_carries_an_image_and_only_the_proxy_sees_its_credentials(
         proxying(registry.host, USER) as proxy,
     ):
         environ = {"http_proxy": f"http://user:pass%20word@{proxy.host}"}
-        with Transport(ELSEWHERE, Access(("me", "mine")), environ=environ) as transport:
+        mine = Fixed(registry.authorization)
+        with Transport(ELSEWHERE, Access(), authorization=mine, environ=environ) as transport:
             sink = RegistrySink(Repository(transport, "app"), NAME)
             assert copy(LayoutSource(image.path), sink).root.digest == image.manifest
         assert len(proxy.heads) == len(registry.requests)

@@ -93,8 +93,8 @@ def test_all_requests_share_one_time_to_wait() -> None:
     [
         (429, "7", 7.0, 7.0),
         (503, "7", 7.0, 7.0),
-        (429, formatdate(time.time() + 1000, usegmt=True), 900.0, 1000.0),
-        (429, formatdate(time.time() - 1000, usegmt=True), 0.0, 0.0),
+        (429, 1000, 900.0, 1000.0),
+        (429, -1000, 0.0, 0.0),
         (500, "7", 0.0, 0.0),
         (429, "-7", 0.0, 0.0),
         (429, "soon", 0.0, 0.0),
@@ -103,7 +103,11 @@ def test_all_requests_share_one_time_to_wait() -> None:
         (429, "", 0.0, 0.0),
     ],
 )
-def test_a_wait_is_seconds_or_a_date(status: int, field: str, least: float, most: float) -> None:
+def test_a_wait_is_seconds_or_a_date(
+    status: int, field: str | int, least: float, most: float
+) -> None:
+    if isinstance(field, int):
+        field = formatdate(time.time() + field, usegmt=True)
     with Registry() as registry:
         registry.faults.append(Fault("GET", "/", Status(status, {"Retry-After": field})))
         endpoint = Endpoint(registry.host, plain_http=True)
