@@ -9,7 +9,7 @@ import click
 from ..oci.descriptor import REF_NAME
 from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
-from ..publish.copy import copy
+from ..publish.copy import Copied, copy
 from ..publish.layout import StoreSink
 from ..publish.remote import LazySink, LazySource
 from ..publish.source import Source
@@ -20,7 +20,7 @@ from .config import Settings
 from .options import Transfer, json_option, transfer_options
 from .output import about, document, line
 from .progress import Display
-from .report import Result, lost, summary, transferred, write_records
+from .report import Result, more, summary, transferred, write_records
 from .signals import terminable
 
 _REGISTRY = "docker://"
@@ -48,8 +48,9 @@ def add(
     """
     check_source(source)
     began = datetime.now(UTC)
-    if lazy and not source.startswith(_REGISTRY):
-        raise click.UsageError(f"--lazy: {source} is not docker://REF")
+    for option, given in (("--lazy", lazy), ("--referrers", how.referrers)):
+        if given and not source.startswith(_REGISTRY):
+            raise click.UsageError(f"{option}: {source} is not docker://REF")
     reference = Reference.parse(name) if name is not None else None
     with (
         about(f"adding {source} to {settings.store}"),
@@ -65,14 +66,24 @@ def add(
                 image = LazySource(image)
                 sink = LazySink(store, reference, _origin(source))
             copied = copy(image, sink, jobs=how.jobs, progress=progress, leases=store.leases)
-    added = Result(str(reference), str(reference), copied)
+        referrers = _referrers(source, store, reference, copied, how) if how.referrers else None
+    added = Result(str(reference), str(reference), copied, referrers=referrers)
     write_records(how.records, source, copied.root, began, [added])
     if as_json:
-        document({"name": str(reference), **transferred(copied)})
+        document({"name": str(reference), **transferred(added)})
     else:
-        line(f"added {summary(str(reference), copied, added=True)}")
-        if losses := lost(copied):
-            line(losses)
+        for text in (f"added {summary(str(reference), copied, added=True)}", *more(added)):
+            line(text)
+
+
+def _referrers(
+    source: str, store: Store, name: Reference, copied: Copied, how: Transfer
+) -> tuple[Copied, ...]:
+    from ..publish.referrers import take_referrers
+
+    where = Reference.parse(source.removeprefix(_REGISTRY))
+    taken = take_referrers(where, store, name, copied.root, access=how.access, jobs=how.jobs)
+    return taken.copied
 
 
 def _origin(source: str) -> RepositoryName:

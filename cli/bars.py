@@ -10,6 +10,7 @@ from .output import human
 from .track import Running, Track
 
 _BAR = 30  # columns of a bar, where there is room
+_REST = 64  # columns that the rest of a line with a rate needs
 _SMALLEST = 5
 _COUNTED = (Action.SENT, Action.PRESENT, Action.MOUNTED, Action.ABSENT)
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[39m"
@@ -60,16 +61,20 @@ def _whole(track: Track, now: float) -> str:
         return f"{track.what}…"
     parts = [_share(track.done, track.total)]
     rate = track.rate(now)
-    if track.is_still(now):
+    if track.what == "done":
+        parts.append("done")
+    elif track.is_still(now):
         parts.append(f"{track.what}…")
-    elif rate:
+    elif rate and track.done < track.total:
         parts.append(f"{human(round(rate))}/s")
         parts.append(f"{_clock((track.total - track.done) / rate)} left")
     return "  ".join(parts)
 
 
 def _share(done: int, total: int) -> str:
-    return f"{human(done)} of {human(total)}"
+    some, unit = human(done).split()
+    whole = human(total)
+    return f"{some} of {whole}" if whole.endswith(f" {unit}") else f"{some} {unit} of {whole}"
 
 
 def _under_way(track: Track) -> list[Running]:
@@ -82,9 +87,9 @@ def _bar_line(name: str, text: str, done: int, total: int, screen: Screen) -> st
         return _cut(f"  {text}", screen)
     share = min(1.0, done / total)
     before, after = f"  {name:12}  ", f" {share:4.0%}  {text}"
-    room = _width(screen) - len(before) - len(after)
+    room = min(_BAR, screen.columns - _REST, _width(screen) - len(before) - len(after))
     if room >= _SMALLEST:
-        return before + _bar(share, min(_BAR, room), screen) + after
+        return before + _bar(share, room, screen) + after
     return _cut(before.rstrip() + after, screen)
 
 

@@ -67,6 +67,7 @@ class Transfer:
 
     Attributes:
         platform: the one image to take of an index; None takes the whole index.
+        referrers: whether what refers to the image goes along.
     """
 
     platform: Platform | None
@@ -74,6 +75,7 @@ class Transfer:
     jobs: int
     progress: str
     records: Records
+    referrers: bool
 
 
 def transfer_options(command: Callable[..., _R]) -> Callable[..., _R]:
@@ -94,13 +96,19 @@ def transfer_options(command: Callable[..., _R]) -> Callable[..., _R]:
         digest_file: Path | None,
         image_refs: Path | None,
         report: Path | None,
+        referrers: bool,
         **others: object,
     ) -> _R:
         if whole and platform is not None:
             raise click.UsageError("--all and --platform exclude each other")
         records = Records(digest_file, image_refs, report)
         how = Transfer(
-            platform, access, jobs or settings.jobs, progress or settings.progress, records
+            platform,
+            access,
+            jobs or settings.jobs,
+            progress or settings.progress,
+            records,
+            referrers,
         )
         return command(settings, how, **others)
 
@@ -117,6 +125,11 @@ _TRANSFER_OPTIONS = (
         is_flag=True,
         envvar="OCISTOW_ALL",
         help="Take all of several images, as is done without --platform.",
+    ),
+    click.option(
+        "--referrers",
+        is_flag=True,
+        help="Take what refers to the image along, such as signatures; registries only.",
     ),
     click.option(
         "--jobs",

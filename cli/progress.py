@@ -173,7 +173,7 @@ class _Heard:
         with self._lock:
             self._track.ends(descriptor, action, self._clock())
 
-    def waits(self, what: str) -> None:
+    def stage(self, what: str) -> None:
         with self._lock:
             self._track.what = what
 
@@ -231,9 +231,9 @@ class _Told:
             if self._track.done == self._track.total:
                 self._whole()
 
-    def waits(self, what: str) -> None:
+    def stage(self, what: str) -> None:
         with self._lock:
-            self._write({"type": "wait", "name": self._track.title, "what": what})
+            self._write({"type": "stage", "name": self._track.title, "what": what})
 
     def _is_due(self, digest: Digest | None, now: float) -> bool:
         if now - self._said.get(digest, -LINES) < LINES:

@@ -9,8 +9,8 @@ from functools import partial
 
 import click
 
-from ..oci.digest import Digest
-from ..oci.errors import OcistowError
+from ..oci.descriptor import Descriptor
+from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
 from ..oci.wording import printable
 from ..publish.access import Access
@@ -20,14 +20,17 @@ from ..publish.remote import store_source
 from ..publish.several import Place, copy_to_each
 from ..publish.sink import Sink
 from ..publish.transports import check_sink, is_archive, open_sink, writes_to_stdout
+from ..store.layout import Layout
 from ..store.store import Store
 from .config import Settings
 from .exits import message_of, status_of
 from .options import Transfer, json_option, name_argument, transfer_options
 from .output import about, document, line, shown
 from .progress import Display
-from .report import Result, lost, name_at, summary, transferred, write_records
+from .report import Result, more, name_at, summary, transferred, write_records
 from .signals import terminable
+
+_REGISTRY = "docker://"
 
 
 @click.command()
@@ -59,6 +62,8 @@ def publish(
     others, but makes the exit status that of its error.
     """
     aside = _check(destinations, how.access)
+    if how.referrers and not all(place.startswith(_REGISTRY) for place in destinations):
+        raise click.UsageError("--referrers is for docker://")
     if without and not all(map(is_archive, destinations)):
         raise click.UsageError("--without is for oci-archive: and docker-archive:")
     began = datetime.now(UTC)
@@ -73,50 +78,50 @@ def publish(
         root = source.resolve()
         left_out = frozenset(d for base in without for d in contents(store.find(base)))
         names = [name_at(destination, called) for destination in destinations]
-        places = [
-            Place(partial(_open, called, place, store, how.access, left_out), display.track(place))
-            for place in destinations
-        ]
+        results = [Result(*both) for both in zip(destinations, names, strict=True)]
+
+        @contextmanager
+        def opened(one: Result) -> Generator[Sink]:
+            place = one.destination
+            with about(f"publishing {name} to {place}"):
+                with open_sink(place, store, access=how.access, without=left_out) as sink:
+                    yield sink
+                if how.referrers:
+                    one.referrers = _referrers(layout, root, place, store, how)
+
+        places = [Place(partial(opened, one), display.track(one.destination)) for one in results]
         outcomes = copy_to_each(source, places, jobs=how.jobs, leases=store.leases)
-    results = list(map(_result, destinations, names, outcomes))
+    for one, outcome in zip(results, outcomes, strict=True):
+        if isinstance(outcome, Copied):
+            one.copied = outcome
+        else:
+            one.error = outcome
     write_records(how.records, called, root, began, results)
     if as_json:
-        published = [_members(one) for one in results]
+        published = [{"destination": one.destination, **transferred(one)} for one in results]
         document({"name": called, "published": published}, aside=aside)
     return _say(results, as_json=as_json, aside=aside)
 
 
-@contextmanager
-def _open(
-    name: str, place: str, store: Store, access: Access, without: frozenset[Digest]
-) -> Generator[Sink]:
-    with (
-        about(f"publishing {name} to {place}"),
-        open_sink(place, store, access=access, without=without) as sink,
-    ):
-        yield sink
+def _referrers(
+    layout: Layout, root: Descriptor, place: str, store: Store, how: Transfer
+) -> tuple[Copied, ...]:
+    from ..publish.referrers import publish_referrers
 
-
-def _result(place: str, name: str, outcome: Copied | OcistowError | OSError) -> Result:
-    if isinstance(outcome, Copied):
-        return Result(place, name, copied=outcome)
-    return Result(place, name, error=outcome)
-
-
-def _members(one: Result) -> dict[str, object]:
-    if one.error is not None:
-        return {"destination": one.destination, "error": message_of(one.error)}
-    assert one.copied is not None
-    return {"destination": one.destination, **transferred(one.copied)}
+    name = Reference.from_path(layout.name)
+    if name is None:
+        raise InvalidContent(f"{layout.name}: without a reference it has no referrers")
+    where = Reference.parse(place.removeprefix(_REGISTRY))
+    sent = publish_referrers(store, name, root, where, access=how.access, jobs=how.jobs)
+    return sent.copied
 
 
 def _say(results: Sequence[Result], *, as_json: bool, aside: bool) -> int:
     """Print what became of each, and return the status of the first error."""
     for one in results:
         if one.copied is not None and not as_json:
-            line(f"pushed {summary(one.destination, one.copied)}", aside=aside)
-            if losses := lost(one.copied):
-                line(losses, aside=aside)
+            for text in (f"pushed {summary(one.destination, one.copied)}", *more(one)):
+                line(text, aside=aside)
     errors = [one.error for one in results if one.error is not None]
     if len(results) == 1 and errors:
         raise errors[0]
@@ -134,9 +139,9 @@ def _check(destinations: Sequence[str], access: Access) -> bool:
         if destinations.count(destination) > 1:
             raise click.UsageError(f"{destination} is named twice")
     registries = {
-        Reference.parse(destination.removeprefix("docker://")).registry
+        Reference.parse(destination.removeprefix(_REGISTRY)).registry
         for destination in destinations
-        if destination.startswith("docker://")
+        if destination.startswith(_REGISTRY)
     }
     if len(registries) > 1 and (access.credentials or access.registry_token):
         raise click.UsageError(

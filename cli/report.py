@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,19 +46,21 @@ class Records:
     report: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """What became of one destination: either what was copied, or why not.
 
     Attributes:
         destination: as the user named it.
         name: the reference by which the image can be asked for there.
+        referrers: the copies of what refers to it, or of lists of that; None if nobody asked.
     """
 
     destination: str
     name: str
     copied: Copied | None = None
     error: OcistowError | OSError | None = None
+    referrers: tuple[Copied, ...] | None = None
 
 
 def write_records(
@@ -94,16 +96,24 @@ def summary(name: str, copied: Copied, *, added: bool = False) -> str:
     return result(name, copied.root.digest, parts)
 
 
-def lost(copied: Copied) -> str:
-    """Return what was not kept, for reading; nothing when nothing was lost."""
-    if not copied.losses:
-        return ""
-    return f"not kept by the other side: {', '.join(map(printable, copied.losses))}"
+def more(one: Result) -> Iterator[str]:
+    """Yield further lines: what was not kept, and what became of referrers."""
+    if one.copied is not None and one.copied.losses:
+        yield f"not kept by the other side: {', '.join(map(printable, one.copied.losses))}"
+    if one.referrers is not None:
+        sent = sum(copied.sent for copied in one.referrers)
+        size = sum(copied.size(Action.SENT) for copied in one.referrers)
+        present = sum(copied.present for copied in one.referrers)
+        yield f"referrers: {sent} sent ({human(size)}), {present} present"
 
 
-def transferred(copied: Copied) -> dict[str, object]:
-    """Return what a copy did, for a JSON document."""
-    return {
+def transferred(one: Result) -> dict[str, object]:
+    """Return what became of a destination, for a JSON document."""
+    copied = one.copied
+    if copied is None:
+        assert one.error is not None
+        return {"error": message_of(one.error)}
+    found: dict[str, object] = {
         "digest": str(copied.root.digest),
         "mediaType": copied.root.media_type,
         "sentBlobs": copied.sent,
@@ -115,6 +125,9 @@ def transferred(copied: Copied) -> dict[str, object]:
         "absentLayers": copied.absent,
         "losses": list(copied.losses),
     }
+    if one.referrers is not None:
+        found["referrers"] = [str(referrer.root.digest) for referrer in one.referrers]
+    return found
 
 
 def name_at(destination: str, name: str) -> str:
@@ -162,6 +175,14 @@ def _destination(one: Result) -> dict[str, object]:
         },
         "losses": list(copied.losses),
         "blobs": [_blob(outcome) for outcome in copied.outcomes],
+        "referrers": [
+            {
+                "digest": str(referrer.root.digest),
+                "mediaType": referrer.root.media_type,
+                "blobs": [_blob(outcome) for outcome in referrer.outcomes],
+            }
+            for referrer in one.referrers or ()
+        ],
     }
 
 

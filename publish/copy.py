@@ -43,8 +43,8 @@ class Progress(Protocol):
         """Note that nothing more will be done about a blob or manifest."""
         ...
 
-    def waits(self, what: str, /) -> None:
-        """Note what the copy does now, as in "asking what is there"."""
+    def stage(self, what: str, /) -> None:
+        """Note what the copy does now, as in "asking what is there"; at the end, "done"."""
         ...
 
 
@@ -131,7 +131,7 @@ def copy(
     began = time.monotonic()
     crew = crew or Crew(jobs)
     tally = _Tally(crew, progress)
-    tally.waits("reading the image")
+    tally.stage("reading the image")
     watched = _Watched(source, tally)
     root = source.resolve()
     if root.is_index and (platform := sink.platform()) is not None:
@@ -155,7 +155,7 @@ def copy(
 def _copy(image: Image, sink: Sink, crew: Crew, tally: _Tally) -> None:
     source = image.source
     tally.begins(image)
-    tally.waits("asking what is there")
+    tally.stage("asking what is there")
     sink.begin(image)
     optional = image.layers if source.sparse and sink.sparse else frozenset[Descriptor]()
 
@@ -172,7 +172,7 @@ def _copy(image: Image, sink: Sink, crew: Crew, tally: _Tally) -> None:
                 log.info("%s is absent: the image is sparse", descriptor.digest)
                 done(Action.ABSENT)
 
-    tally.waits("waiting for the other side")
+    tally.stage("waiting for the other side")
     _in_parallel(sorted(image.blobs, key=_largest_first), put, crew, tally)
     for node in image.nodes:
         if node.document is None:
@@ -183,9 +183,9 @@ def _copy(image: Image, sink: Sink, crew: Crew, tally: _Tally) -> None:
             else:
                 sink.put_manifest(node.descriptor, node.document.raw)
                 done(Action.SENT)
-    tally.waits("waiting until the image has its name")
     sink.tag(image.root)
     tally.tagged()
+    tally.stage("done")
 
 
 class _Documents:
@@ -230,9 +230,9 @@ class _Tally:
         if self._progress is not None:
             self._progress.begins(image)
 
-    def waits(self, what: str) -> None:
+    def stage(self, what: str) -> None:
         if self._progress is not None:
-            self._progress.waits(what)
+            self._progress.stage(what)
 
     def watch(self, descriptor: Descriptor, done: int) -> None:
         if self.is_stopped():

@@ -147,17 +147,31 @@ def sparse_layout(
 
 
 def artifact_layout(
-    path: Path, blobs: Sequence[bytes], *, tag: str = "latest", kind: str = "application/x-test"
+    path: Path,
+    blobs: Sequence[bytes],
+    *,
+    tag: str = "latest",
+    kind: str = "application/x-test",
+    subject: GeneratedImage | None = None,
 ) -> Digest:
-    """Make an artifact of these blobs, which is no image, and return its manifest's digest."""
+    """Make an artifact of these blobs, which is no image, and return its manifest's digest.
+
+    It refers to `subject`.
+    """
     described = [_plain_blob(path, content, "application/octet-stream") for content in blobs]
-    document = {
+    document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": _TYPES["oci"]["manifest"],
         "artifactType": kind,
         "config": _plain_blob(path, b"{}", "application/vnd.oci.empty.v1+json"),
         "layers": described,
     }
+    if subject is not None:
+        document["subject"] = {
+            "mediaType": _TYPES["oci"]["manifest"],
+            "digest": str(subject.manifest),
+            "size": subject.blob(subject.manifest).stat().st_size,
+        }
     manifest = _json_blob(path, document, _TYPES["oci"]["manifest"])
     _name(path, manifest, tag)
     return Digest.parse(manifest["digest"])

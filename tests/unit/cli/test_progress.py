@@ -41,9 +41,9 @@ def test_a_frame_has_the_whole_and_each_blob() -> None:
     bar = "###############---------------"
     assert frame([made], WIDE, 4.0) == [
         "docker://e.x/app:1  1 present",
-        f"                {bar}  50%  2.0 MB of 4.0 MB  500.0 kB/s  0:04 left",
+        f"                {bar}  50%  2.0 of 4.0 MB  500.0 kB/s  0:04 left",
         f"  000000000000  {bar}  50%  500.0 kB of 1.0 MB",
-        f"  111111111111  {bar}  50%  1.5 MB of 3.0 MB",
+        f"  111111111111  {bar}  50%  1.5 of 3.0 MB",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import cast
@@ -10,7 +11,7 @@ import jsonschema
 import pytest
 
 from ocistow.oci.document import Object
-from ocistow.testing.images import image_layout, index_layout
+from ocistow.testing.images import artifact_layout, image_layout, index_layout
 from ocistow.testing.registry import Registry
 
 from .conftest import Ocistow
@@ -45,6 +46,33 @@ def test_a_report_has_every_blob(tmp_path: Path, run: Ocistow) -> None:
         assert all(blob["bytes"] == (blob["size"] if action == "sent" else 0) for blob in blobs)
         size = sum(cast("int", blob["size"]) for blob in blobs)
         assert cast("dict[str, object]", one["totals"])[action] == {"blobs": 5, "bytes": size}
+
+
+def test_referrers_go_along(tmp_path: Path, run: Ocistow) -> None:
+    image = image_layout(tmp_path / "layout")
+    signature = artifact_layout(tmp_path / "signature", [b"signed"], subject=image)
+    with Registry() as here, Registry() as there:
+        place = f"docker://{here.host}/app:1"
+        assert run("add", "oci:layout", "e.x/app:1").returncode == 0
+        assert run("add", "oci:signature", "e.x/signature:1").returncode == 0
+        assert run("publish", "e.x/app:1", place).returncode == 0
+        target = f"docker://{here.host}/app@{signature}"
+        assert run("publish", "e.x/signature:1", target).returncode == 0
+
+        done = run("add", place, "e.x/new:1", "--referrers", "--report", "in.json")
+        assert done.stdout.splitlines()[1].startswith("referrers: ")
+        target = f"docker://{there.host}/app:1"
+        done = run("publish", "e.x/new:1", target, "--referrers", "--report", "out.json")
+        assert re.fullmatch(r"referrers: 3 sent \(.* B\), 0 present", done.stdout.splitlines()[1])
+        again = run("publish", "e.x/new:1", target, "--referrers", "--json")
+        assert json.loads(again.stdout)["published"][0]["referrers"] == []
+        for name in ("in", "out"):
+            [one] = cast("list[Object]", checked(tmp_path / f"{name}.json")["destinations"])
+            assert len(cast("list[Object]", one["referrers"])) == 1
+        copied = run("add", f"docker://{there.host}/app@{signature}", "e.x/back:1")
+        assert str(signature) in copied.stdout
+    assert run("add", "oci:layout", "a", "--referrers").returncode == 2
+    assert run("publish", "e.x/new:1", "oci:out", "--referrers").returncode == 2
 
 
 def test_digest_and_references_are_written(tmp_path: Path, run: Ocistow) -> None:

@@ -84,7 +84,7 @@ class Noting:
         with self.lock:
             self.ended.append((descriptor.digest, action))
 
-    def waits(self, what: str) -> None:
+    def stage(self, what: str) -> None:
         self.words.append(what)
 
 
