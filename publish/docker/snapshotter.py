@@ -87,7 +87,7 @@ class ContainerdStore:
         """
         root = self._wanted.root.digest
         if self._needed is not None:
-            loading = Reference("ocistow.invalid", "loading", root.encoded[:32])
+            loading = Reference("unfinished.invalid", "docker", root.encoded[:32])
             try:
                 self._load(loading, self._needed)
                 self._engine.tag(str(root), self._wanted.reference)

@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ocistow.oci.descriptor import Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import (
     InvalidContent,
@@ -25,6 +27,7 @@ from ocistow.publish.docker.engine import Engine
 from ocistow.publish.docker.host import Host
 from ocistow.publish.docker.sink import DaemonSink
 from ocistow.publish.layout import LayoutSource
+from ocistow.publish.sink import Action, Image
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout
 
 TIMEOUT = (2.0, 0.3)  # seconds
@@ -128,18 +131,26 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         thread.join()
 
 
+def sink_of(daemon: Daemon, name: str = "app:1") -> DaemonSink:
+    return DaemonSink(Engine(Host.parse(daemon.host), TIMEOUT), Reference.parse(name))
+
+
 def publish(image: GeneratedImage, daemon: Daemon, name: str = "app:1") -> Copied:
-    sink = DaemonSink(Engine(Host.parse(daemon.host), TIMEOUT), Reference.parse(name))
-    return copy(LayoutSource(image.path), sink)
+    return copy(LayoutSource(image.path), sink_of(daemon, name))
 
 
 def replace_layer(image: GeneratedImage, at: int, content: bytes) -> None:
     """Put another blob into the manifest, whatever the config says."""
     manifest = json.loads(image.blob(image.manifest).read_bytes())
     manifest["layers"][at] |= {"digest": str(Digest.of(content)), "size": len(content)}
+    image.blob(Digest.of(content)).write_bytes(content)
+    write_manifest(image, manifest)
+
+
+def write_manifest(image: GeneratedImage, manifest: dict[str, Any]) -> None:
+    """Make this the only manifest of the layout."""
     raw = json.dumps(manifest).encode()
-    for blob in (raw, content):
-        image.blob(Digest.of(blob)).write_bytes(blob)
+    image.blob(Digest.of(raw)).write_bytes(raw)
     entry = {"mediaType": manifest["mediaType"], "digest": str(Digest.of(raw)), "size": len(raw)}
     (image.path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
 
@@ -377,6 +388,56 @@ def test_over_a_network_layers_are_sent_as_they_are(daemon: Daemon, image: Gener
     [archive] = daemon.archives
     sent = {Digest.of(content) for name, content in archive.items() if name.endswith(".tar")}
     assert sent == set(image.layers)
+
+
+class Recorder:
+    """Hears how far the layers are, and raises KeyboardInterrupt at `end` bytes."""
+
+    def __init__(self, end: int = 1 << 40) -> None:
+        self.moved: list[int] = []
+        self.end = end
+
+    def begins(self, image: Image) -> None: ...
+
+    def waits(self, what: str) -> None: ...
+
+    def moves(self, descriptor: Descriptor, done: int) -> None:
+        if "layer" in descriptor.media_type:
+            self.moved.append(done)
+            if done > self.end:
+                raise KeyboardInterrupt
+
+    def ends(self, descriptor: Descriptor, action: Action) -> None: ...
+
+
+def test_layers_that_are_inflated_show_progress(tmp_path: Path, daemon: Daemon) -> None:
+    image = image_layout(tmp_path / "large", layers=1, layer_size=5 << 20)
+    recorder = Recorder()
+    copy(LayoutSource(image.path), sink_of(daemon), progress=recorder)
+    assert len(recorder.moved) > 5
+    assert recorder.moved == sorted(recorder.moved)
+    assert recorder.moved[-1] == image.blob(image.layers[0]).stat().st_size
+
+
+def test_a_copy_that_is_interrupted_ends_the_load(tmp_path: Path, daemon: Daemon) -> None:
+    image = image_layout(tmp_path / "large", layers=1, layer_size=5 << 20)
+    with pytest.raises(KeyboardInterrupt):
+        copy(LayoutSource(image.path), sink_of(daemon), progress=Recorder(2 << 20))
+    assert not daemon.archives
+    assert "ahead" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_only_what_an_image_has_is_lost(daemon: Daemon, tmp_path: Path) -> None:
+    plain = image_layout(tmp_path / "plain", compression="none", media="docker")
+    assert publish(plain, daemon).losses == ("manifest digest",)
+    packed = image_layout(tmp_path / "packed", seed=1)
+    packed_losses = ("manifest digest", "media types", "digests of compressed layers")
+    assert publish(packed, daemon).losses == packed_losses
+    manifest = json.loads(packed.blob(packed.manifest).read_bytes())
+    manifest |= {"annotations": {"a": "b"}, "subject": manifest["config"], "artifactType": "x/y"}
+    write_manifest(packed, manifest)
+    lost = publish(packed, daemon).losses
+    assert set(lost) == {*packed_losses, "annotations", "subject", "artifact type"}
 
 
 def test_layers_that_are_equal_are_sent_once(tmp_path: Path, daemon: Daemon) -> None:
