@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,3 +44,8 @@ class Access:
     containerd: str | None = None
     namespace: str = "default"
     timeout: tuple[float, float] = TIMEOUT
+
+
+def home_of(environ: Mapping[str, str]) -> Path:
+    """Return the user's directory, below which other tools keep such settings."""
+    return Path(environ.get("HOME") or os.path.expanduser("~"))

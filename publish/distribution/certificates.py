@@ -6,13 +6,12 @@ with `*.crt` of authorities, and `*.cert` and `*.key` of our own certificate.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...oci.errors import InvalidContent
-from .keychain import home_of
+from ..access import home_of
 
 SYSTEM_DIRECTORIES = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
@@ -75,6 +74,8 @@ def find_certificates(
 
 
 def _check(authorities: Iterable[Path], own: tuple[Path, Path] | None) -> None:
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for path in authorities:
         try:

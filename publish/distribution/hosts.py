@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
-from collections.abc import Generator, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ...oci.reference import DEFAULT_REGISTRY, Reference
 from ..access import Access
-from .authorization import Authorization
 from .certificates import Certificates, find_certificates
 from .endpoint import Endpoint, is_loopback
-from .keychain import Keychain
-from .realm import Realm
 from .registries import Place, Registries
 from .repository import Repository
-from .transport import Fixed, Transport
+from .transport import Authorizer, Fixed, Transport
 from .urls import PORTS
+
+if TYPE_CHECKING:
+    from .realm import Realm
 
 DOCKER_HUB = "registry-1.docker.io"  # where the registry called index.docker.io answers
 
@@ -55,19 +56,24 @@ def open_place(
     registry, name = place.reference.registry, place.reference.repository
     host = DOCKER_HUB if registry == DEFAULT_REGISTRY else registry
     endpoint = endpoint_of(host, access, environ, insecure=place.insecure)
-    keychain = Keychain(access, environ)
 
-    def open_realm(realm: Realm, authorization: Fixed) -> Transport:
-        server = _server(realm, endpoint, access, environ)
-        return Transport(server, access, authorization=authorization, environ=environ)
+    def authorize() -> Authorizer:
+        from .authorization import Authorization
+        from .keychain import Keychain
 
-    authorization = Authorization(
-        endpoint,
-        [f"repository:{name}:{'pull,push' if push else 'pull'}"],
-        lambda: keychain.find(registry, name),
-        open_realm,
-        access.token_hosts,
-    )
+        def open_realm(realm: Realm, authorization: Fixed) -> Transport:
+            server = _server(realm, endpoint, access, environ)
+            return Transport(server, access, authorization=authorization, environ=environ)
+
+        return Authorization(
+            endpoint,
+            [f"repository:{name}:{'pull,push' if push else 'pull'}"],
+            lambda: Keychain(access, environ).find(registry, name),
+            open_realm,
+            access.token_hosts,
+        )
+
+    authorization = _WhenChallenged(authorize)
     with Transport(endpoint, access, authorization=authorization, environ=environ) as transport:
         yield Repository(transport, name)
 
@@ -110,6 +116,27 @@ def endpoint_of(
     return Endpoint(host, plain_http, verify, certificates.authorities, certificates.own)
 
 
+class _WhenChallenged:
+    """Makes an authorizer when there is a challenge: its modules take 20 ms to import."""
+
+    def __init__(self, make: Callable[[], Authorizer]) -> None:
+        self._authorizer: Authorizer = Fixed()
+        self._make = make
+        self._lock = threading.Lock()
+
+    def header(self, url: str, scopes: Sequence[str]) -> str | None:
+        return self._authorizer.header(url, scopes)
+
+    def challenged(self, url: str, challenges: Sequence[str], scopes: Sequence[str]) -> bool:
+        with self._lock:
+            if isinstance(self._authorizer, Fixed):
+                self._authorizer = self._make()
+        return self._authorizer.challenged(url, challenges, scopes)
+
+    def asked(self) -> str:
+        return self._authorizer.asked()
+
+
 def _server(
     realm: Realm, registry: Endpoint, access: Access, environ: Mapping[str, str]
 ) -> Endpoint:
@@ -123,6 +150,8 @@ def _server(
 
 def _speaks_tls(host: str, seconds: float) -> bool:
     """Tell whether a host answers to TLS, or at least not to HTTP alone."""
+    import ssl  # 8 ms
+
     parts = urlsplit(f"//{host}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

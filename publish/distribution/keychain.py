@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ...oci.errors import InvalidContent, NotFound
-from ..access import Access
-from .credential_helper import ask
+from ..access import Access, home_of
 from .credentials import AuthFile, Credentials, header_for, of_header, parse_headers
 
 MAX_FILE = 1 << 20  # bytes
@@ -75,6 +74,8 @@ class Keychain:
                 yield AuthFile.parse(raw, str(path), legacy=path.name == ".dockercfg")
 
     def _in_file(self, file: AuthFile, registry: str, repository: str) -> Credentials | None:
+        from .credential_helper import ask  # subprocess takes 10 ms to import
+
         if helper := file.helper(registry):
             found = ask(helper, registry, self._environment)
             if found is not None:
@@ -105,11 +106,6 @@ def auth_files(environment: Mapping[str, str]) -> list[Path]:
     if given := environment.get("REGISTRY_AUTH_FILE"):
         files.insert(0, Path(given))
     return files
-
-
-def home_of(environment: Mapping[str, str]) -> Path:
-    """Return the directory of the user."""
-    return Path(environment.get("HOME") or os.path.expanduser("~"))
 
 
 def _read(path: Path) -> bytes:

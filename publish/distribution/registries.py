@@ -5,7 +5,6 @@ Source: containers-registries.conf(5), version 2, without short names and search
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from ...oci.document import Object, as_object, members, string
 from ...oci.errors import InvalidContent, RegistryError
 from ...oci.reference import DEFAULT_REGISTRY, Reference
 from ...oci.wording import quoted
-from .keychain import home_of
+from ..access import home_of
 
 SYSTEM = Path("/etc/containers")
 MAX_FILE = 1 << 20  # bytes
@@ -163,6 +162,8 @@ def _parse(path: Path) -> Iterator[Entry]:
         raw = file.read(MAX_FILE + 1)
     if len(raw) > MAX_FILE:
         raise InvalidContent(f"{path} has over {MAX_FILE} bytes")
+    import tomllib
+
     try:
         document = cast("Object", tomllib.loads(raw.decode()))  # a TOML table
     except (ValueError, RecursionError) as error:
