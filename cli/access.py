@@ -29,6 +29,7 @@ def access_options(command: Callable[..., _R]) -> Callable[..., _R]:
         password_stdin: bool,
         registry_token: str | None,
         authfile: Path | None,
+        token_host: tuple[str, ...],
         cert_dir: Path | None,
         tls_verify: bool,
         no_tls_verify: bool,
@@ -44,6 +45,7 @@ def access_options(command: Callable[..., _R]) -> Callable[..., _R]:
             credentials=_credentials(creds, password_stdin=password_stdin),
             registry_token=registry_token,
             authfile=authfile,
+            token_hosts=frozenset(token_host),
             plain_http=True if plain_http else None,
             tls_verify=tls_verify and not no_tls_verify,
             cert_dir=cert_dir,
@@ -77,6 +79,13 @@ _OPTIONS = (
         type=_FILE,
         metavar="FILE",
         help="Look for credentials here only.  [default: where docker and podman keep them]",
+    ),
+    click.option(
+        "--token-host",
+        multiple=True,
+        metavar="HOST",
+        help="Let this token server see the credentials, too.  [default: the registry's own "
+        "host and domain]",
     ),
     click.option(
         "--cert-dir",

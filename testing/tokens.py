@@ -89,7 +89,7 @@ class TokenServer:
         self.identities: dict[str, str] = {}
         self.rights: list[tuple[str, str]] = []
         self.lifetime = 300.0
-        self.told: float | None = 300.0
+        self.told: float | None = 300
         self.requests: list[TokenRequest] = []
         self.status: int = HTTPStatus.OK
         self.secrets: list[str] = []
@@ -150,8 +150,13 @@ class TokenServer:
         raise Refused(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED", "a token is needed", headers_)
 
     def expire(self) -> None:
-        """End every token now."""
+        """End every token now; a registry with a key of its own does not hear of it."""
         self._issued.clear()
+
+    def outlive(self) -> None:
+        """Wait until every token has ended."""
+        ends = [issued.end for issued in self._issued.values()]
+        time.sleep(max([0.0, *(end - time.monotonic() for end in ends)]))
 
     def issue(self, user: str, access: Iterable[tuple[str, str]]) -> str:
         """Return a new token for pairs of a resource and an action."""
