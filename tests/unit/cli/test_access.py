@@ -41,6 +41,7 @@ def test_without_options_everything_is_looked_up() -> None:
         (["--creds", "u:p:q"], Access(credentials=("u", "p:q"))),
         (["--registry-token", "t"], Access(registry_token="t")),
         (["--authfile", "a.json"], Access(authfile=Path("a.json"))),
+        (["--token-host", "a", "--token-host", "b:1"], Access(token_hosts=frozenset(["a", "b:1"]))),
         (["--cert-dir", "certs"], Access(cert_dir=Path("certs"))),
         (["--tls-verify=false"], Access(tls_verify=False)),
         (["--tls-verify=true"], Access()),
@@ -60,6 +61,7 @@ def test_variables_mean_the_same() -> None:
     assert parsed(OCISTOW_TLS_VERIFY="false", OCISTOW_CREDS="u:p") == Access(
         credentials=("u", "p"), tls_verify=False
     )
+    assert parsed(OCISTOW_TOKEN_HOST="a b:1").token_hosts == {"a", "b:1"}
     assert parsed(CONTAINERD_NAMESPACE="moby").namespace == "moby"
     assert parsed(CONTAINERD_NAMESPACE="moby", OCISTOW_NAMESPACE="mine").namespace == "mine"
 

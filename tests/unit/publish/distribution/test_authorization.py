@@ -1,11 +1,13 @@
 """Tokens for an in-process registry: what is asked for, what is sent where, what is told."""
 
 import base64
+import itertools
 import json
 import logging
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.message import Message
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -142,7 +144,14 @@ def test_a_token_that_ends_in_the_middle_is_replaced(
 ) -> None:
     """The server tells nothing about the end: the registry does, by 401."""
     image = image_layout(tmp_path / "many", layers=12)
-    tokens.lifetime, tokens.told = 0.02, None
+    numbers = itertools.count(1)
+
+    def guard(method: str, path: str, headers: Message) -> None:
+        tokens.guard(method, path, headers)
+        if next(numbers) % 10 == 0:
+            tokens.expire()
+
+    registry.guard, tokens.told = guard, None
     push(registry, image, ME)
     assert registry.repositories.tags("app") == {"1": image.manifest}
     assert len(tokens.requests) > 1
