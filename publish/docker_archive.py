@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Self
@@ -15,12 +15,13 @@ from ..oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, REF_NAME, Desc
 from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT, as_object, members, string
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound
-from ..oci.manifest import ImageConfig
+from ..oci.manifest import ImageConfig, Manifest
 from ..oci.reference import Reference
 from ..store.blobs import READ_SIZE, Ingest
 from ..store.layers import Layer
 from .archive import Archive, Section, read_member
 from .compression import Inflated, form_of, inflated, read_block
+from .oci_archive import OciArchiveSource
 from .packing import WORKERS, Hashed, Packed, pack
 from .recognition import Recognition
 from .source import Blob
@@ -47,8 +48,9 @@ class DockerArchiveSource:
     Layers that the store has, as the diffIDs of the config say, are taken from there
     and not read; the archive may lack them. Others that are plain tars are compressed
     when the image is resolved, and wait in unnamed files of the pool until the source is
-    closed. Compressed ones stay as they are, and so does the config. When the store
-    has an image with this very config, the source is that image. `open` is thread-safe.
+    closed. Compressed ones stay as they are, and so does the config. The manifest is that
+    of an image of the store with this very config, that of the archive if it is an image
+    layout, too, or a new one. `open` is thread-safe.
 
     Attributes:
         config: the digest of the config of the image that was resolved.
@@ -59,6 +61,7 @@ class DockerArchiveSource:
     def __init__(self, archive: Archive, recognition: Recognition, name: str = "") -> None:
         self._archive = archive
         self._recognition = recognition
+        self._layout = OciArchiveSource(archive, recognition)
         self._name = name
         self._stack = ExitStack()
         self._root: Descriptor | None = None
@@ -103,7 +106,7 @@ class DockerArchiveSource:
             return Blob(section, descriptor, ingest.file, ingest)
         if member := self._kept.get(digest):
             return self._archive.open_blob(member, descriptor)
-        return self._recognition.open(descriptor)
+        return self._layout.open(descriptor)
 
     def close(self) -> None:
         """Discard compressed layers that nobody took."""
@@ -157,12 +160,25 @@ class DockerArchiveSource:
             yield _Entry(string(document, "Config", what), names, layers)
 
     def _made(self, entry: _Entry, config: ImageConfig, digest: Digest) -> Descriptor:
-        """Make a manifest."""
+        """Return the archive's own manifest, or make one."""
         layers = self._layers(entry, config.diff_ids)
+        found = self._own_manifest(digest, layers)
         raw = image_manifest(Descriptor(OCI_CONFIG, digest, len(config.raw)), layers)
-        root = Descriptor(OCI_MANIFEST, Digest.of(raw), len(raw))
-        self._documents = {digest: config.raw, root.digest: raw}
+        root = found or Descriptor(OCI_MANIFEST, Digest.of(raw), len(raw))
+        self._documents = {digest: config.raw} if found else {digest: config.raw, root.digest: raw}
         return root
+
+    def _own_manifest(self, config: Digest, layers: Sequence[Descriptor]) -> Descriptor | None:
+        """Return the manifest of these very blobs, if the archive is an image layout, too."""
+        with suppress(NotFound):
+            for node in self._layout.nodes():
+                if (
+                    isinstance(node.document, Manifest)
+                    and node.document.config.digest == config
+                    and [d.digest for d in node.document.layers] == [d.digest for d in layers]
+                ):
+                    return node.descriptor
+        return None
 
     def _layers(self, entry: _Entry, diff_ids: Sequence[Digest]) -> list[Descriptor]:
         """Return the layers as blobs, taken from the store, kept or made."""

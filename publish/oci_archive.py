@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..oci.descriptor import Descriptor
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import NotFound
-from ..oci.graph import walk
+from ..oci.graph import Node, walk
 from ..oci.manifest import Index
 from ..oci.platform import Platform
 from ..store.layout import BLOBS, INDEX
@@ -45,9 +47,7 @@ class OciArchiveSource:
             NotFound: there is none, or neither the archive nor the store has a part of it.
         """
         if self._root is None:
-            what = f"{INDEX} of {self._archive.name}"
-            index = Index.parse(read_member(self._archive, INDEX, MAX_DOCUMENT), what)
-            root = select(index, self._name, self._archive.name, self._platform)
+            root = select(self._index(), self._name, self._archive.name, self._platform)
             root = select_platform(self, root, self._platform)
             self._require(root)
             self._root = root
@@ -65,9 +65,21 @@ class OciArchiveSource:
         except NotFound:
             return self._recognition.open(descriptor)
 
+    def nodes(self) -> Iterator[Node]:
+        """Yield all that the layout consists of, see `graph.walk`."""
+        for root in self._index().manifests:
+            yield from walk(root, self._read)
+
+    def _index(self) -> Index:
+        what = f"{INDEX} of {self._archive.name}"
+        return Index.parse(read_member(self._archive, INDEX, MAX_DOCUMENT), what)
+
+    def _read(self, descriptor: Descriptor) -> bytes:
+        return read_document(self, descriptor)
+
     def _require(self, root: Descriptor) -> None:
         """See that all of the image is there."""
-        nodes = walk(root, lambda descriptor: read_document(self, descriptor))
+        nodes = walk(root, self._read)
         missing = [str(n.descriptor.digest) for n in nodes if not self._has(n.descriptor)]
         if missing:
             names = ", ".join(missing[:_MAX_MISSING]) + ", …" * (len(missing) > _MAX_MISSING)

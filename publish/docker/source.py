@@ -95,7 +95,7 @@ class DaemonSource:
     def _same(self, found: Found) -> Descriptor | None:
         """Return what the store has under an identifier, if that is a manifest or index."""
         root = self._recognition.manifest(found.digest)
-        if root is None:
+        if root is None or not self._engine.has_containerd_store():  # else that is a config
             return None
         platform = self._platform
         if platform is None and not self._recognition.is_complete(root):

@@ -218,18 +218,22 @@ def both(image: GeneratedImage, layers: list[bytes], media_type: str) -> bytes:
     return raw.getvalue()
 
 
-def test_of_both_kinds_a_layout_with_compressed_layers_is_taken_as_it_is(
-    store: Store, image: GeneratedImage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("text", ["-", "docker-archive:-", "docker-archive:-:app:1"])
+def test_of_both_kinds_the_manifest_is_that_of_the_archive(
+    store: Store, image: GeneratedImage, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     layers = [image.blob(digest).read_bytes() for digest in image.layers]
-    content = both(image, layers, OCI_LAYER_GZIP)
-    with stdin(content, monkeypatch):
-        first = add(store, "-")
+    with stdin(both(image, layers, OCI_LAYER_GZIP), monkeypatch):
+        first = add(store, text)
+    assert first.root.digest == root_of(both(image, layers, OCI_LAYER_GZIP))
+
+
+def root_of(content: bytes) -> Digest:
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         index = tar.extractfile("index.json")
         assert index is not None
         [root] = json.loads(index.read())["manifests"]
-    assert str(first.root.digest) == root["digest"]
+    return Digest.parse(root["digest"])
 
 
 def test_of_both_kinds_plain_layers_are_compressed(
