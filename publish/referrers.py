@@ -83,7 +83,15 @@ def take_referrers(
             entries = sorted(_referring(source, listed, subject), key=_digest)
             if entries:
                 sink = StoreSink(store, _named(name, subject))
-                copied.append(copy(_listing(source, entries), sink, jobs=jobs, progress=progress))
+                copied.append(
+                    copy(
+                        _listing(source, entries),
+                        sink,
+                        jobs=jobs,
+                        progress=progress,
+                        leases=store.leases,
+                    )
+                )
             return entries
 
         _each(_subjects(store, name, root), take)
@@ -120,7 +128,11 @@ def publish_referrers(
         def send(referrer: Descriptor, source: Source) -> bool:
             target = replace(where, tag="", digest=referrer.digest)
             sink = RegistrySink(repository, target, provenance)
-            copied.append(copy(_Part(source, referrer), sink, jobs=jobs, progress=progress))
+            copied.append(
+                copy(
+                    _Part(source, referrer), sink, jobs=jobs, progress=progress, leases=store.leases
+                )
+            )
             if not copied[-1].sent:  # it was there, but is not listed
                 raw = read_document(source, referrer)
                 return repository.put_manifest(referrer.digest, referrer, raw)
