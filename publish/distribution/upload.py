@@ -23,7 +23,7 @@ from .exchange import Body
 from .transport import Transport
 from .urls import joined
 
-LARGE = 32 << 20  # bytes of the smallest blob that goes in chunks and whose session is noted
+LARGE = 64 << 20  # bytes of the smallest blob that goes in chunks and whose session is kept
 CHUNK = 32 << 20  # bytes of the first chunk; 8 MiB and more measured as fast as one piece
 MOST = 256 << 20  # chunks double up to that, so that round trips do not add up
 LEAST = 512 << 10  # what breaks off or is too large is cut down to that; nginx takes 1 MiB
@@ -121,7 +121,7 @@ class Upload:
         self._lost = False  # an answer: the registry has to say where it stands
         self._committed = False  # or perhaps
         self._asked = False  # where it stands, and nothing arrived since
-        self._in_turns = False  # it has bytes of a request that broke off
+        self._in_turns = False  # it may have bytes of a request that broke off
         self._chunk, self._most = CHUNK, MOST
         self._left = RECOVERIES
 

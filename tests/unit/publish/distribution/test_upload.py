@@ -280,6 +280,17 @@ def test_what_arrived_wrong_is_sent_once_more(registry: Registry, repository: Re
     assert sent(registry) == 2 * SIZE
 
 
+@pytest.mark.parametrize("descriptor", [SMALL, LARGE], ids=["small", "large"])
+def test_bytes_that_arrive_late_cost_one_turn_more(
+    registry: Registry, repository: Repository, descriptor: Descriptor
+) -> None:
+    """Asked too early, the registry still has to write what came before the connection broke."""
+    registry.faults.append(Fault("PUT|PATCH", "/uploads/", Drop(1000)))
+    registry.faults.append(Fault("GET", "/uploads/", Status(204, {"Range": "0-0"})))
+    repository.upload(descriptor, Content())
+    assert descriptor.digest in registry.repositories.blobs("app")
+
+
 def test_what_is_wrong_is_not_sent_again(registry: Registry, repository: Repository) -> None:
     wrong = Descriptor("application/octet-stream", SMALL.digest, SIZE)
     with pytest.raises(RegistryError, match="DIGEST_INVALID"):
