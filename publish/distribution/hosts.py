@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 from ...oci.reference import DEFAULT_REGISTRY, Reference
 from ..access import Access
+from ..deadline import limit
 from .certificates import Certificates, find_certificates
 from .endpoint import Endpoint, is_loopback
+from .proxies import Proxies
 from .registries import Place, Registries
 from .repository import Repository
 from .transport import Authorizer, Fixed, Transport
@@ -110,7 +112,8 @@ def endpoint_of(
     plain_http = access.plain_http
     if plain_http is None:
         if not verify:
-            plain_http = not _speaks_tls(host, access.timeout[0])
+            direct = Proxies(environ).proxy(f"https://{host}") is None
+            plain_http = direct and not _speaks_tls(host, access.timeout[0])
         else:
             plain_http = is_loopback(host) and certificates == Certificates()
     return Endpoint(host, plain_http, verify, certificates.authorities, certificates.own)
@@ -160,8 +163,10 @@ def _speaks_tls(host: str, seconds: float) -> bool:
     try:
         with (
             socket.create_connection(address, seconds) as connection,
-            context.wrap_socket(connection, server_hostname=address[0]),
+            context.wrap_socket(connection, do_handshake_on_connect=False) as tls,
+            limit(tls, seconds),
         ):
+            tls.do_handshake()
             return True
     except ssl.SSLError as error:
         return error.reason not in ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", None)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...oci.errors import InvalidContent, NotFound
 from ..access import Access, home_of
+from ..words import words_of
 from .credentials import AuthFile, Credentials, header_for, of_header, parse_headers
 
 MAX_FILE = 1 << 20  # bytes
@@ -69,6 +70,9 @@ class Keychain:
             try:
                 raw = _read(path)
             except (FileNotFoundError, NotADirectoryError):
+                continue
+            except PermissionError as error:  # perhaps of root, from before a `sudo`
+                log.warning("%s is passed over: %s", path, words_of(error))
                 continue
             if raw.strip():  # podman makes an empty one
                 yield AuthFile.parse(raw, str(path), legacy=path.name == ".dockercfg")

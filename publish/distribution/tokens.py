@@ -85,7 +85,8 @@ def fetch(
 ) -> Token:
     """Return a token from a server; `transport` leads to it, and has user and password.
 
-    An identity token is sent in a form, by POST; everything else asks by GET.
+    An identity token is sent in a form, by POST; everything else asks by GET. It is asked
+    once: whoever needs the token tries again, within its own limits.
 
     Raises:
         RegistryError: the server refuses.
@@ -130,19 +131,16 @@ def _answer(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
 ) -> tuple[Object, str]:
-    def ask() -> tuple[Object, str]:
-        with transport.request(method, url, headers, body) as answer:
-            answer.expect(HTTPStatus.OK)
-            raw = answer.read_at_most(MAX_ANSWER + 1)
-        what = f"answer to {answer.request}"
-        if len(raw) > MAX_ANSWER:
-            raise InvalidContent(f"{what} has over {MAX_ANSWER} bytes")
-        try:
-            return parse_object(raw, what), answer.request
-        except InvalidContent:  # whose words could be a token
-            raise InvalidContent(f"{what} is not a JSON object") from None
-
-    return transport.retrying(ask)
+    with transport.request(method, url, headers, body) as answer:
+        answer.expect(HTTPStatus.OK)
+        raw = answer.read_at_most(MAX_ANSWER + 1)
+    what = f"answer to {answer.request}"
+    if len(raw) > MAX_ANSWER:
+        raise InvalidContent(f"{what} has over {MAX_ANSWER} bytes")
+    try:
+        return parse_object(raw, what), answer.request
+    except InvalidContent:  # whose words could be a token
+        raise InvalidContent(f"{what} is not a JSON object") from None
 
 
 def _lifetime(document: Object) -> float:

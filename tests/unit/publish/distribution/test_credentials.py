@@ -1,9 +1,11 @@
 """Files with credentials: what counts, and that nothing of them is told."""
 
 import base64
+import errno
 import json
 import traceback
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
 from hypothesis import given
@@ -346,3 +348,51 @@ def test_a_helper_has_to_answer_in_time(tmp_path: Path, environment: dict[str, s
         helper(tmp_path, "slow", script)
         with pytest.raises(RegistryError, match=r"no answer came in 0\.2 seconds"):
             ask("slow", "h", environment, 0.2)
+
+
+KEYS = st.sampled_from(
+    ["auths", "credHelpers", "credsStore", "h", "h/ns", "auth", "username", "identitytoken"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(KEYS, JSON, max_size=4).map(json.dumps).map(str.encode) | st.binary())
+def test_any_file_is_read_or_refused_in_one_line(raw: bytes) -> None:
+    refusal = ""
+    try:
+        for legacy in (False, True):
+            found = AuthFile.parse(raw, "f", legacy=legacy).find("h", "ns/app")
+            assert found is None or isinstance(found.basic, str)
+    except InvalidContent as error:
+        refusal = str(error)
+    assert "\n" not in refusal
+    assert len(refusal) < 500
+
+
+def test_a_file_that_may_not_be_read_is_passed_over(
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Have the system refuse it as it would refuse others than root."""
+    path = write(tmp_path / "run/containers/auth.json", users({"h": "run"}))
+    write(tmp_path / "home/.docker/config.json", users({"h": "docker"}))
+    opened = Path.open
+
+    def refuse(self: Path, mode: str = "r") -> IO[bytes]:
+        if self == path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return cast("IO[bytes]", opened(self, mode))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    found = Keychain(Access(), environment).find("h", "app")
+    assert found is not None
+    assert found.user == "docker"
+    assert f"{path} is passed over: permission denied" in caplog.text
+    with pytest.raises(PermissionError):
+        Keychain(Access(authfile=path), environment).find("h", "app")

@@ -1,8 +1,11 @@
 """registries.conf: which places an image has, and what may be wrong in the file."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ocistow.oci.errors import InvalidContent, RegistryError
 from ocistow.oci.reference import Reference
@@ -198,3 +201,38 @@ def test_a_location_is_a_registry(system: Path, environment: dict[str, str], loc
     text = f'[[registry]]\nprefix = "a.org"\nlocation = "{location}"'
     with pytest.raises(InvalidContent):
         read(system, environment, text).sources(Reference.parse("a.org/x"))
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "[[registry]]",
+                "[[registry.mirror]]",
+                "[registry]",
+                'location = "a.org"',
+                'location = "b.org/x"',
+                'prefix = "*.org"',
+                'prefix = "a.org/ns"',
+                "insecure = true",
+                "blocked = true",
+                "blocked = 1",
+                'pull-from-mirror = "tag-only"',
+                "x = {y = [1]}",
+            ]
+        ),
+        max_size=8,
+    ).map("\n".join)
+    | st.text(max_size=40)
+)
+def test_any_file_gives_places_or_one_line(text: str) -> None:
+    refusal = ""
+    with TemporaryDirectory() as directory:
+        file = Path(directory, "registries.conf")
+        file.write_bytes(text.encode())
+        try:
+            registries = Registries.read({"HOME": directory}, Path(directory))
+            assert registries.sources(Reference.parse("a.org/ns/app:1"))[-1].reference.tag == "1"
+        except (InvalidContent, RegistryError) as error:
+            refusal = str(error)
+    assert "\n" not in refusal
