@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ocistow.oci.descriptor import OCI_INDEX
 from ocistow.oci.digest import Digest
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.layout import LayoutSource, StoreSink
+from ocistow.publish.several import Place, copy_to_each
 from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.store import Store
 from ocistow.testing.faults import Fault, Status
@@ -198,6 +200,20 @@ def with_member(before: Path, path: Path, at: int, image: GeneratedImage) -> Pat
     (path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [root]}))
     (path / "oci-layout").write_bytes((before / "oci-layout").read_bytes())
     return path
+
+
+def test_two_tags_of_one_repository_get_each_blob_once(
+    tmp_path: Path, store: Store, registry: Registry
+) -> None:
+    image = image_layout(tmp_path / "image", layers=6, layer_size=200_000)
+    places = [
+        Place(partial(open_sink, f"docker://{registry.host}/app:{tag}", store)) for tag in "abc"
+    ]
+    for outcome in copy_to_each(LayoutSource(image.path), places, jobs=6):
+        assert isinstance(outcome, Copied)
+    assert registry.repositories.tags("app") == dict.fromkeys("abc", image.manifest)
+    sent = [r.path for r in registry.requests if r.method == "PUT" and "/uploads/" in r.path]
+    assert len(sent) == 7
 
 
 @contextmanager
