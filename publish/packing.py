@@ -83,12 +83,12 @@ class Packer:
         pipe = _Pipe(self._room)
         job = self._executor.submit(_compress, pipe, ingest)
         try:
-            while not job.done() and (data := read_block(plain, READ_SIZE)):
+            while not pipe.closed and (data := read_block(plain, READ_SIZE)):
                 pipe.put(data)
-            if job.done():
-                job.result()  # it fails: there is no end yet
         finally:
             pipe.end()
+        if pipe.closed:
+            job.result()
 
         def packed() -> Packed:
             job.result()
@@ -105,6 +105,7 @@ class _Pipe:
         self._room = room
         self._blocks: SimpleQueue[bytes] = SimpleQueue()
         self._ended = False
+        self.closed = False
 
     def put(self, block: bytes) -> None:
         """Hand over at most READ_SIZE bytes; waits for room."""
@@ -126,7 +127,8 @@ class _Pipe:
         return block
 
     def close(self) -> None:
-        """Let whoever puts blocks go on to the end."""
+        """Tell whoever puts blocks to stop, and take those that are still put."""
+        self.closed = True
         while self.read(READ_SIZE):
             pass
 

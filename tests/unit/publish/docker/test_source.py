@@ -8,6 +8,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -247,3 +248,24 @@ def test_when_all_layers_are_known_the_stream_is_left_behind_the_config(
     daemon.requests.clear()
     assert take(store, daemon).sent == 0
     assert daemon.requests == ["/images/app%3A1/json"]
+
+
+@pytest.mark.parametrize("wrong", ["content", "layers"])
+def test_a_config_that_is_not_the_announced_one_is_refused(
+    store: Store, daemon: Daemon, wrong: str
+) -> None:
+    """Neither when all layers are known, and nothing but the config is read."""
+    copy(LayoutSource(daemon.image.path), StoreSink(store, NAME))
+    config = json.loads(daemon.image.blob(daemon.image.config).read_bytes())
+    relabelled = json.dumps({**config, "author": "me"}).encode()
+    if wrong == "layers":
+        config["rootfs"]["diff_ids"].reverse()
+        relabelled = json.dumps(config).encode()
+    daemon.image = replace(daemon.image, config=Digest.of(relabelled))
+    content = relabelled + b" " * (wrong == "content")
+    info = tarfile.TarInfo(f"{Digest.of(relabelled).encoded}.json")
+    info.size = len(content)
+    daemon.saved = info.tobuf() + content.ljust(4096, b"\0")
+    expected = "expected" if wrong == "content" else "names other layers"
+    with pytest.raises(InvalidContent, match=expected):
+        take(store, daemon)
