@@ -55,7 +55,7 @@ def publish(
     """Send an image out of the store.
 
     DEST is docker://REF for a registry, docker-daemon:REF for the Docker daemon
-    that DOCKER_HOST names, containerd:REF, oci:DIR[:TAG] for a layout, or
+    that DOCKER_HOST names, containerd:REF, podman:REF, oci:DIR[:TAG] for a layout, or
     oci-archive:FILE[:TAG] and docker-archive:FILE[:REF] for archives; the FILE - is
     stdout. Manifests are sent byte for byte, and only what the other side lacks.
     Several destinations are served at once; one that refuses does not stop the

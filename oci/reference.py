@@ -74,6 +74,14 @@ class Reference:
         return str(self.digest) if self.digest else self.tag
 
     @property
+    def canonical(self) -> str:
+        """The name as containerd and Podman write it: docker.io is what they call Docker Hub."""
+        text = str(self)
+        if self.registry != DEFAULT_REGISTRY:
+            return text
+        return f"docker.io{text.removeprefix(DEFAULT_REGISTRY)}"
+
+    @property
     def path(self) -> PurePosixPath:
         """The directory below a layout root: `registry/repository/tag` or `…/algorithm/hex`."""
         last = (self.digest.algorithm, self.digest.encoded) if self.digest else (self.tag,)

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..oci.errors import InvalidContent, RegistryError, RegistryUnavailable
 from ..oci.wording import plain
@@ -26,12 +27,14 @@ class Command:
         peer: who is asked by it, for messages.
         environment: variables besides those of this process.
         timeout: seconds in which it has to say, take or end something.
+        directory: where it runs; None means where this process does.
     """
 
     arguments: tuple[str, ...]
     peer: str
     timeout: float
     environment: Mapping[str, str] | None = None
+    directory: Path | None = None
 
     def run(self, *more: str, feed: Iterable[bytes] = ()) -> bytes:
         """Run it with more arguments and `feed` as its input, and return what it says.
@@ -70,6 +73,7 @@ class Command:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
+                cwd=self.directory,
                 env={**os.environ, **(self.environment or {})},
             )
         except FileNotFoundError:

@@ -283,6 +283,14 @@ def _containerd_sink(rest: str, store: Store | None, access: Access) -> Generato
     yield ContainerdSink(Ctr.of(access), reference)
 
 
+@contextmanager
+def _podman_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
+    from .podman import PodmanSink
+
+    with PodmanSink(Reference.parse(rest)) as sink:
+        yield sink
+
+
 _SOURCES: dict[
     str,
     Callable[[str, Store, Platform | None, Access], AbstractContextManager[Source]],
@@ -300,6 +308,7 @@ _SINKS: dict[str, Callable[[str, Store | None, Access], AbstractContextManager[S
     "docker": _registry_sink,
     "docker-daemon": _daemon_sink,
     "oci": _layout_sink,
+    "podman": _podman_sink,
 }
 _ARCHIVES: dict[str, Callable[[str, frozenset[Digest]], AbstractContextManager[Sink]]] = {
     "docker-archive": _docker_archive_sink,

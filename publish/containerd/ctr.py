@@ -24,7 +24,6 @@ from ...oci.errors import (
     RegistryError,
     RegistryUnavailable,
 )
-from ...oci.reference import DEFAULT_REGISTRY, Reference
 from ...oci.wording import quoted
 from ..access import Access
 from ..command import Command
@@ -170,11 +169,3 @@ class Ctr:
         if len(columns) < 4:
             raise InvalidContent(f"{self.name}: no line of images: {quoted(line)}")
         return columns[0], columns[1], columns[2]
-
-
-def image_name(reference: Reference) -> str:
-    """Return what containerd's clients call an image."""
-    name = str(reference)
-    if reference.registry == DEFAULT_REGISTRY:
-        return f"docker.io{name.removeprefix(DEFAULT_REGISTRY)}"
-    return name

@@ -24,7 +24,7 @@ from ..layout_tar import IMAGE_NAME, NO_DIGESTS, layout_tar
 from ..sink import Action, Image, check_name, host_platform
 from ..source import Source
 from ..tarstream import Entry, TarStream
-from .ctr import Ctr, image_name
+from .ctr import Ctr
 
 _INTERIM = "unfinished.invalid/"  # begins the names of images that are not yet complete
 _VANISHED = "not found"  # how an import says that it lacks a blob
@@ -40,7 +40,7 @@ class ContainerdSink:
     def __init__(self, ctr: Ctr, reference: Reference) -> None:
         self._ctr = ctr
         self._reference = reference
-        self._name = image_name(reference)
+        self._name = reference.canonical
         self._image: Image | None = None
         self._present = NO_DIGESTS
         self._unchanged = False

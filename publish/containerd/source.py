@@ -8,7 +8,7 @@ from ...oci.manifest import Index, parse_manifest
 from ...oci.platform import Platform
 from ...oci.reference import Reference
 from ..source import Blob, select_platform
-from .ctr import Ctr, image_name
+from .ctr import Ctr
 
 
 class ContainerdSource:
@@ -32,7 +32,7 @@ class ContainerdSource:
             NotFound: there is none, or only some platforms of it are there and none was chosen.
         """
         records = self._ctr.records()
-        name = self._name if self._name in records else image_name(Reference.parse(self._name))
+        name = self._name if self._name in records else Reference.parse(self._name).canonical
         if name not in records:
             raise NotFound(f"{name} in {self._ctr.name}")
         record = records[name]

@@ -113,3 +113,16 @@ def test_a_path_that_no_reference_has(path: str) -> None:
 def test_an_identifier_is_the_tag_or_the_digest() -> None:
     assert Reference.parse("a:b").identifier == "b"
     assert Reference.parse(f"a:b@sha256:{H}").identifier == f"sha256:{H}"
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("app", "docker.io/library/app:latest"),
+        ("index.docker.io/a/b:1", "docker.io/a/b:1"),
+        ("localhost:5000/app", "localhost:5000/app:latest"),
+        (f"app@sha256:{0:064x}", f"docker.io/library/app@sha256:{0:064x}"),
+    ],
+)
+def test_the_name_that_other_tools_write(text: str, canonical: str) -> None:
+    assert Reference.parse(text).canonical == canonical
