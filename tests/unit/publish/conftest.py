@@ -39,7 +39,7 @@ def registry() -> Iterator[Registry]:
 
 
 @pytest.fixture
-def stage() -> list[float]:
+def waits() -> list[float]:
     """The seconds that the transport of `repository` would have waited between tries."""
     return []
 
