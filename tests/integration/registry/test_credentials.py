@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +32,7 @@ from ..conftest import DockerRegistry, program, serving
 
 pytestmark = pytest.mark.registry
 
-PASSWORD = "secret"
+PASSWORD = "secret-do-not-tell"
 # "secret", by bcrypt, the only form that the registry takes
 HTPASSWD = "user:$2b$04$cmOeYn.P5/R1YXJaDN8pY.gCgnY3biNtH4BzSPcmcJocccQFQXFCC\n"
 ME = Access(("me", PASSWORD))
@@ -96,7 +99,7 @@ def test_a_file_of_skopeo_login(
     command = [program("skopeo"), "login", "--tls-verify=false", "-u", "user", "--password-stdin"]
     subprocess.run(
         [*command, f"--authfile={authfile}", locked.host],
-        input=PASSWORD.encode(),
+        input=b"secret",
         check=True,
         capture_output=True,
     )
@@ -262,6 +265,47 @@ def test_a_mount_needs_leave_of_both_repositories(
         outcomes = [outcome.action for outcome in push("alone").outcomes]
         assert outcomes.count(Action.MOUNTED) == 0
         assert outcomes.count(Action.SENT) == 4
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "wrong-do-not-tell"])
+def test_nothing_secret_is_told_or_kept(
+    tmp_path: Path,
+    guarded: tuple[DockerRegistry, TokenServer],
+    tokens: TokenServer,
+    image: GeneratedImage,
+    password: str,
+) -> None:
+    """Look through all that a command writes while it says every request."""
+    tokens.users["me"] = PASSWORD
+    tokens.rights = [("me", "repository:told:pull,push")]
+    tokens.secrets.clear()
+    pair = base64.b64encode(f"me:{password}".encode()).decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {guarded[0].host: {"auth": pair}}}))
+    environ = {
+        **os.environ,
+        "DOCKER_CONFIG": str(tmp_path),
+        "OCISTOW_STORE": str(tmp_path / "store"),
+        "OCISTOW_CONFIG": os.devnull,
+        "PYTHONPATH": ":".join(sys.path),
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "ocistow.cli", "-vv", *arguments]
+        return subprocess.run(command, env=environ, capture_output=True)
+
+    run("add", f"oci:{image.path}", "app").check_returncode()
+    text = f"docker://{guarded[0].host}/told:1"
+    report = tmp_path / "report.json"
+    done = run("publish", f"--report={report}", "app", text)
+    right = password == PASSWORD
+    assert done.returncode == (0 if right else os.EX_UNAVAILABLE), done.stderr
+    assert bool(tokens.secrets) is right
+    told = done.stdout + done.stderr
+    assert right or f"credentials of {tmp_path / 'config.json'}".encode() in told
+    kept = [path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    for secret in (password, pair, *tokens.secrets):
+        assert not any(secret.encode() in data for data in (told, *kept))
+        assert not report.exists() or secret not in report.read_text()
 
 
 # Certificates.
