@@ -6,15 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound, RegistryError, RegistryUnavailable
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from ..store.gc import Collected, Collector
 from ..store.layout import Layout
 from ..store.lock import one_of_many
 from ..store.remotes import RepositoryName
@@ -23,6 +22,9 @@ from .access import JOBS, Access
 from .layout import StoreSink, StoreSource
 from .sink import Action, Image
 from .source import Blob, Source
+
+if TYPE_CHECKING:
+    from ..store.gc import Collected, Collector
 
 PAUSE = 5.0  # seconds until a remote that failed is asked the same again
 LOCK = "fill.lock"  # in the store; a byte of it for each blob that is being fetched
@@ -249,6 +251,8 @@ def evict(
         RegistryUnavailable: a remote gave no answer.
         RegistryError: a remote refused.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     from .distribution.hosts import open_repository
 
     wanted, found = collector.evictable(), set[Digest]()

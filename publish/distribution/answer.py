@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import NoReturn, Self
 
@@ -140,8 +141,6 @@ def _seconds(retry_after: str) -> float:
         return float(retry_after[:9])
     if not retry_after:
         return 0.0
-    from email.utils import parsedate_to_datetime
-
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
     except (ValueError, OverflowError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -25,10 +26,10 @@ class Retries:
     def __init__(
         self,
         sleep: Callable[[float], None] = time.sleep,
-        fraction: Callable[[], float] | None = None,
+        fraction: Callable[[], float] = random.random,
     ) -> None:
         self._sleep = sleep
-        self._fraction = fraction or _fraction
+        self._fraction = fraction
         self._lock = threading.Lock()
         self._left = MAX_RETRIES
         self._seconds = MAX_WAITING
@@ -56,9 +57,3 @@ class Retries:
             self._left -= 1
             self._seconds -= seconds
         self._sleep(seconds)
-
-
-def _fraction() -> float:
-    import random  # for those that fail
-
-    return random.random()  # noqa: S311  # no secret

@@ -2,6 +2,8 @@
 
 import errno
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -19,6 +21,7 @@ from ocistow.publish.distribution.exchange import Body
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.source import Blob
 from ocistow.testing.peers import LIMIT, Script, answering, head_of, scripted
+from ocistow.testing.registry import Registry
 
 TIMEOUT = (2.0, 0.3)  # seconds
 LARGE = 16 << 20  # bytes; more than the buffers of two sockets
@@ -246,3 +249,22 @@ def test_what_a_source_says_is_not_the_registrys_fault() -> None:
     with talking(patient) as transport, pytest.raises(OSError, match="Input/output") as raised:
         transport.request("PUT", "/", body=body)
     assert raised.value.errno == errno.EIO
+
+
+def test_plain_http_does_not_import_requests() -> None:
+    """That would take longer than to find out that a registry has an image already."""
+    code = """
+import sys
+from ocistow.oci.reference import Reference
+from ocistow.publish.access import Access
+from ocistow.publish.distribution.hosts import open_repository
+
+with open_repository(Reference.parse(sys.argv[1]), Access(), push=True) as repository:
+    assert not repository.has_blob(Reference.parse(sys.argv[2]).digest)
+print({"requests", "urllib3"} & sys.modules.keys())
+"""
+    digest = f"x@{Digest.of(b'')}"
+    with Registry() as registry:
+        command = [sys.executable, "-c", code, f"{registry.host}/app", digest]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
