@@ -11,6 +11,8 @@ import pytest
 
 from ocistow.oci.descriptor import OCI_INDEX
 from ocistow.oci.digest import Digest
+from ocistow.oci.platform import Platform
+from ocistow.publish.access import Access
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.publish.several import Place, copy_to_each
@@ -19,6 +21,7 @@ from ocistow.store.store import Store
 from ocistow.testing.faults import Fault, Status
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout
 from ocistow.testing.registry import Registry
+from ocistow.testing.tokens import TokenServer
 
 from .conftest import NAME
 
@@ -105,6 +108,29 @@ def test_a_repository_that_may_not_be_read_is_asked_once(
     assert registry.repositories.tags("app") == {"1": base.manifest}
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_token_for_both_repositories_is_asked_for(
+    tmp_path: Path, store: Store, registry: Registry, push: Push, *, allowed: bool
+) -> None:
+    base = image_layout(tmp_path / "base", layers=6)
+    push(base.path, "base:1")
+    image = built_on(base, tmp_path / "app")
+    with TokenServer() as tokens:
+        tokens.users["me"] = "secret"
+        tokens.rights = [("me", "repository:app:pull,push")]
+        if allowed:
+            tokens.rights.append(("me", "repository:base:pull"))
+        registry.guard = tokens.guard
+        registry.requests.clear()
+        access = Access(("me", "secret"))
+        with open_sink(f"docker://{registry.host}/app:1", store, access=access) as sink:
+            copied = copy(LayoutSource(image.path), sink, jobs=1)
+        assert len(tokens.requests) <= 3
+    assert (copied.mounted, copied.sent) == ((6, 3) if allowed else (0, 9))
+    refused = [r for r in registry.requests if r.status == 401 and "mount=" in r.path]
+    assert len(refused) <= (1 if allowed else 2)
+
+
 @pytest.mark.parametrize("status", [400, 404, 405, 500])
 def test_a_registry_that_refuses_mounts_gets_uploads(
     tmp_path: Path, registry: Registry, push: Push, status: int
@@ -179,6 +205,20 @@ def test_an_index_is_compared_with_the_one_before(
     heads = [request for request in registry.requests if request.method == "HEAD"]
     assert len(heads) == 2  # the new layer and its config
     assert len([r for r in registry.requests if r.method == "GET"]) == 2
+
+
+def test_an_image_takes_the_tag_of_the_index_that_has_it(
+    tmp_path: Path, store: Store, registry: Registry, push: Push
+) -> None:
+    index = index_layout(tmp_path / "index")
+    push(index.path, "app:1")
+    arm = Platform.parse("linux/arm64")
+    with open_sink(f"docker://{registry.host}/app:1", store) as sink:
+        registry.requests.clear()
+        copied = copy(LayoutSource(index.path, platform=arm), sink)
+    assert copied.root.digest == index.images[1].manifest
+    assert registry.repositories.tags("app") == {"1": index.images[1].manifest}
+    assert methods(registry) == ["GET", "PUT"]
 
 
 def with_member(before: Path, path: Path, at: int, image: GeneratedImage) -> Path:
