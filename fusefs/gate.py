@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 
-from ..oci.digest import Digest
+from ..oci.digest import Digest, is_encoded
 from ..oci.errors import DigestMismatch, InvalidContent
 from ..oci.manifest import Index
 from ..store.blobs import READ_SIZE, Ingest, digest_of_file
 from ..store.layout import Layout
 from ..store.roots import mentioned
 from ..store.store import Store
+from .promises import Promises
 
 KnownDigest = Callable[[os.stat_result, str], Digest | None]
 
@@ -20,8 +21,19 @@ KnownDigest = Callable[[os.stat_result, str], Digest | None]
 class Gate:
     """The ways into the pool and into a layout's index. Paths are below the layout root."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, promises: Promises) -> None:
         self._store = store
+        self._promises = promises
+
+    def promise(self, digest: Digest, directory: bytes) -> None:
+        """Keep a blob, and the others that its layout has, from garbage collection.
+
+        All at once, since a client that reads an image looks up all of them, and each promise
+        costs a transaction. What no index mentions is garbage, even if a layout has it.
+        """
+        names = map(os.fsdecode, self._store.files.list(directory))
+        own = [Digest(digest.algorithm, n) for n in names if is_encoded(digest.algorithm, n)]
+        self._promises.make([digest, *own])
 
     def blob(self, ingest: Ingest, digest: Digest, path: bytes) -> None:
         """Let a staged file become the blob at `path`.
@@ -29,6 +41,8 @@ class Gate:
         Raises:
             DigestMismatch: its content has another digest; nothing changed.
         """
+        if ingest.digest(digest.algorithm) == digest:
+            self._promises.make([digest])  # before it is seen whether the pool has it already
         ingest.commit(digest)
         self._store.files.link_blob(digest, path)
 
@@ -48,10 +62,12 @@ class Gate:
                 actual = actual or digest_of_file(file, digest.algorithm)
                 if actual != digest:
                     raise DigestMismatch(digest, actual)
+                self._promises.make([digest])
                 if digest not in self._store.blobs:
                     self._store.blobs.adopt(file, digest)
             else:
                 self._store.blobs.add(_chunks(file), digest)
+                self._promises.make([digest])
         self._store.files.link_blob(digest, path)
         return alone
 

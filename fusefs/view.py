@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import stat
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
@@ -18,7 +17,6 @@ import trio
 from ..oci.digest import HEX_LENGTHS, Digest
 from ..oci.errors import NotFound
 from ..store.files import is_shared
-from ..store.leases import DURATION, this_process
 from ..store.store import Store
 from .attributes import Attributes, Presentation
 from .contents import Blob, Content, Directory, Guarded, Ordinary, Staged, Symlink
@@ -26,6 +24,7 @@ from .filling import Fill, Filling
 from .gate import Gate
 from .intent import makes_new_name
 from .places import Place, digest_of, is_hidden, place_of
+from .promises import Promises
 from .tree import ROOT, Node, Tree
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,8 @@ class View:
     ) -> None:
         self.store = store
         self.files = store.files
-        self.gate = Gate(store)
+        self._promises = Promises(store.leases)
+        self.gate = Gate(store, self._promises)
         self._filling = Filling(fill, self.gate, self.files) if fill else None
         self.tree: Tree[Content] = Tree(Directory())
         self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name
@@ -58,9 +58,6 @@ class View:
         self.made: set[tuple[int, bytes]] = set()  # directories that a commit made for blobs
         self._presentation = presentation
         self._virtual = virtual
-        self._leases = store.leases
-        self._owner = this_process()
-        self._promised: dict[Digest, float] = {}  # when
         self._aliases: dict[Digest | tuple[int, bytes], int] = {}
         self._ordinaries: WeakValueDictionary[int, Ordinary] = WeakValueDictionary()
         self._observers = trio.CapacityLimiter(2)  # apart, since they may wait for the others
@@ -103,7 +100,7 @@ class View:
     async def lookup(self, parent: int, name: bytes, thread: int) -> Attributes:
         """Tell the kernel what a name is; `thread` is the client's.
 
-        A blob that only the pool has is leased before a client may rely on it.
+        A blob is leased before a client may rely on it.
 
         Raises:
             OSError: ENOENT.
@@ -113,12 +110,13 @@ class View:
         _, content = self.peek(directory, name)
         if self.is_ours(directory, name) and await self._is_to_be_made(directory, name, thread):
             raise missing()  # no client made it, so whoever insists on making it may
-        if isinstance(content, Blob) and not self.linked(directory, name):
+        if isinstance(content, Blob) and not self._promises.is_kept(content.digest):
             try:
-                await self._promise(content.digest)
+                await self.blocking(self.gate.promise, content.digest, directory.path)
             except OSError as error:
-                log.warning("cannot promise %s: %s", content.digest, error)
-                raise missing() from error  # it can still be written
+                if not self.linked(directory, name):
+                    log.warning("cannot promise %s: %s", content.digest, error)
+                    raise missing() from error  # it can still be written
         return self.introduce(directory, name, *self.peek(directory, name))
 
     async def bring(self, node: Node[Content], digest: Digest, thread: int) -> None:
@@ -135,8 +133,7 @@ class View:
 
     async def close(self) -> None:
         """End the promises that were made."""
-        if self._promised:
-            await self.blocking(self._leases.release, self._owner)
+        await self.blocking(self._promises.end)
 
     def is_ours(self, parent: Node[Content], name: bytes) -> bool:
         """Tell whether a name may be there without any client having made it."""
@@ -343,12 +340,6 @@ class View:
                 abandon_on_cancel=True,
             )
         return False
-
-    async def _promise(self, digest: Digest) -> None:
-        now = time.monotonic()
-        if now - self._promised.get(digest, -DURATION) > DURATION / 2:
-            await self.blocking(self._leases.take, self._owner, [digest])
-            self._promised[digest] = now
 
     def _may_be(self, number: int, content: Content) -> bool:
         """Tell whether what the kernel knows by a number, if anything, is this."""

@@ -1,0 +1,41 @@
+"""What clients were told is there, kept until they have mentioned it in an index."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+
+from ..oci.digest import Digest
+from ..store.leases import DURATION, Leases, this_process
+
+
+class Promises:
+    """Leases of one mount. Thread-safe; whatever may wait for the disk is for worker threads."""
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+        self._owner = this_process()
+        self._lock = threading.Lock()
+        self._made: dict[Digest, float] = {}  # when
+
+    def is_kept(self, digest: Digest) -> bool:
+        """Tell whether a promise is fresh enough for another look: less than half of its time."""
+        return time.monotonic() - self._made.get(digest, -DURATION) < DURATION / 2
+
+    def make(self, digests: Iterable[Digest]) -> None:
+        """Let garbage collection keep these blobs from now on, for an hour.
+
+        Raises:
+            OSError: the disk is full, or another process blocked the database for too long.
+        """
+        new = [digest for digest in digests if not self.is_kept(digest)]
+        if new:
+            self._leases.take(self._owner, new)
+            with self._lock:
+                self._made.update(dict.fromkeys(new, time.monotonic()))
+
+    def end(self) -> None:
+        """Take all promises back: the mount is gone."""
+        if self._made:
+            self._leases.release(self._owner)

@@ -1,0 +1,56 @@
+"""A collector without mercy beside clients that write only what they do not find."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from ocistow.store.gc import Collector
+from ocistow.store.store import Store
+from ocistow.testing.invariants import violations
+from ocistow.testing.minimal import MinimalImage, minimal_image
+
+from .conftest import Mounter
+
+pytestmark = pytest.mark.fuse
+
+ROUNDS = 24
+
+
+def write(layout: Path, image: MinimalImage) -> None:
+    """Write an image as go-containerregistry does: what stat finds is not written."""
+    names = layout / "blobs" / "sha256"
+    names.mkdir(parents=True, exist_ok=True)
+    for digest, content in image.blobs.items():
+        blob = names / digest.encoded
+        if not blob.exists():
+            blob.write_bytes(content)
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    index = {"schemaVersion": 2, "manifests": [image.root.to_document()]}
+    (layout / "index.json").write_text(json.dumps(index))
+
+
+def test_nothing_that_a_client_saw_or_wrote_is_collected(mount_store: Mounter) -> None:
+    """Each image replaces another, whose blobs are garbage until they are written again."""
+    with mount_store() as mount, Store.open(mount.store) as store:
+        stop, removed = threading.Event(), list[int]()
+
+        def collect() -> None:
+            while not stop.is_set():
+                removed.append(Collector(store, grace=0).collect().blobs)
+
+        collector = threading.Thread(target=collect)
+        collector.start()
+        try:
+            for number in range(ROUNDS):
+                image = minimal_image(str(number % 3), [str(number % 3), "shared"])
+                write(mount.path / "example.com" / "app" / str(number % 2), image)
+                assert violations(mount.store) == []
+        finally:
+            stop.set()
+            collector.join()
+        assert len(removed) > ROUNDS / 4
+    with Store.open(mount.store) as store:  # the mount's promises ended with it
+        Collector(store, grace=0).collect()
+    assert violations(mount.store) == []
