@@ -217,6 +217,15 @@ def test_an_image_that_cannot_become_complete_leaves_no_record(
     assert containerd.is_ready(APP) is named
 
 
+def test_what_a_killed_publisher_left_is_removed(
+    containerd: Containerd, base: GeneratedImage, whole_app: GeneratedImage
+) -> None:
+    publish(base.path, containerd, BASE)
+    containerd.ctr("images", "tag", BASE, f"unfinished.invalid/{APP}")
+    publish(whole_app.path, containerd, APP)
+    assert containerd.images() == {BASE: str(base.manifest), APP: str(whole_app.manifest)}
+
+
 def test_a_damaged_blob_leaves_the_name(containerd: Containerd, base: GeneratedImage) -> None:
     layer = base.blob(base.layers[1])
     layer.write_bytes(bytes(layer.stat().st_size))
