@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -30,6 +31,8 @@ _REDIRECTS = {
 }
 _DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _T = TypeVar("_T")
+
+log = logging.getLogger(__name__)
 
 
 class Authorizer(Protocol):
@@ -192,7 +195,9 @@ class Transport:
             if isinstance(body, Body) and body.failure is not None:
                 raise body.failure from None  # not the registry's
             raise
-        return Answer(response, f"{method} {redacted(url)}", url, self._timeout[1])
+        request = f"{method} {redacted(url)}"
+        log.debug("%s: %d", request, response.status)
+        return Answer(response, request, url, self._timeout[1])
 
     def _carrier(self, url: str) -> Carrier:
         proxy = self._proxies.proxy(url)

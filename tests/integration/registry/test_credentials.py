@@ -301,6 +301,7 @@ def test_nothing_secret_is_told_or_kept(
     assert done.returncode == (0 if right else os.EX_UNAVAILABLE), done.stderr
     assert bool(tokens.secrets) is right
     told = done.stdout + done.stderr
+    assert f"GET {tokens.url}: {200 if right else 401}".encode() in told
     assert right or f"credentials of {tmp_path / 'config.json'}".encode() in told
     kept = [path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()]
     for secret in (password, pair, *tokens.secrets):
