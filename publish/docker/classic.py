@@ -1,28 +1,26 @@
-"""The classic image store: a docker-archive stream without the layers that the daemon has.
+"""The classic image store: which layers the daemon has, and what it does not keep.
 
-What a load accepts is in moby's image/tarexport/load.go: a layer may be left out of the
-archive when the daemon has its ChainID, which names it together with all layers below.
+A layer need not be sent when the daemon has its ChainID, which names it together with all
+layers below.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...oci.descriptor import DOCKER_MANIFEST, Descriptor
 from ...oci.digest import Digest
 from ...oci.document import parse_object
-from ...oci.errors import InvalidContent, RegistryError
-from ..compression import ZSTD_MAGIC
-from ..source import Blob, Source
-from ..tarstream import Entry, TarStream
+from ...oci.errors import RegistryError
+from ..source import Source
 from .engine import Engine
-from .plain import PlainLayers, plain_size
 from .wanted import Wanted
 
-_ZSTD_SINCE = (1, 42)  # API version of the first release whose load reads zstd layers
+if TYPE_CHECKING:
+    from .parcel import Parcel
+
 _VANISHED = ("no such file or directory", "not found")  # how a load says that it lacks a layer
 
 log = logging.getLogger(__name__)
@@ -37,20 +35,21 @@ class ClassicStore:
     def __init__(self, engine: Engine, wanted: Wanted) -> None:
         self._engine = engine
         self._wanted = wanted
-        self._layers = wanted.manifest.layers
-        self._unchanged = False
         self._known = 0  # of the lowest layers
-        self._sizes: dict[Digest, int] = {}  # of layers that are inflated on the way
+        self._parcel: Parcel | None = None  # None: the image is there
 
     def lacking(self) -> frozenset[Digest]:
         """Return which blobs it has to be sent; none if it has the image."""
-        config = self._wanted.manifest.config.digest
+        manifest = self._wanted.manifest
+        config = manifest.config.digest
         if self._wanted.is_named or self._engine.image(str(config)) is not None:
-            self._unchanged = True
             return frozenset()
+        from .parcel import Parcel  # imported when there is something to send: 10 ms of 100
+
+        self._parcel = Parcel(self._engine, self._wanted)
         if not self._engine.is_podman:
             self._known = self._count_known()
-        return frozenset((config, *(layer.digest for layer in self._layers[self._known :])))
+        return frozenset((config, *(layer.digest for layer in manifest.layers[self._known :])))
 
     def prepare(self, layer: Descriptor, source: Source) -> None:
         """Find out how a layer is compressed.
@@ -58,32 +57,28 @@ class ClassicStore:
         Raises:
             RegistryError: the daemon cannot read it.
         """
-        with source.open(layer) as blob:
-            if _is_zstd(blob) and not self._engine.is_podman:
-                self._check_zstd(layer.digest)
-            # over a network fewer bytes are worth more than the daemon's time
-            if self._engine.host.is_near and (size := plain_size(blob)) is not None:
-                self._sizes[layer.digest] = size
+        if self._parcel is not None:
+            self._parcel.prepare(layer, source)
 
     def load(self) -> None:
         """Send what is lacking and the name, or only the name.
 
         When a layer vanished since `lacking`, everything is sent once.
         """
-        if self._unchanged:
-            if not self._wanted.is_named:
-                config = self._wanted.manifest.config.digest
-                self._engine.tag(str(config), self._wanted.reference)
+        wanted = self._wanted
+        if self._parcel is None:
+            if not wanted.is_named:
+                self._engine.tag(str(wanted.manifest.config.digest), wanted.reference)
             return
         try:
-            self._send(self._known)
+            self._parcel.send(self._known)
         except RegistryError as error:
             if self._known == 0 or not any(words in error.message for words in _VANISHED):
                 raise
             log.info("%s: layers vanished, sending all", self._engine.name)
-            for layer in self._layers[: self._known]:
-                self.prepare(layer, self._wanted.source)
-            self._send(0)
+            for layer in wanted.manifest.layers[: self._known]:
+                self._parcel.prepare(layer, wanted.source)
+            self._parcel.send(0)
 
     def losses(self) -> Sequence[str]:
         """Return what a load in docker's own format drops."""
@@ -118,42 +113,6 @@ class ClassicStore:
         known = (count for count in range(len(wanted), 0, -1) if wanted[count - 1] in found)
         return next(known, 0)
 
-    def _check_zstd(self, digest: Digest) -> None:
-        if self._engine.api_version < _ZSTD_SINCE:
-            version = ".".join(map(str, self._engine.api_version))
-            words = f"API version {version} reads no zstd layers, such as {digest}"
-            raise RegistryError(self._engine.name, 0, (), words)
-
-    def _send(self, known: int) -> None:
-        """Load the image without its lowest layers.
-
-        A layer that is not as long as it says breaks the stream; then all are sent as
-        they are, once.
-        """
-        plain = PlainLayers(self._wanted.source, self._sizes)
-        try:
-            self._engine.load(TarStream(self._entries(known), plain))
-        except InvalidContent:
-            if not plain.mistaken:
-                raise
-            log.info("%s has several gzip members", ", ".join(map(str, plain.mistaken)))
-            self._sizes.clear()
-            self._engine.load(TarStream(self._entries(known), self._wanted.source))
-
-    def _entries(self, known: int) -> Iterable[Entry]:
-        raw, digest = self._wanted.config.raw, self._wanted.manifest.config.digest
-        names = [f"{diff_id.encoded}.tar" for diff_id in self._wanted.config.diff_ids]
-        image = {
-            "Config": f"{digest.encoded}.json",
-            "RepoTags": [str(self._wanted.reference)],
-            "Layers": names,
-        }
-        yield Entry.of(f"{digest.encoded}.json", raw)
-        sent = dict(zip(names[known:], self._layers[known:], strict=True))  # each file once
-        for name, layer in sent.items():
-            yield Entry(name, self._sizes.get(layer.digest, layer.size), layer)
-        yield Entry.of("manifest.json", json.dumps([image]).encode())
-
 
 def chain_ids(diff_ids: Sequence[Digest]) -> list[Digest]:
     """Return the ChainID of each layer, the lowest first.
@@ -164,9 +123,3 @@ def chain_ids(diff_ids: Sequence[Digest]) -> list[Digest]:
     for diff_id in diff_ids:
         chain.append(Digest.of(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
     return chain
-
-
-def _is_zstd(blob: Blob) -> bool:
-    if blob.descriptor.media_type.endswith("zstd"):
-        return True
-    return blob.file is not None and os.pread(blob.file, len(ZSTD_MAGIC), 0) == ZSTD_MAGIC

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlencode
 
 from ...oci.digest import Digest
@@ -20,9 +20,11 @@ from ...oci.reference import DEFAULT_NAMESPACE, DEFAULT_REGISTRY, Reference
 from ...oci.wording import plain
 from ..deadline import limit
 from ..source import Stream
-from ..tarstream import TarStream
 from .connection import Connections
 from .host import Host
+
+if TYPE_CHECKING:
+    from ..tarstream import TarStream
 
 LOAD_TIMEOUT = 900.0  # seconds between two words of a daemon that unpacks a layer
 SAVE_TIMEOUT = 900.0  # seconds until the first byte: it copies all layers before, at disk speed

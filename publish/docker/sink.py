@@ -12,9 +12,7 @@ from ...oci.reference import Reference
 from ...store.blobs import BlobStore
 from ..sink import Action, Image
 from ..source import Source
-from .classic import ClassicStore
 from .engine import Engine
-from .snapshotter import ContainerdStore
 from .wanted import ImageStore, Wanted
 
 
@@ -84,5 +82,9 @@ class DaemonSink:
         there = wanted.there.digest if wanted.there is not None else None
         is_classic = there == wanted.manifest.config.digest
         if there == wanted.root.digest or (not is_classic and self._engine.has_containerd_store()):
+            from .snapshotter import ContainerdStore
+
             return ContainerdStore(self._engine, wanted, self._pool)
+        from .classic import ClassicStore
+
         return ClassicStore(self._engine, wanted)
