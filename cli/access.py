@@ -39,6 +39,8 @@ def access_options(command: Callable[..., _R]) -> Callable[..., _R]:
         namespace: str,
         **others: object,
     ) -> _R:
+        if password_stdin and others.get("source") == "-":
+            raise click.UsageError("--password-stdin and - both read standard input")
         if registry_token and creds:
             raise click.UsageError("--creds and --registry-token exclude each other")
         access = Access(

@@ -99,7 +99,7 @@ def summary(name: str, copied: Copied, *, added: bool = False) -> str:
 def more(one: Result) -> Iterator[str]:
     """Yield further lines: what was not kept, and what became of referrers."""
     if one.copied is not None and one.copied.losses:
-        yield f"not kept by the other side: {', '.join(map(printable, one.copied.losses))}"
+        yield f"not kept by the daemon: {', '.join(map(printable, one.copied.losses))}"
     if one.referrers is not None:
         sent = sum(copied.sent for copied in one.referrers)
         size = sum(copied.size(Action.SENT) for copied in one.referrers)

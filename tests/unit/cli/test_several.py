@@ -132,6 +132,12 @@ def test_a_transport_of_the_other_direction_is_refused(
     assert done.stderr.count("\n") == 1
 
 
+def test_standard_input_is_read_once(run: Ocistow) -> None:
+    done = run("add", "-", "a", "--creds", "user", "--password-stdin")
+    assert done.returncode == 2
+    assert "both read standard input" in done.stderr
+
+
 def test_what_is_not_there_is_said(tmp_path: Path, run: Ocistow) -> None:
     done = run("publish", "a", "docker://127.0.0.1:1/a")
     assert (done.returncode, done.stderr) == (
