@@ -20,7 +20,7 @@ from ...oci.errors import (
 )
 from ...oci.manifest import Index, media_type_of
 from ..source import Blob, Source
-from .answer import Answer
+from .answer import MAX_ERROR_BODY, Answer
 from .retries import TRIES
 from .transport import Transport
 from .upload import Session, Sessions, Upload, check_stated
@@ -229,6 +229,7 @@ class Repository:
         answer = self._transport.request("GET", url, headers)
         try:
             if answer.status == HTTPStatus.NOT_FOUND:
+                answer.read_at_most(MAX_ERROR_BODY)  # so that its connection can be used again
                 raise NotFound(name)
             answer.expect(expected)
         except BaseException:

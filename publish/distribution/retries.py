@@ -12,7 +12,7 @@ from ...oci.errors import RegistryUnavailable
 TRIES = 4  # of one request
 BACKOFF = 0.5  # seconds that the first wait has at most; doubled for each further one
 MAX_WAIT = 30.0  # seconds; whoever asks for more gets an error instead
-MAX_RETRIES = 20  # of all requests: a registry that is down gets no storm
+MAX_RETRIES = 20  # of all requests under way: a registry that is down gets no storm
 MAX_WAITING = 120.0  # seconds, of all of them
 
 
@@ -34,8 +34,11 @@ class Retries:
         self._left = MAX_RETRIES
         self._seconds = MAX_WAITING
 
-    def wait(self, failure: RegistryUnavailable, tries: int) -> None:
+    def wait(self, failure: RegistryUnavailable, tries: int) -> float:
         """Wait before trying again what was tried `tries` times.
+
+        Returns:
+            How many seconds that took of the budget.
 
         Raises:
             RegistryUnavailable: it is not to be tried again; `failure`, but for a wait that
@@ -49,7 +52,7 @@ class Retries:
             raise RegistryUnavailable(
                 failure.request, failure.status, failure.codes, words, failure.retry_after
             ) from failure
-        backoff = BACKOFF * 2 ** (tries - 1)
+        backoff: float = BACKOFF * 2 ** (tries - 1)
         seconds = max(failure.retry_after, backoff * self._fraction())
         with self._lock:
             if self._left == 0 or seconds > self._seconds:
@@ -57,3 +60,10 @@ class Retries:
             self._left -= 1
             self._seconds -= seconds
         self._sleep(seconds)
+        return seconds
+
+    def restore(self, tries: int, seconds: float) -> None:
+        """Give back what led to success: it is failures without end that are limited."""
+        with self._lock:
+            self._left += tries
+            self._seconds += seconds

@@ -106,7 +106,8 @@ class Transport:
             location = answer.headers.get("Location", "")
             if method not in ("GET", "HEAD") or answer.status not in _REDIRECTS or not location:
                 return answer
-            answer.close()
+            with answer:
+                pass  # read, so that its connection can be used again
             url = joined(url, location)
         raise InvalidContent(f"{method} {redacted(url)}: over {MAX_REDIRECTS} redirects")
 
@@ -117,17 +118,21 @@ class Transport:
             RegistryUnavailable: it did not, the wait asked for is too long, or there were
                 too many tries in all.
         """
-        tries, renewed = 0, False
+        tries, seconds, renewed = 0, 0.0, False
         while True:
             try:
-                return operation()
+                result = operation()
             except _Renewed:
                 if renewed:
                     raise
                 renewed = True
             except RegistryUnavailable as error:
                 tries += 1
-                self._retries.wait(error, tries)
+                seconds += self._retries.wait(error, tries)
+            else:
+                if tries:
+                    self._retries.restore(tries, seconds)
+                return result
 
     def close(self) -> None:
         """Close every connection."""

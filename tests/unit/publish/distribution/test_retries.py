@@ -88,6 +88,22 @@ def test_all_requests_share_one_time_to_wait() -> None:
     assert sum(waits) == MAX_WAITING
 
 
+def test_what_led_to_success_is_given_back() -> None:
+    """A long upload over a bad line goes on for as long as it gets on."""
+    with Registry() as registry:
+        endpoint = Endpoint(registry.host, plain_http=True)
+
+        def ask(transport: Transport) -> None:
+            with transport.request("GET", "/v2/") as answer:
+                answer.expect(200)
+
+        with Transport(endpoint, Access(), lambda _: None) as transport:
+            for _ in range(MAX_RETRIES):
+                registry.faults.append(Fault("GET", "/", Status(503), times=TRIES - 1))
+                transport.retrying(lambda: ask(transport))
+        assert len(registry.requests) == MAX_RETRIES * TRIES
+
+
 @pytest.mark.parametrize(
     ("status", "field", "least", "most"),
     [
