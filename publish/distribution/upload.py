@@ -255,9 +255,9 @@ class Upload:
         if self._left < 0:
             raise error
         if whole and error.status in _NOT_IN_ONE_PIECE and _WRONG not in error.codes:
-            self._in_chunks = True
+            self._in_chunks = anew = True
             self._smaller()
-            anew = True
+            self._most = self._chunk
         elif error.status == HTTPStatus.NOT_FOUND and self._committed:
             return  # that may have been the second try of a connection that was lost
         elif error.status == HTTPStatus.NOT_FOUND or (_WRONG in error.codes and self._in_turns):
@@ -265,6 +265,7 @@ class Upload:
         elif error.status == _OUT_OF_ORDER:
             anew = self._asked  # and it says now that it stands elsewhere
         elif error.status == _TOO_LARGE and self._smaller():
+            self._most = self._chunk
             anew = False
         else:
             raise error
@@ -273,9 +274,9 @@ class Upload:
             self._session, self._lost = None, False
 
     def _smaller(self) -> bool:
-        """Make chunks smaller from now on; False if they cannot be."""
+        """Make the next chunk smaller; False if it cannot be."""
         before = min(self._chunk, self._descriptor.size)
-        self._chunk = self._most = max(before // 4, LEAST)
+        self._chunk = max(before // 4, LEAST)
         return self._chunk < before
 
     def _opened(self) -> Blob:

@@ -4,23 +4,33 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ocistow.oci.descriptor import Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, OcistowError, RegistryError, RegistryUnavailable
+from ocistow.oci.reference import Reference
+from ocistow.publish.access import Access
 from ocistow.publish.distribution import upload
+from ocistow.publish.distribution.endpoint import Endpoint
+from ocistow.publish.distribution.hosts import open_repository
 from ocistow.publish.distribution.repository import Repository
+from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.provenance import UploadSessions
 from ocistow.publish.source import Blob
 from ocistow.store.index import IndexDatabase
 from ocistow.store.uploads import Uploads
 from ocistow.testing.faults import Action, Drop, Fault, Hang, LoseAnswer, Status
 from ocistow.testing.registry import Registry
+
+from ..conftest import TIMEOUT
 
 KIB = 1024
 SIZE = 1000 * KIB  # of a large blob here
@@ -107,10 +117,6 @@ def test_a_large_blob_goes_in_chunks_that_grow(registry: Registry, repository: R
 
 def test_locations_may_be_relative() -> None:
     with Registry(relative=True) as registry:
-        from ocistow.oci.reference import Reference
-        from ocistow.publish.access import Access
-        from ocistow.publish.distribution.hosts import open_repository
-
         reference = Reference.parse(f"{registry.host}/app")
         with open_repository(reference, Access()) as repository:
             repository.upload(LARGE, Content())
@@ -150,7 +156,7 @@ def test_what_broke_off_goes_on_in_smaller_chunks(
     registry.faults.append(Fault("PATCH", "/uploads/", Drop(1000)))
     repository.upload(LARGE, Content())
     chunks = [r.received for r in registry.requests if r.method == "PATCH"]
-    assert chunks[:4] == [1000, CHUNK // 4, CHUNK // 4, CHUNK // 4]
+    assert chunks[:4] == [1000, CHUNK // 4, CHUNK // 2, CHUNK]
 
 
 def test_one_piece_that_broke_off_goes_on_in_chunks(
@@ -330,12 +336,48 @@ def test_a_registry_that_misbehaves_gives_one_error_after_few_requests(
     assert LARGE.digest not in registry.repositories.blobs("app")
 
 
+MISHAPS = st.builds(
+    Fault,
+    st.sampled_from(["POST", "PATCH", "PUT", "GET", "HEAD", "PUT|PATCH"]),
+    st.just("/blobs/"),
+    st.one_of(
+        st.builds(Drop, st.integers(0, 2 * CHUNK)),
+        st.just(LoseAnswer()),
+        st.sampled_from([400, 404, 405, 413, 416, 429, 500, 503]).map(Status),
+    ),
+    st.integers(1, 2),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(mishaps=st.lists(MISHAPS, max_size=4), large=st.booleans())
+def test_whatever_happens_the_blob_is_there_or_one_error(
+    registry: Registry, mishaps: list[Fault], *, large: bool
+) -> None:
+    descriptor = LARGE if large else SMALL
+    registry.repositories.clear()
+    registry.requests.clear()
+    registry.faults.clear()
+    for mishap in mishaps:
+        registry.faults.append(mishap)
+    endpoint = Endpoint(registry.host, plain_http=True)
+    with Transport(endpoint, Access(timeout=TIMEOUT), lambda _: None) as transport:
+        repository = Repository(transport, "app")
+        with suppress(RegistryError):
+            repository.upload(descriptor, Content())
+            registry.faults.clear()
+            assert repository.has_blob(descriptor.digest)
+    assert len(registry.requests) < 2 * SIZE // LEAST  # as many chunks as there can be, and some
+    assert sent(registry) <= 8 * descriptor.size
+
+
 # Uploads that outlive their process.
 
 INTERRUPTED = """
 import sys
 from pathlib import Path
 from ocistow.oci.digest import Digest
+from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.provenance import UploadSessions
 from ocistow.store.index import IndexDatabase
 from ocistow.store.uploads import Uploads
