@@ -21,7 +21,7 @@ from .options import Transfer, json_option, transfer_options
 from .output import about, document, line
 from .progress import Display
 from .report import Result, more, summary, transferred, write_records
-from .signals import terminable
+from .signals import ending_soon
 
 _REGISTRY = "docker://"
 
@@ -54,7 +54,7 @@ def add(
     reference = Reference.parse(name) if name is not None else None
     with (
         about(f"adding {source} to {settings.store}"),
-        terminable(),
+        ending_soon(),
         Display(how.progress) as display,
         Store.create(settings.store) as store,
     ):

@@ -28,7 +28,7 @@ from .options import Transfer, json_option, name_argument, transfer_options
 from .output import about, document, line, shown
 from .progress import Display
 from .report import Result, more, name_at, summary, transferred, write_records
-from .signals import terminable
+from .signals import ending_soon
 
 _REGISTRY = "docker://"
 
@@ -68,7 +68,7 @@ def publish(
         raise click.UsageError("--without is for oci-archive: and docker-archive:")
     began = datetime.now(UTC)
     with (
-        terminable(),
+        ending_soon(),
         Display(how.progress) as display,
         Store.open(settings.store) as store,
     ):

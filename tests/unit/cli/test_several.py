@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ocistow.cli.signals import PATIENCE
 from ocistow.store.store import Store
 from ocistow.testing.faults import Fault, Hang, Status
 from ocistow.testing.images import image_layout
@@ -105,6 +106,33 @@ def test_a_signal_while_adding_leaves_nothing_named(tmp_path: Path, run: Ocistow
         assert run("ls", OCISTOW_STORE=other).stdout == ""
         registry.faults.clear()
         assert run("add", place, "e.x/new:1", OCISTOW_STORE=other).returncode == 0
+
+
+def test_work_that_cannot_be_interrupted_is_left(tmp_path: Path) -> None:
+    program = (
+        "import signal, time\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from ocistow.cli.signals import ending_soon\n"
+        "with ending_soon(), ThreadPoolExecutor(1) as executor:\n"
+        "    executor.submit(time.sleep, 60)\n"
+        "    print('ready', flush=True)\n"
+        "    signal.pause()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=30)
+        assert time.monotonic() - began < SOON + PATIENCE
+    assert process.returncode == 143
+    assert stderr.strip() == "ocistow: terminated"
 
 
 def test_the_same_destination_twice_is_refused(run: Ocistow) -> None:
