@@ -171,8 +171,10 @@ def open_archive(
         InvalidContent: it is no archive, or has members that could not be unpacked safely.
     """
     with ExitStack() as stack:
-        stream = stack.enter_context(path.open("rb")) if path else sys.stdin.buffer
         name = str(path) if path else "standard input"
+        if path is None and sys.stdin is None:
+            raise InvalidContent(f"{name} is closed")
+        stream = stack.enter_context(path.open("rb")) if path else sys.stdin.buffer
         if stream.isatty():
             raise InvalidContent(
                 f"{name} is a terminal: pipe an archive in, such as `docker save`'s"

@@ -128,6 +128,14 @@ def test_a_terminal_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) ->
         os.close(master)
 
 
+def test_a_standard_input_that_is_closed_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # what Python makes of it
+    with pytest.raises(InvalidContent, match="standard input is closed"):
+        add(store, "-")
+
+
 @pytest.mark.parametrize("content", [b"", bytes(10240), b"PK\3\4" * 300, gzip.compress(b"no tar")])
 def test_what_is_no_archive_is_refused(
     store: Store, named: Digest, monkeypatch: pytest.MonkeyPatch, content: bytes
