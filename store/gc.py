@@ -21,7 +21,7 @@ from .roots import Roots
 from .store import Store
 
 GRACE = 3600.0  # seconds; as long as the promise of a mount
-BATCH = 256  # blobs for which the lock is held once
+BATCH = 128  # blobs for which the lock is held once: some milliseconds, on slow disks 0.2 s
 SPARE_GRACE = 60.0  # seconds; a file that is about to replace another needs milliseconds
 
 _BLOCK = 512  # bytes; the unit of st_blocks
@@ -188,6 +188,8 @@ class Collector:
         if dry_run:
             leased, is_needed = self._store.leases.held(), rule(self._roots)
             return _sum(self._fate(candidate, leased, is_needed) for candidate in ordered)
+        if ordered:
+            self._roots.settle()  # a millisecond a layout, which nobody need wait for
         return _sum(
             self._remove_batch(ordered[at : at + BATCH], rule)
             for at in range(0, len(ordered), BATCH)
