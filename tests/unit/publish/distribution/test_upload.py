@@ -349,7 +349,9 @@ MISHAPS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(mishaps=st.lists(MISHAPS, max_size=4), large=st.booleans())
 def test_whatever_happens_the_blob_is_there_or_one_error(
     registry: Registry, mishaps: list[Fault], *, large: bool
