@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.oci.digest import Digest
-from ocistow.oci.errors import OcistowError
+from ocistow.oci.errors import OcistowError, RegistryError
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
@@ -22,6 +22,7 @@ from ocistow.publish.distribution.retries import TRIES
 from ocistow.publish.distribution.transport import MAX_REDIRECTS, Transport
 from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.publish.registry import RegistrySink, RegistrySource
+from ocistow.publish.transports import open_sink
 from ocistow.store.store import Store
 from ocistow.testing.faults import (
     Action,
@@ -406,3 +407,54 @@ def test_a_401_that_stays_is_the_end(registry: Registry, image: GeneratedImage) 
         found = outcome(lambda: publish(transport, image), image)
     assert re.search(r"\(HTTP 401\)$", found)
     assert len(registry.requests) < len(PUBLISH)
+
+
+@pytest.mark.parametrize(
+    ("action", "ends", "requests"),
+    [  # the tag, two mounts, the manifest; a blob that is not mounted is HEAD, POST and PUT
+        (Status(403), OK, 3 + 2 * 3),  # nothing more is asked of that repository
+        (Status(404), OK, 4 + 3),
+        (Status(429, MUCH_LATER), OK, 4 + 3),
+        (Status(500), OK, 4 + 1),
+        (LoseAnswer(), OK, 4 + 1),
+        (Cut(20), OK, 4 + 1),
+        (Status(202), "no Location for the upload", 2),
+        (Status(202, {"Location": "http://[x"}), "not an HTTP URL", 2),
+    ],
+    ids=str,
+)
+def test_a_mount_that_fails_is_no_failure(
+    registry: Registry,
+    store: Store,
+    image: GeneratedImage,
+    action: Action,
+    ends: str,
+    requests: int,
+) -> None:
+    with open_sink(f"docker://{registry.host}/base:1", store) as sink:
+        copy(LayoutSource(image.path), sink)
+    registry.requests.clear()
+    registry.faults.append(Fault("POST", "mount=", action))
+
+    def mounted() -> Digest:
+        with open_sink(f"docker://{registry.host}/app:1", store) as sink:
+            return copy(LayoutSource(image.path), sink, jobs=1).root.digest
+
+    found = outcome(mounted, image)
+    assert found == OK if ends == OK else re.search(ends, found)
+    assert_registry_sound(registry, image, named=ends == OK)
+    assert len(registry.requests) == requests, [(r.method, r.path[:60]) for r in registry.requests]
+
+
+def test_a_registry_that_lies_about_a_mount_gets_no_name(
+    registry: Registry, store: Store, image: GeneratedImage
+) -> None:
+    with open_sink(f"docker://{registry.host}/base:1", store) as sink:
+        copy(LayoutSource(image.path), sink)
+    registry.faults.append(Fault("POST", "mount=", Status(201), times=None))
+    with (
+        open_sink(f"docker://{registry.host}/app:1", store) as sink,
+        pytest.raises(RegistryError, match="MANIFEST_BLOB_UNKNOWN"),
+    ):
+        copy(LayoutSource(image.path), sink)
+    assert_registry_sound(registry, image, named=False)
