@@ -77,9 +77,7 @@ class LayoutSource:
         path = self._path / name
         inside = os.path.realpath(self._path)
         try:
-            os.stat(
-                path
-            )  # lets the kernel look again for what a mount has replaced; O_PATH does not
+            os.stat(path)  # the kernel looks again for what a mount replaced; O_PATH would not
             found = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
