@@ -1,5 +1,7 @@
 """Filling from an in-process registry that may lie, be slow or be gone."""
 
+import base64
+import json
 import logging
 import threading
 import time
@@ -410,3 +412,18 @@ def test_an_origin_is_no_reason_to_evict(
     store.remotes.note_origin(origin, image.layers)
     assert evict(store, collector(store), ACCESS).blobs == 0
     assert registry.requests == []
+
+
+def test_a_remote_that_wants_credentials_gets_those_of_the_authfile(
+    store: Store, image: GeneratedImage, tmp_path: Path
+) -> None:
+    authfile, layer = tmp_path / "auth.json", image.layers[0]
+    with Registry(credentials=("user", "secret")) as registry:
+        registry.repositories.load(image.path, "app")
+        pair = base64.b64encode(b"user:secret").decode()
+        authfile.write_text(json.dumps({"auths": {registry.host: {"auth": pair}}}))
+        store.remotes.add("tier", RepositoryName(registry.host, "app"))
+        given = Access(credentials=("somebody", "else"), authfile=authfile, timeout=TIMEOUT)
+        Filler(store, given).fill(layer, size_of(image, layer))
+    assert layer in store.blobs
+    assert "secret" not in (store.path / "remotes.json").read_text()
