@@ -6,6 +6,7 @@ environment.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Generator, Iterable, Mapping
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from requests.adapters import _HostParams, _PoolKwargs  # pyright: ignore[reportPrivateUsage]
 
 POOL = 32  # idle connections kept for one host
+
+_REFUSED = re.compile(r"tunnel connection failed: 4\d\d ")  # how http.client puts it
 
 
 class Secure:
@@ -225,6 +228,10 @@ def _translated(request: str) -> Generator[None]:
         yield
     except requests.exceptions.SSLError as error:
         raise RegistryError(request, 0, (), _cause(error)) from error
+    except requests.exceptions.ProxyError as error:
+        words = _cause(error)
+        kind = RegistryError if _REFUSED.match(words) else RegistryUnavailable
+        raise kind(request, 0, (), words) from error
     except requests.exceptions.ConnectTimeout as error:
         raise RegistryUnavailable(request, 0, (), "no connection came in time") from error
     except requests.exceptions.Timeout as error:

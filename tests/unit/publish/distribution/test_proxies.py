@@ -130,3 +130,4 @@ def test_a_proxy_that_refuses_is_one_line() -> None:
             assert "wrong" not in str(raised.value)
             assert len(str(raised.value)) < 200
         assert registry.requests == []
+        assert len(proxy.heads) == 2  # a wrong password is not tried again
