@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..oci.descriptor import Descriptor
@@ -18,6 +18,13 @@ class Layer:
     diff_id: Digest
     size: int
     blob: Descriptor
+
+    @property
+    def seal(self) -> str:
+        """What a row must carry: power loss may leave one that is half of another."""
+        blob = self.blob
+        facts = (self.diff_id, self.size, blob.digest, blob.media_type, blob.size)
+        return Digest.of(" ".join(map(str, facts)).encode()).encoded
 
 
 class Layers:
@@ -37,15 +44,15 @@ class Layers:
             OSError: the disk is full, or another process blocked the database for too long.
         """
         rows = [
-            (str(e.diff_id), e.size, str(e.blob.digest), e.blob.media_type, e.blob.size)
+            (str(e.diff_id), e.size, str(e.blob.digest), e.blob.media_type, e.blob.size, e.seal)
             for e in layers
         ]
         if not rows:
             return
         self._database.write(
             lambda connection: connection.executemany(
-                "INSERT OR REPLACE INTO layers (diff_id, plain_size, digest, media_type, size)"
-                " VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO layers"
+                " (diff_id, plain_size, digest, media_type, size, seal) VALUES (?, ?, ?, ?, ?, ?)",
                 rows,
             )
         )
@@ -57,24 +64,22 @@ class Layers:
             OSError: another process blocked the database for too long.
         """
         wanted = list(diff_ids)
-        query = "SELECT plain_size, media_type, digest, size FROM layers WHERE diff_id = ?"
+        query = (
+            "SELECT plain_size, media_type, digest, size, seal FROM layers"
+            " WHERE diff_id = ? ORDER BY digest"
+        )
 
-        def read(connection: sqlite3.Connection) -> dict[Digest, tuple[Layer, ...]]:
-            return {
-                diff_id: tuple(
-                    Layer(
-                        diff_id,
-                        int(plain_size),
-                        Descriptor(str(media_type), Digest.parse(str(digest)), int(size)),
-                    )
-                    for plain_size, media_type, digest, size in connection.execute(
-                        f"{query} ORDER BY digest", (str(diff_id),)
-                    )
-                )
-                for diff_id in wanted
-            }
+        def sealed(diff_id: Digest, connection: sqlite3.Connection) -> Iterator[Layer]:
+            for size, media_type, digest, bytes_, seal in connection.execute(
+                query, (str(diff_id),)
+            ):
+                blob = Descriptor(str(media_type), Digest.parse(str(digest)), int(bytes_))
+                if (layer := Layer(diff_id, int(size), blob)).seal == seal:
+                    yield layer
 
-        return self._database.write(read)
+        return self._database.write(
+            lambda connection: {d: tuple(sealed(d, connection)) for d in wanted}
+        )
 
     def sizes(self) -> frozenset[int]:
         """Return how many bytes the plain tars have that any blob inflates to.
