@@ -44,6 +44,7 @@ class Daemon:
         identifiers: of those names that are no identifiers themselves.
         answers: what the next loads answer, as messages; LOADED when empty.
         broken: bytes of each archive that ended early.
+        stuck: whether it takes no archive before `released` is set.
     """
 
     def __init__(self, socket: Path) -> None:
@@ -54,6 +55,8 @@ class Daemon:
         self.requests: list[str] = []
         self.archives: list[dict[str, bytes]] = []
         self.broken: list[int] = []
+        self.stuck = False
+        self.released = threading.Event()
         self.api_version = "1.41"
         self.status = 200
         self.raw: bytes | None = None
@@ -95,6 +98,8 @@ def handler(daemon: Daemon) -> type[BaseHTTPRequestHandler]:
 
         def load(self) -> None:
             length = int(self.headers["Content-Length"])
+            if daemon.stuck:
+                daemon.released.wait(60)
             body = self.rfile.read(length)
             if len(body) < length:
                 daemon.broken.append(len(body))
@@ -425,6 +430,14 @@ def test_a_copy_that_is_interrupted_ends_the_load(tmp_path: Path, daemon: Daemon
         copy(LayoutSource(image.path), sink_of(daemon), progress=Recorder(2 << 20))
     assert not daemon.archives
     assert "ahead" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_load_that_nobody_takes_ends(tmp_path: Path, daemon: Daemon) -> None:
+    image = image_layout(tmp_path / "large", layers=1, layer_size=9 << 20, compression="none")
+    daemon.stuck = True
+    with pytest.raises(RegistryUnavailable, match=r": no answer came in time$"):
+        publish(image, daemon)
+    daemon.released.set()
 
 
 def test_only_what_an_image_has_is_lost(daemon: Daemon, tmp_path: Path) -> None:
