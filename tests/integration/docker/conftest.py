@@ -24,7 +24,7 @@ mount -t tmpfs tmpfs "$root/tmp"
 mount --rbind /dev "$root/dev"
 mount --rbind /sys "$root/sys"
 mount -t proc proc "$root/proc"
-exec chroot "$root" "$@"
+exec env -i PATH=/usr/sbin:/usr/bin chroot "$root" "$@"
 """
 
 
