@@ -212,15 +212,19 @@ from pathlib import Path
 from ocistow.publish.copy import copy
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.transports import open_sink
-def stop(descriptor, done):
-    if str(descriptor.digest) == {str(image.layers[2])!r} and written:
-        print("stopped", flush=True)
-        threading.Event().wait()
+class Stopping:
+    def begins(self, image): ...
+    def ends(self, descriptor, action): ...
+    def stage(self, what): ...
+    def moves(self, descriptor, done):
+        if str(descriptor.digest) == {str(image.layers[2])!r} and written:
+            print("stopped", flush=True)
+            threading.Event().wait()
 written = []
 with open_sink("oci-archive:{directory / "a.tar"}") as sink:
     tag = sink.tag
     sink.tag = lambda root: (written.append(1), tag(root))
-    copy(LayoutSource(Path({str(image.path)!r})), sink, progress=stop)
+    copy(LayoutSource(Path({str(image.path)!r})), sink, progress=Stopping())
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
