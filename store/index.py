@@ -185,7 +185,8 @@ class IndexDatabase:
             number = errno.ENOSPC  # SQLite says so of its first file only
         elif code == sqlite3.SQLITE_CANTOPEN:
             number = self._why_not_opened()
-        return OSError(number, str(error), str(self._path))
+        words = os.strerror(number) if number == errno.ENOSPC else str(error)
+        return OSError(number, words, str(self._path))
 
     def _why_not_opened(self) -> int:
         there = self._path if self._path.exists() else self._path.parent

@@ -55,7 +55,8 @@ class Leases:
     def keeping(self, digests: Iterable[Digest]) -> Generator[None]:
         """Keep these blobs for the block, as an owner of its own.
 
-        Whoever may only read the store gets no lease.
+        Whoever may only read the store gets no lease, nor does anybody while its disk is
+        full: images can still be published from there.
 
         Raises:
             OSError: as `take`.
@@ -64,7 +65,7 @@ class Leases:
         try:
             self.take(owner, digests, COPYING)
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EROFS):
+            if error.errno not in (errno.EACCES, errno.EROFS, errno.ENOSPC):
                 raise
             log.info("no lease: %s", error)
             yield
