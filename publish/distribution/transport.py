@@ -122,11 +122,10 @@ class Transport:
         while True:
             try:
                 result = operation()
-            except _Renewed:
-                if renewed:
-                    raise
-                renewed = True
             except RegistryUnavailable as error:
+                if isinstance(error, _Renewed) and not renewed:
+                    renewed = True
+                    continue
                 tries += 1
                 seconds += self._retries.wait(error, tries)
             else:
@@ -169,7 +168,8 @@ class Transport:
         with answer:
             pass  # read, so that its connection can be used again
         if isinstance(body, Body) and body.touched:
-            raise _Renewed(answer.request, answer.status, (), "the credentials were renewed")
+            words = "unauthorized, also with new credentials"
+            raise _Renewed(answer.request, answer.status, (), words)
         return self._asked(method, url, headers, body, scopes)
 
     def _asked(
@@ -224,7 +224,10 @@ class Transport:
 
 
 class _Renewed(RegistryUnavailable):
-    """A body went out with credentials that have been renewed since: it may be sent at once."""
+    """A body went out with credentials that were renewed since: it may be sent again.
+
+    The first time at once; a registry that refuses the new ones, too, is given time.
+    """
 
 
 class Fixed:

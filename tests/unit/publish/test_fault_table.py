@@ -400,13 +400,28 @@ def test_a_401_in_mid_copy_renews_the_token(
     assert waits == []
 
 
-def test_a_401_that_stays_is_the_end(registry: Registry, image: GeneratedImage) -> None:
+def test_a_body_may_meet_several_401s(
+    registry: Registry, waits: list[float], image: GeneratedImage
+) -> None:
+    registry.faults.append(Fault("PUT", "/uploads/", Status(401, CHALLENGE), times=TRIES))
+    endpoint = Endpoint(registry.host, plain_http=True)
+    with Transport(endpoint, Access(), waits.append, authorization=Renewing(99)) as transport:
+        assert publish(transport, image) == image.manifest
+    assert len(waits) == TRIES - 1
+    assert_registry_sound(registry, image, named=True)
+
+
+def test_a_401_that_stays_is_the_end(
+    registry: Registry, waits: list[float], image: GeneratedImage
+) -> None:
     registry.faults.append(Fault("PUT", "/uploads/", Status(401, CHALLENGE), times=None))
     endpoint = Endpoint(registry.host, plain_http=True)
-    with Transport(endpoint, Access(), authorization=Renewing(99)) as transport:
+    with Transport(endpoint, Access(), waits.append, authorization=Renewing(99)) as transport:
         found = outcome(lambda: publish(transport, image), image)
-    assert re.search(r"\(HTTP 401\)$", found)
-    assert len(registry.requests) < len(PUBLISH)
+    assert re.search(r"unauthorized, also with new credentials \(HTTP 401\)$", found)
+    sent = [request for request in registry.requests if request.method == "PUT"]
+    assert len(sent) == TRIES + 1
+    assert len(waits) == TRIES - 1
 
 
 @pytest.mark.parametrize(
