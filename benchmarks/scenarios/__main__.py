@@ -24,6 +24,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "loop": publishing.through_daemon,
     "containerd": publishing.to_containerd,
     "memory": memory.run,
+    "daemon-memory": memory.of_daemon,
     "commands": starting.run,
 }
 ROUNDS, QUICK_ROUNDS = 5, 2

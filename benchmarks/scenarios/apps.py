@@ -111,6 +111,21 @@ def build(path: Path, *, quick: bool) -> Apps:
     return Apps(path)
 
 
+def one_layer(path: Path, size: int) -> Path:
+    """Make a layout with one image, `latest`, whose only layer is a file of `size` bytes."""
+    made = _Builder(path, 1)
+    content = path / "content"
+    block = made.text(MB)
+    with content.open("wb") as file:
+        for _ in range(-(-size // len(block))):
+            file.write(block)
+        file.truncate(size)
+    layer = made.layer([("content", content)], APP_LEVEL)
+    content.unlink()
+    made.write_index({"latest": [layer]})
+    return path
+
+
 class _Builder:
     """Makes layers and images in one layout."""
 
@@ -163,7 +178,7 @@ class _Builder:
         index = {"schemaVersion": 2, "manifests": entries}
         (self._path / "index.json").write_text(json.dumps(index))
         (self._path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-        shutil.rmtree(self._packages)
+        shutil.rmtree(self._packages, ignore_errors=True)
 
     def _unpacked(self, name: str) -> Path:
         root = self._packages / name

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ocistow.testing.images import GeneratedImage
 
+from .apps import one_layer
 from .bench import GIB, HOST, MIB, Bench, add, ocistow
 from .measure import Result, Steps, compare
 from .processes import PLAIN, Sample, peak_of, timed
-from .servers import Mount, mounted, registry, require
+from .servers import Mount, docker_daemon, mounted, registry, require
 
 SCENARIO = "peak memory"
 
@@ -25,6 +27,32 @@ def run(bench: Bench) -> Iterator[Result]:
     }
     rounds = 1 if bench.quick else 3  # it hardly varies
     yield from compare(SCENARIO, contestants, rounds, unit="B")
+
+
+def of_daemon(bench: Bench) -> Iterator[Result]:
+    """A layer that is inflated on its way into a Docker daemon, and compressed on its way back."""
+    sizes = (256 * MIB, 64 * MIB) if bench.quick else (GIB, 64 * MIB)
+    layouts = {size: one_layer(bench.fresh(f"layer-{size}"), size) for size in sizes}
+    with docker_daemon(bench.empty("docker"), 24 * GIB) as host:
+
+        def steps(size: int) -> Steps:
+            store, other = bench.fresh("store"), bench.fresh("other")
+            name, image = f"{HOST}/layer:{size}", f"docker-daemon:{HOST}/layer:{size}"
+            ocistow(store, "add", f"oci:{layouts[size]}:latest", name)
+            archive = bench.fresh("archive")
+            return {
+                "publish docker-daemon:": ocistow(store, "publish", name, image, docker_host=host),
+                "add docker-daemon:": ocistow(other, "add", image, docker_host=host),
+                "publish docker-archive:": ocistow(
+                    store, "publish", name, f"docker-archive:{archive}"
+                ),
+                "add docker-archive:": ocistow(
+                    bench.fresh("third"), "add", f"docker-archive:{archive}", name
+                ),
+            }
+
+        contestants = {f"a layer of {size // MIB} MiB": partial(steps, size) for size in sizes}
+        yield from compare(SCENARIO, contestants, 1 if bench.quick else 3, unit="B")
 
 
 def _contestant(bench: Bench, image: GeneratedImage) -> Callable[[], Steps]:
