@@ -68,12 +68,14 @@ def add(
             copied = copy(image, sink, jobs=how.jobs, progress=progress, leases=store.leases)
         referrers = _referrers(source, store, reference, copied, how) if how.referrers else None
     added = Result(str(reference), str(reference), copied, referrers=referrers)
-    write_records(how.records, source, copied.root, began, [added])
-    if as_json:
-        document({"name": str(reference), **transferred(added)})
-    else:
-        for text in (f"added {summary(str(reference), copied, added=True)}", *more(added)):
-            line(text)
+    try:
+        write_records(how.records, source, copied.root, began, [added])
+    finally:  # what was taken in is said, whatever became of its record
+        if as_json:
+            document({"name": str(reference), **transferred(added)})
+        else:
+            for text in (f"added {summary(str(reference), copied, added=True)}", *more(added)):
+                line(text)
 
 
 def _referrers(

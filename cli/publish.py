@@ -67,7 +67,9 @@ def publish(
     if without and not all(map(is_archive, destinations)):
         raise click.UsageError("--without is for oci-archive: and docker-archive:")
     began = datetime.now(UTC)
+    results: list[Result] = []
     with (
+        _said_when_interrupted(results, aside=as_json or aside),
         ending_soon(),
         Display(how.progress) as display,
         Store.open(settings.store) as store,
@@ -78,7 +80,7 @@ def publish(
         root = source.resolve()
         left_out = frozenset(d for base in without for d in contents(store.find(base)))
         names = [name_at(destination, called) for destination in destinations]
-        results = [Result(*both) for both in zip(destinations, names, strict=True)]
+        results += [Result(*both) for both in zip(destinations, names, strict=True)]
 
         @contextmanager
         def opened(one: Result) -> Generator[Sink]:
@@ -89,18 +91,19 @@ def publish(
                 if how.referrers:
                     one.referrers = _referrers(layout, root, place, store, how)
 
-        places = [Place(partial(opened, one), display.track(one.destination)) for one in results]
-        outcomes = copy_to_each(source, places, jobs=how.jobs, leases=store.leases)
-    for one, outcome in zip(results, outcomes, strict=True):
-        if isinstance(outcome, Copied):
-            one.copied = outcome
+        places = [
+            Place(partial(opened, one), one.ends, display.track(one.destination)) for one in results
+        ]
+        copy_to_each(source, places, jobs=how.jobs, leases=store.leases)
+    try:
+        write_records(how.records, called, root, began, results)
+    finally:  # what was changed is said, whatever became of its record
+        if as_json:
+            published = [{"destination": one.destination, **transferred(one)} for one in results]
+            document({"name": called, "published": published}, aside=aside)
         else:
-            one.error = outcome
-    write_records(how.records, called, root, began, results)
-    if as_json:
-        published = [{"destination": one.destination, **transferred(one)} for one in results]
-        document({"name": called, "published": published}, aside=aside)
-    return _say(results, as_json=as_json, aside=aside)
+            _say(results, aside=aside)
+    return _refused(results)
 
 
 def _referrers(
@@ -116,12 +119,26 @@ def _referrers(
     return sent.copied
 
 
-def _say(results: Sequence[Result], *, as_json: bool, aside: bool) -> int:
-    """Print what became of each, and return the status of the first error."""
+@contextmanager
+def _said_when_interrupted(results: Sequence[Result], *, aside: bool) -> Generator[None]:
+    """Print what was done before the block was interrupted; a document would not be whole."""
+    try:
+        yield
+    except BaseException:
+        _say(results, aside=aside)
+        raise
+
+
+def _say(results: Sequence[Result], *, aside: bool) -> None:
+    """Print what was sent to where."""
     for one in results:
-        if one.copied is not None and not as_json:
+        if one.copied is not None:
             for text in (f"pushed {summary(one.destination, one.copied)}", *more(one)):
                 line(text, aside=aside)
+
+
+def _refused(results: Sequence[Result]) -> int:
+    """Print errors, and return the status of the first."""
     errors = [one.error for one in results if one.error is not None]
     if len(results) == 1 and errors:
         raise errors[0]

@@ -62,6 +62,13 @@ class Result:
     error: OcistowError | OSError | None = None
     referrers: tuple[Copied, ...] | None = None
 
+    def ends(self, outcome: Copied | OcistowError | OSError) -> None:
+        """Take what became of it; an error also takes the place of what was copied before."""
+        if isinstance(outcome, OcistowError | OSError):
+            self.copied, self.error = None, outcome
+        else:
+            self.copied = outcome
+
 
 def write_records(
     records: Records, source: str, root: Descriptor, began: datetime, results: Sequence[Result]
@@ -203,8 +210,11 @@ def _timestamp(moment: datetime) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file, or replace it at once; what is no regular file is written into."""
-    path = path.absolute()
+    """Write a file, or replace it at once; what is no regular file is written into.
+
+    `-` is stdout.
+    """
+    path = Path("/dev/stdout") if str(path) == "-" else path.absolute()
     try:
         if str(path) in _STREAMS:
             click.echo(text, err=path.name == "stderr", nl=False)

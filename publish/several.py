@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -22,48 +22,43 @@ class Place:
 
     Attributes:
         open: opens the sink, in the thread that copies to it.
+        ends: hears at once what came of it, also when another is interrupted later; what
+            closing the sink raises comes after what was copied.
         progress: hears how far that copy is.
     """
 
     open: Callable[[], AbstractContextManager[Sink]]
+    ends: Callable[[Copied | OcistowError | OSError], None]
     progress: Progress | None = None
 
 
 def copy_to_each(
     source: Source, places: Sequence[Place], *, jobs: int = JOBS, leases: Leases | None = None
-) -> list[Copied | OcistowError | OSError]:
-    """Copy the image of `source` to every place at once; return what came of each, in their order.
+) -> None:
+    """Copy the image of `source` to every place at once.
 
     All read the blobs in the same order, so that each comes from the disk once. At
     most `jobs` blobs are under way over all. One that fails does not stop the others.
     """
     crew = Crew(jobs)
-    results: dict[int, Copied | OcistowError | OSError] = {}
     bugs: list[BaseException] = []
 
-    def serve(number: int, place: Place) -> None:
+    def serve(place: Place) -> None:
         try:
             with place.open() as sink:
-                results[number] = copy(
-                    source, sink, crew=crew, progress=place.progress, leases=leases
-                )
+                place.ends(copy(source, sink, crew=crew, progress=place.progress, leases=leases))
         except (OcistowError, OSError) as error:
-            results[number] = error
+            place.ends(error)
 
-    def guarded(number: int, place: Place) -> None:
+    def guarded(place: Place) -> None:
         try:
-            serve(number, place)
+            serve(place)
         except BaseException as error:  # raised below, in the thread that asked
             bugs.append(error)
 
     if len(places) == 1:
-        serve(0, places[0])  # here, where an interrupt wakes it at once
+        serve(places[0])  # here, where an interrupt wakes it at once
     else:
-        crew.work(_each(guarded, places), grace=2 * GRACE)
+        crew.work([partial(guarded, place) for place in places], grace=2 * GRACE)
     for bug in bugs:
         raise bug
-    return [results[number] for number in range(len(places))]
-
-
-def _each(serve: Callable[[int, Place], None], places: Iterable[Place]) -> list[Callable[[], None]]:
-    return [partial(serve, number, place) for number, place in enumerate(places)]

@@ -111,6 +111,9 @@ def test_a_file_is_replaced_at_once_and_what_is_no_file_is_written_into(
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
     done = run("add", "oci:layout", "a", "--digest-file", "/dev/stdout")
     assert f"{image.manifest}\nadded" in done.stdout
+    done = run("add", "oci:layout", "a", "--digest-file", "-")
+    assert f"{image.manifest}\nadded" in done.stdout
+    assert not (tmp_path / "-").exists()
     with (tmp_path / "out").open("w") as out:
         run("add", "oci:layout", "a", "--digest-file", "/dev/stdout", stdout=out.fileno())
     assert f"{image.manifest}\nadded" in (tmp_path / "out").read_text()
@@ -125,6 +128,12 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, run: Ocistow) ->
     assert "absent/.report.json" not in done.stderr
     assert "absent/report.json" in done.stderr
     assert done.stderr.count("\n") == 1
+    assert done.stdout.startswith("added ")  # which is so
+    with Registry() as registry:
+        target = f"docker://{registry.host}/app:1"
+        done = run("publish", "a", target, "--digest-file", "absent/digest")
+    assert (done.returncode, done.stderr.count("\n")) == (74, 1)
+    assert done.stdout.startswith(f"pushed {target}: 5 sent ")
 
 
 @pytest.mark.parametrize("option", ["--creds=user:secret", "--registry-token=secret"])

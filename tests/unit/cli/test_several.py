@@ -87,6 +87,29 @@ def test_a_signal_ends_all_soon(
         assert run("publish", "e.x/app:1", *places).returncode == 0
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_what_was_published_before_a_signal_is_said(
+    tmp_path: Path, run: Ocistow, options: tuple[str, ...]
+) -> None:
+    image_layout(tmp_path / "layout")
+    assert run("add", "oci:layout", "e.x/app:1").returncode == 0
+    with Registry() as registry, Registry() as hanging:
+        hanging.faults.append(Fault("PUT", "/blobs/", Hang(), times=None))
+        places = [f"docker://{server.host}/app:1" for server in (hanging, registry)]
+        arguments = ["--jobs=9", "--progress=json", *options]
+        with started(tmp_path, "publish", "e.x/app:1", *places, *arguments) as process:
+            assert process.stderr is not None
+            while '"done"}' not in process.stderr.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    said = stderr if options else stdout
+    [line] = [line for line in said.splitlines() if line.startswith("pushed ")]
+    assert line.startswith(f"pushed {places[1]}: 5 sent ")
+    assert stderr.endswith("ocistow: interrupted\n")
+
+
 def test_a_signal_while_adding_leaves_nothing_named(tmp_path: Path, run: Ocistow) -> None:
     image = image_layout(tmp_path / "layout")
     assert run("add", "oci:layout", "e.x/app:1").returncode == 0

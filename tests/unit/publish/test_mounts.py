@@ -11,6 +11,7 @@ import pytest
 
 from ocistow.oci.descriptor import OCI_INDEX
 from ocistow.oci.digest import Digest
+from ocistow.oci.errors import OcistowError
 from ocistow.oci.platform import Platform
 from ocistow.publish.access import Access
 from ocistow.publish.copy import Copied, copy
@@ -246,10 +247,14 @@ def test_two_tags_of_one_repository_get_each_blob_once(
     tmp_path: Path, store: Store, registry: Registry
 ) -> None:
     image = image_layout(tmp_path / "image", layers=6, layer_size=200_000)
+    outcomes: list[Copied | OcistowError | OSError] = []
     places = [
-        Place(partial(open_sink, f"docker://{registry.host}/app:{tag}", store)) for tag in "abc"
+        Place(partial(open_sink, f"docker://{registry.host}/app:{tag}", store), outcomes.append)
+        for tag in "abc"
     ]
-    for outcome in copy_to_each(LayoutSource(image.path), places, jobs=6):
+    copy_to_each(LayoutSource(image.path), places, jobs=6)
+    assert len(outcomes) == 3
+    for outcome in outcomes:
         assert isinstance(outcome, Copied)
     assert registry.repositories.tags("app") == dict.fromkeys("abc", image.manifest)
     sent = [r.path for r in registry.requests if r.method == "PUT" and "/uploads/" in r.path]
