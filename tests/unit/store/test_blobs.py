@@ -1,7 +1,6 @@
 import errno
 import os
 import re
-import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -306,10 +305,10 @@ def test_what_has_the_name_of_a_spare_is_never_removed(
     """Threads of two containers have the same number, and clients of a mount choose any name."""
     drawn = "5" * 16
 
-    def draw(_: int) -> str:
-        return drawn
+    def draw(size: int) -> bytes:
+        return b"\x55" * size
 
-    monkeypatch.setattr(secrets, "token_hex", draw)
+    monkeypatch.setattr(os, "urandom", draw)
     there = f".ocistow-{threading.get_native_id()}"
     mine = f".ocistow-{drawn}"
     with BlobStore(made(tmp_path / "blobs"), LinklessDisk(code) if code else QuickDisk()) as blobs:
