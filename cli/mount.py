@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
 import click
@@ -109,14 +110,14 @@ def mount(
         allow_other=os.geteuid() == 0 if allow_other is None else allow_other,
         virtual_presence=virtual_presence,
     )
-    with Store.open(settings.store) as store:
+    with Store.open(settings.store) as store, ExitStack() as closing:
         return serve(
             store,
             mountpoint,
             options,
             ready=ready or _ready,
             command=command,
-            fill=_filler(store) if fill else None,
+            fill=closing.enter_context(_filling(store)) if fill else None,
         )
 
 
@@ -130,16 +131,17 @@ def umount(mountpoint: Path, lazy: bool) -> None:
     unmount(mountpoint.absolute(), lazy=lazy)
 
 
-def _filler(store: Store) -> Callable[[PurePosixPath, Digest, int], None]:
+@contextmanager
+def _filling(store: Store) -> Generator[Callable[[PurePosixPath, Digest, int], None]]:
     from ..publish.access import Access
     from ..publish.remote import Filler, fill_layout
 
-    filler = Filler(store, Access(timeout=FILL_TIMEOUT))
+    with Filler(store, Access(timeout=FILL_TIMEOUT)) as filler:
 
-    def fill(layout: PurePosixPath, digest: Digest, size: int) -> None:
-        fill_layout(filler, store.layout(layout), digest, size)
+        def fill(layout: PurePosixPath, digest: Digest, size: int) -> None:
+            fill_layout(filler, store.layout(layout), digest, size)
 
-    return fill
+        yield fill
 
 
 def _ready() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
@@ -73,10 +73,11 @@ def publish(
         ending_soon(),
         Display(how.progress) as display,
         Store.open(settings.store) as store,
+        ExitStack() as closing,
     ):
         layout = store.find(name)
         called = shown(layout.name)
-        source = store_source(store, layout, how.platform, how.access)
+        source = closing.enter_context(store_source(store, layout, how.platform, how.access))
         root = source.resolve()
         left_out = frozenset(d for base in without for d in contents(store.find(base)))
         names = [name_at(destination, called) for destination in destinations]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Self
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
@@ -25,6 +25,7 @@ from .source import Blob, Source
 
 if TYPE_CHECKING:
     from ..store.gc import Collected, Collector
+    from .distribution.repository import Repository
 
 PAUSE = 5.0  # seconds until a remote that failed is asked the same again
 LOCK = "fill.lock"  # in the store; a byte of it for each blob that is being fetched
@@ -39,6 +40,8 @@ class Filler:
 
     Whoever wants a blob that another thread or process is fetching waits for that. A remote
     that failed is not asked the same again at once, so that many readers do not wait in turn.
+    Connections and tokens are kept for the next blob, until the block is left or a remote
+    fails.
     """
 
     def __init__(
@@ -52,6 +55,20 @@ class Filler:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures: dict[tuple[RepositoryName, Digest | None], tuple[float, _Failure]] = {}
+        self._opened: dict[RepositoryName, tuple[Repository, ExitStack]] = {}
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        with self._lock:
+            opened, self._opened = self._opened, {}
+        for _, closing in opened.values():
+            closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def fill(self, digest: Digest, size: int) -> None:
         """Return once the pool has a blob of `size` bytes, verified.
@@ -87,16 +104,11 @@ class Filler:
         raise NotFound(descriptor.digest)
 
     def _fetch_from(self, place: RepositoryName, descriptor: Descriptor) -> _Failure | None:
-        from .distribution.hosts import open_repository  # slow to import, and seldom needed
-
         digest, began = descriptor.digest, self._clock()
         failure: _Failure
         scope: Digest | None = digest
         try:
-            with (
-                open_repository(_reference(place, digest), self._access) as repository,
-                repository.blob(descriptor) as blob,
-            ):
+            with self._repository(place).blob(descriptor) as blob:
                 self._store.blobs.add(blob, digest, descriptor.size)
         except NotFound as error:
             failure = error
@@ -118,7 +130,32 @@ class Filler:
             )
             return None
         self._note(place, scope, failure, self._clock() - began)
+        if isinstance(failure, RegistryError):
+            self._leave(place)
         return failure
+
+    def _repository(self, place: RepositoryName) -> Repository:
+        """Return the repository of a remote, open for all threads."""
+        from .distribution.hosts import open_repository  # slow to import, and seldom needed
+
+        with self._lock:
+            opened = self._opened.get(place)
+        if opened is None:
+            reference = Reference(place.registry, place.repository, "latest")
+            with ExitStack() as closing:
+                repository = closing.enter_context(open_repository(reference, self._access))
+                with self._lock:
+                    opened = self._opened.get(place)  # which another thread may have opened
+                    if opened is None:
+                        opened = self._opened[place] = repository, closing.pop_all()
+        return opened[0]
+
+    def _leave(self, place: RepositoryName) -> None:
+        """Let the next one begin anew, with all that was configured meanwhile, and all tries."""
+        with self._lock:
+            opened = self._opened.pop(place, None)
+        if opened is not None:
+            opened[1].close()
 
     def _note(
         self, place: RepositoryName, digest: Digest | None, failure: _Failure, seconds: float
@@ -173,17 +210,20 @@ class FillingSource:
         return self._source.open(descriptor)
 
 
+@contextmanager
 def store_source(
     store: Store, layout: Layout, platform: Platform | None = None, access: Access | None = None
-) -> Source:
-    """Return an image of the store; what it lacks is fetched from the store's remotes, if any.
+) -> Generator[Source]:
+    """Yield an image of the store; what it lacks is fetched from the store's remotes, if any.
 
     `access` is how another place, such as a destination, is reached: see `for_remotes`.
     """
     source = StoreSource(layout, platform)
-    if store.remotes.are_used:
-        return FillingSource(source, layout, Filler(store, access))
-    return source
+    if not store.remotes.are_used:
+        yield source
+        return
+    with Filler(store, access) as filler:
+        yield FillingSource(source, layout, filler)
 
 
 def fill_layout(filler: Filler, layout: Layout, digest: Digest, size: int) -> None:
@@ -275,7 +315,3 @@ def for_remotes(access: Access) -> Access:
     What a user says of that place, credentials above all, is not said of the remotes.
     """
     return Access(authfile=access.authfile, timeout=access.timeout)
-
-
-def _reference(place: RepositoryName, digest: Digest) -> Reference:
-    return Reference(place.registry, place.repository, digest=digest)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -51,10 +52,18 @@ from ocistow.testing.faults import (
 from ocistow.testing.images import GeneratedImage
 from ocistow.testing.invariants import violations
 from ocistow.testing.registry import Registry
+from ocistow.testing.tokens import ANYBODY, TokenServer
 
 from .conftest import NAME, TIMEOUT, assert_sound
 
 ACCESS = Access(timeout=TIMEOUT)
+CLOSING = ExitStack()  # after each test
+
+
+@pytest.fixture(autouse=True)
+def closing() -> Iterator[None]:
+    with CLOSING:
+        yield
 
 
 class Clock:
@@ -91,7 +100,7 @@ def add_lazily(store: Store, registry: Registry, name: Reference) -> Copied:
 
 
 def filler(store: Store, clock: Clock | None = None) -> Filler:
-    return Filler(store, ACCESS, clock or Clock())
+    return CLOSING.enter_context(Filler(store, ACCESS, clock or Clock()))
 
 
 def gets(registry: Registry, digest: Digest) -> int:
@@ -119,7 +128,7 @@ def test_a_lazy_image_costs_two_requests(
 def test_layers_come_when_they_are_read_and_stay(
     store: Store, registry: Registry, image: GeneratedImage, lazy: Copied, tmp_path: Path
 ) -> None:
-    source = store_source(store, store.layout(NAME.path), access=ACCESS)
+    source = CLOSING.enter_context(store_source(store, store.layout(NAME.path), access=ACCESS))
     with Store.create(tmp_path / "other") as other:
         assert copy(source, StoreSink(other, NAME)).absent == 0
         assert set(other.blobs) == {image.manifest, image.config, *image.layers}
@@ -291,11 +300,25 @@ def test_a_liar_is_asked_for_other_blobs(
     fill.fill(second, size_of(image, second))
 
 
+def test_one_token_is_enough_for_all_layers(
+    store: Store, registry: Registry, origin: RepositoryName, image: GeneratedImage
+) -> None:
+    with TokenServer() as tokens:
+        tokens.rights = [(ANYBODY, "repository:app:pull")]
+        registry.guard = tokens.guard
+        store.remotes.add("tier", origin)
+        with Filler(store, ACCESS) as filling:
+            for layer in image.layers:
+                filling.fill(layer, size_of(image, layer))
+        assert len(tokens.requests) == 1
+        assert len(registry.requests) == len(image.layers) + 1
+
+
 def test_an_image_stays_whole_when_its_copy_fails(
     store: Store, registry: Registry, image: GeneratedImage, lazy: Copied, tmp_path: Path
 ) -> None:
     registry.faults.append(Fault("GET", "/blobs/", Status(403), None))
-    source = store_source(store, store.layout(NAME.path), access=ACCESS)
+    source = CLOSING.enter_context(store_source(store, store.layout(NAME.path), access=ACCESS))
     with (
         Store.create(tmp_path / "other") as other,
         pytest.raises(RegistryError, match="HTTP 403"),
@@ -307,7 +330,7 @@ def test_a_removed_image_can_still_be_read_by_who_began(
     store: Store, image: GeneratedImage, lazy: Copied
 ) -> None:
     layout = store.layout(NAME.path)
-    source = store_source(store, layout, access=ACCESS)
+    source = CLOSING.enter_context(store_source(store, layout, access=ACCESS))
     layout.remove()
     layer = Descriptor(OCI_LAYER_GZIP, image.layers[0], size_of(image, image.layers[0]))
     with source.open(layer) as blob:
@@ -320,7 +343,7 @@ def test_a_layout_gets_what_the_pool_got_otherwise(
 ) -> None:
     copy(LayoutSource(image.path), StoreSink(store, Reference.parse("other")))
     registry.requests.clear()
-    source = store_source(store, store.layout(NAME.path), access=ACCESS)
+    source = CLOSING.enter_context(store_source(store, store.layout(NAME.path), access=ACCESS))
     layer = Descriptor(OCI_LAYER_GZIP, image.layers[0], size_of(image, image.layers[0]))
     source.open(layer).close()
     assert store.layout(NAME.path).own(image.layers[0])
@@ -370,7 +393,7 @@ def test_layers_that_a_remote_has_are_evicted_and_come_back(
     assert {r.method for r in registry.requests} == {"HEAD"}
     assert violations(kept.path, sparse=True) == []
     with Store.create(tmp_path / "other") as other:
-        source = store_source(kept, kept.layout(NAME.path), access=ACCESS)
+        source = CLOSING.enter_context(store_source(kept, kept.layout(NAME.path), access=ACCESS))
         assert copy(source, StoreSink(other, NAME)).absent == 0
     assert violations(kept.path) == []
 
@@ -424,6 +447,7 @@ def test_a_remote_that_wants_credentials_gets_those_of_the_authfile(
         authfile.write_text(json.dumps({"auths": {registry.host: {"auth": pair}}}))
         store.remotes.add("tier", RepositoryName(registry.host, "app"))
         given = Access(credentials=("somebody", "else"), authfile=authfile, timeout=TIMEOUT)
-        Filler(store, given).fill(layer, size_of(image, layer))
+        with Filler(store, given) as filling:
+            filling.fill(layer, size_of(image, layer))
     assert layer in store.blobs
     assert "secret" not in (store.path / "remotes.json").read_text()
