@@ -315,7 +315,7 @@ class Handles:
         staged.missing = None
         self._waiting.discard(staged)
         key = (staged.parent.inode, staged.name)
-        self._view.whiteouts.discard(key)
+        self._view.note_written(staged.parent, staged.name)
         if staged.node is not None:
             if self._view.staged.get(key) is staged:
                 del self._view.staged[key]

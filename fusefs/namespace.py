@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Callable, MutableSequence, Sequence
 
 from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT
@@ -49,7 +50,7 @@ class Namespace:
         except FileExistsError:
             if (parent, name) not in self._view.made:
                 raise
-        self._view.made.discard((parent, name))
+        self._view.made.pop((parent, name), None)
         return self._entered(directory, name)
 
     def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:
@@ -86,22 +87,48 @@ class Namespace:
         self._view.tree.unname(directory, name)
 
     def rmdir(self, parent: int, name: bytes) -> None:
-        """Remove an empty directory."""
+        """Remove a directory in which there is nothing that a client made.
+
+        mv(1) to the mount removes what is in its way first: a `blobs` that the commit of the
+        index, which it moved before, has made and filled.
+        """
         directory = self._view.tree[parent]
         inode = self._view.number(directory, name, *self._view.peek(directory, name))
-        if any(above == inode for above, _ in self._view.staged):
-            raise refused(errno.ENOTEMPTY)
         path = directory.child(name)
-        left = self._view.files.list(path)
-        if all(is_hidden(entry) or (inode, entry) in self._view.made for entry in left):
-            for entry in left:  # which no client made: ours, or of a writer that was killed
-                if is_hidden(entry):
-                    self._view.files.unlink(b"%b/%b" % (path, entry))
-                else:
-                    self._view.files.rmdir(b"%b/%b" % (path, entry))
+        linked = self._view.made.get((parent, name), frozenset())
+        for remove, left in self._leftovers(inode, path, linked):
+            remove(left)
         self._view.files.rmdir(path)
         self._view.tree.unname(directory, name)
+        self._view.made.pop((parent, name), None)
         self._view.forget_directory(inode)
+
+    def _leftovers(
+        self, inode: int, path: bytes, linked: frozenset[bytes]
+    ) -> Sequence[tuple[Callable[[bytes], None], bytes]]:
+        """Return what no client made in a directory, and how it is removed, in this order.
+
+        That is a commit's, of which `linked` are blobs, or of a writer that was killed.
+
+        Raises:
+            OSError: ENOTEMPTY, since there is something else.
+        """
+        if any(above == inode for above, _ in self._view.staged):
+            raise refused(errno.ENOTEMPTY)
+        node = self._view.tree.get(inode)
+        found: MutableSequence[tuple[Callable[[bytes], None], bytes]] = []
+        for entry in self._view.files.list(path):
+            below = b"%b/%b" % (path, entry)
+            if is_hidden(entry) or entry in linked:
+                found.append((self._view.files.unlink, below))
+            elif (inode, entry) in self._view.made:
+                child = self._view.tree.find(node, entry) if node else None
+                number = child.inode if child else 0  # of which then nothing is known
+                found += self._leftovers(number, below, self._view.made[inode, entry])
+                found.append((self._view.files.rmdir, below))
+            else:
+                raise refused(errno.ENOTEMPTY)
+        return found
 
     async def link(self, inode: int, parent: int, name: bytes) -> Attributes:
         """Give a file another name; one below `blobs` must be the digest of its content."""
@@ -112,6 +139,7 @@ class Namespace:
             if place is Place.BLOB and content.digest != self._view.digest(directory, name):
                 raise InvalidContent(f"{os.fsdecode(path)} is {content.digest}")
             await self._view.blocking(self._view.files.link_blob, content.digest, path)
+            self._view.note_written(directory, name)
         elif isinstance(content, Ordinary) and place is Place.ORDINARY:
             self._view.files.link(node.path, path)
         elif isinstance(content, Guarded) and place is content.place:
@@ -256,7 +284,7 @@ class Namespace:
         self._view.tree.move(*old, *new)
 
     def _renamed(self, old: Name, new: Name, node: Node[Content] | None, content: Content) -> None:
-        self._view.whiteouts.discard((new[0].inode, new[1]))
+        self._view.note_written(*new)
         self._view.tree.unname(*old)
         if node is not None:
             node.content = content

@@ -55,7 +55,8 @@ class View:
         self.tree: Tree[Content] = Tree(Directory())
         self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name
         self.whiteouts: set[tuple[int, bytes]] = set()  # blobs that were unlinked on purpose
-        self.made: set[tuple[int, bytes]] = set()  # directories that a commit made for blobs
+        # directories that a commit made, and the blobs that it linked there
+        self.made: dict[tuple[int, bytes], frozenset[bytes]] = {}
         self._presentation = presentation
         self._virtual = virtual
         self._aliases: dict[Digest | tuple[int, bytes], int] = {}
@@ -268,20 +269,28 @@ class View:
         return [path for path in (blobs, *below) if not self._exists(path)]
 
     def note_made(self, directory: Node[Content], paths: list[bytes]) -> None:
-        """Remember which of these paths are there now, since a commit made them."""
+        """Remember which of these paths are there now, since a commit made them, and with what."""
         for path in paths:
             if self._exists(path):
                 above, _, name = path.rpartition(b"/")
-                parent = directory.inode
+                parent, linked = directory.inode, frozenset[bytes]()
                 if name != b"blobs":
                     inode = self.files.stat(above).st_ino
                     parent = self.number(directory, b"blobs", inode, Directory())
-                self.made.add((parent, name))
+                    linked = frozenset(self.files.list(path))
+                self.made[parent, name] = linked
+
+    def note_written(self, directory: Node[Content], name: bytes) -> None:
+        """Remember that a client made a file, whatever was unlinked or linked there before."""
+        self.whiteouts.discard((directory.inode, name))
+        above = directory.parent
+        if above is not None and (linked := self.made.get((above.inode, directory.name))):
+            self.made[above.inode, directory.name] = linked - {name}
 
     def forget_directory(self, inode: int) -> None:
         """Forget what was remembered of names in a directory that is gone."""
         self.whiteouts = {key for key in self.whiteouts if key[0] != inode}
-        self.made = {key for key in self.made if key[0] != inode}
+        self.made = {key: linked for key, linked in self.made.items() if key[0] != inode}
         if self._filling is not None:
             self._filling.forget_directory(inode)
         self._aliases = {

@@ -318,3 +318,45 @@ def test_a_directory_for_blobs_may_be_made_and_removed_by_anybody(here: Path) ->
         blobs.rmdir()
     (blobs / "sha256").rmdir()
     blobs.rmdir()
+
+
+def test_what_a_commit_linked_is_not_in_the_way_of_mv(
+    here: Path, tmp_path: Path, shared_mount: Mount, run_tool: Run
+) -> None:
+    image = fresh_image(tmp_path / "source", 4711)
+    content = files_below(image.path)
+    shutil.copytree(image.path, here / "before")
+    target = here / "target"
+    target.mkdir()
+    run_tool("mv", *(image.path / name for name in ("index.json", "blobs", "oci-layout")), target)
+    assert files_below(target) == content
+    assert files_below(shared_mount.layouts / target.relative_to(shared_mount.path)) == content
+    with pytest.raises(OSError, match="not empty"):
+        (target / "blobs").rmdir()
+
+
+@pytest.mark.parametrize("what", ["file", "sha256/temporary", "sha256/own", "sha256/same"])
+def test_what_a_client_put_beside_the_links_of_a_commit_is_in_the_way(
+    here: Path, image: GeneratedImage, what: str
+) -> None:
+    shutil.copytree(image.path, here / "before")
+    target = here / "target"
+    target.mkdir()
+    for name in ("oci-layout", "index.json"):
+        shutil.copy(image.path / name, target)
+    path, content = target / "blobs" / what, b"content"
+    if path.name == "own":
+        path = path.with_name(hashlib.sha256(content).hexdigest())
+    elif path.name == "same":
+        path = path.with_name(image.config.encoded)
+        content = path.read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="not empty"):
+        (target / "blobs").rmdir()
+    if path.parent.name == "sha256":
+        with pytest.raises(OSError, match="not empty"):
+            path.parent.rmdir()
+    assert path.read_bytes() == content
+    assert image.manifest.encoded in os.listdir(target / "blobs" / "sha256")
+    if path.name in ("file", "temporary"):
+        path.unlink()  # it has no name on disk, and would live as long as the mount
