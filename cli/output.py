@@ -56,10 +56,9 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def result(name: str, digest: Digest, facts: Sequence[str] = ()) -> str:
+def result(name: str, digest: Digest) -> str:
     """Return what a name is now, with its digest unless the name ends in it."""
-    said = [*facts] if name.endswith(f"@{digest}") else [*facts, f"digest {digest}"]
-    return f"{name}: {', '.join(said)}" if said else name
+    return name if name.endswith(f"@{digest}") else f"{name}: digest {digest}"
 
 
 def shown(name: PurePosixPath) -> str:

@@ -20,7 +20,7 @@ from ..oci.reference import Reference
 from ..oci.wording import printable
 from ..publish.sink import Action
 from .exits import message_of
-from .output import SCHEMA_VERSION, count, human, result
+from .output import SCHEMA_VERSION, count, human
 
 if TYPE_CHECKING:
     from ..oci.descriptor import Descriptor
@@ -100,7 +100,7 @@ def summary(name: str, copied: Copied, *, added: bool = False) -> str:
         parts.append(f"{copied.mounted} mounted")
     if copied.absent:
         parts.append(f"{count(copied.absent, 'layer')} absent")
-    return result(name, copied.root.digest, parts)
+    return f"{name}: {', '.join(parts)}, digest {copied.root.digest}"
 
 
 def more(one: Result) -> Iterator[str]:
