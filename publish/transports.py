@@ -210,6 +210,8 @@ def _registry_sink(rest: str, store: Store | None, access: Access) -> Generator[
     from .registry import RegistrySink
 
     reference = _registry_reference(rest)
+    if reference.digest is not None and ":" in rest.partition("@")[0].rpartition("/")[2]:
+        raise InvalidContent(f"docker:{rest[:300]}: either a tag or a digest can be given to it")
     place = reference.registry, reference.repository
     with open_repository(reference, access, push=True) as repository:
         if store is None:

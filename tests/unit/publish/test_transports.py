@@ -23,6 +23,18 @@ def test_an_unknown_sink_lists_the_known_ones(text: str) -> None:
         open_sink(text)
 
 
+def test_an_image_is_not_pushed_to_a_tag_and_a_digest() -> None:
+    """The tag would not be set, although it was named."""
+    digest = f"sha256:{'0' * 64}"
+    with (
+        pytest.raises(InvalidContent, match="either a tag or a digest"),
+        open_sink(f"docker://localhost:5000/app:1@{digest}"),
+    ):
+        pass
+    with open_sink(f"docker://localhost:5000/app@{digest}"):
+        pass
+
+
 @pytest.mark.parametrize("text", ["docker:app", "docker:/app", "docker://", "docker://A B"])
 def test_a_malformed_reference_is_refused(store: Store, text: str) -> None:
     with pytest.raises(InvalidContent), open_source(text, store):
