@@ -92,7 +92,14 @@ def pull_places(
         RegistryError: it blocks the image.
         OSError: it cannot be read.
     """
-    other = replace(access, credentials=None, registry_token=None, plain_http=None, tls_verify=True)
+    other = replace(
+        access,
+        credentials=None,
+        registry_token=None,
+        plain_http=None,
+        tls_verify=True,
+        cert_dir=None,
+    )
     return [
         (place, access if place.reference.registry == reference.registry else other)
         for place in Registries.read(environ).sources(reference)

@@ -94,7 +94,9 @@ def test_what_is_meant_for_a_registry_is_not_for_its_mirrors(tmp_path: Path) -> 
         '[[registry]]\nlocation = "a.org"\n[[registry.mirror]]\nlocation = "b.org"\n'
         '[[registry.mirror]]\nlocation = "a.org/cache"\n'
     )
-    access = Access(("user", "secret"), "token", plain_http=True, tls_verify=False)
+    access = Access(
+        ("user", "secret"), "token", plain_http=True, tls_verify=False, cert_dir=tmp_path
+    )
     environ = {"CONTAINERS_REGISTRIES_CONF": str(conf), "HOME": str(tmp_path)}
     places = pull_places(Reference.parse("a.org/app:1"), access, environ)
     hosts = [place.reference.registry for place, _ in places]
