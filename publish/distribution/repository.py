@@ -26,6 +26,8 @@ from .transport import Transport
 from .upload import Session, Sessions, Upload, check_stated
 from .urls import joined, redacted
 
+PROGRESS = 1 << 20  # bytes of a blob after which a lost connection counts as the first
+
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFESTS | INDEXES))}
 _DIGEST = "Docker-Content-Digest"
 _NO_REFERRERS = {  # what registries say that do not know the endpoint
@@ -249,7 +251,7 @@ class _Resumed:
     def __init__(self, answer: Answer, resume: Callable[[int], Answer]) -> None:
         self._answer = answer
         self._resume = resume
-        self._at = 0
+        self._at = self._began = 0
         self._left = TRIES - 1
 
     def read(self, size: int, /) -> bytes:
@@ -257,9 +259,12 @@ class _Resumed:
             try:
                 data = self._answer.read(size)
             except RegistryUnavailable as lost:
+                if self._at - self._began >= PROGRESS:
+                    self._left = TRIES - 1
                 if self._left == 0:
                     raise
                 self._left -= 1
+                self._began = self._at
                 self._answer.close()
                 try:
                     self._answer = self._resume(self._at)

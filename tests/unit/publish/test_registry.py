@@ -19,7 +19,7 @@ from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
 from ocistow.publish.distribution.endpoint import Endpoint, is_loopback
 from ocistow.publish.distribution.hosts import open_repository
-from ocistow.publish.distribution.repository import Repository
+from ocistow.publish.distribution.repository import PROGRESS, Repository
 from ocistow.publish.distribution.retries import BACKOFF, TRIES
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.layout import LayoutSource, StoreSink
@@ -229,6 +229,18 @@ def test_a_blob_is_taken_up_where_the_connection_broke(
     copy(source_of(repository), StoreSink(store, NAME))
     ranges = [request.headers.get("Range") for request in registry.requests]
     assert f"bytes={2 << 20}-{image.blob(image.layers[0]).stat().st_size - 1}" in ranges
+
+
+def test_a_blob_may_lose_its_connection_as_often_as_it_proceeds(
+    store: Store, tmp_path: Path, registry: Registry, repository: Repository
+) -> None:
+    size = (TRIES + 2) * PROGRESS
+    image = image_layout(tmp_path / "big", layers=1, layer_size=size, compression="none")
+    registry.repositories.load(image.path, "app")
+    registry.faults.append(Fault("GET", str(image.layers[0]), Truncate(PROGRESS), times=None))
+    assert copy(source_of(repository), StoreSink(store, NAME)).root.digest == image.manifest
+    sent = [request for request in registry.requests if str(image.layers[0]) in request.path]
+    assert len(sent) == TRIES + 3
 
 
 def test_a_manifest_asked_for_by_digest_must_be_that(
