@@ -132,7 +132,7 @@ class DockerArchiveSink(OciArchiveSink):
         assert self._manifest is not None
         entry = {
             "Config": blob_path(self._manifest.config.digest),
-            "RepoTags": [str(self._reference)] if self._reference else None,
+            "RepoTags": [self._reference.canonical] if self._reference else None,
             "Layers": [blob_path(layer.digest) for layer in self._manifest.layers],
         }
         manifest = Entry.of(_MANIFEST, json.dumps([entry]).encode())
@@ -141,7 +141,7 @@ class DockerArchiveSink(OciArchiveSink):
     def _names(self, image: Image) -> Mapping[str, str]:
         if self._reference is None:
             return super()._names(image)
-        return {IMAGE_NAME: str(self._reference), REF_NAME: self._reference.tag}
+        return {IMAGE_NAME: self._reference.canonical, REF_NAME: self._reference.tag}
 
 
 class FileOutput:

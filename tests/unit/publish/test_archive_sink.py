@@ -18,6 +18,7 @@ from ocistow.oci.reference import Reference
 from ocistow.publish.archive_sink import DockerArchiveSink, FileOutput
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource, contents
+from ocistow.publish.layout_tar import IMAGE_NAME
 from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout
@@ -101,6 +102,18 @@ def test_the_name_of_a_docker_archive(tmp_path: Path, image: GeneratedImage) -> 
     assert Digest.of(files(file)[entry["Config"]]) == image.config
     with pytest.raises(InvalidContent, match="by tag only"):
         publish(image.path, f"docker-archive:{file}:app@{image.manifest}")
+
+
+def test_a_name_of_docker_hub_is_written_as_containerd_stores_it(
+    tmp_path: Path, image: GeneratedImage
+) -> None:
+    publish(image.path, f"docker-archive:{tmp_path / 'a.tar'}:app:2")
+    written = files(tmp_path / "a.tar")
+    [entry] = json.loads(written["manifest.json"])
+    [described] = json.loads(written["index.json"])["manifests"]
+    name = "docker.io/library/app:2"
+    assert entry["RepoTags"] == [name]
+    assert described["annotations"] == {IMAGE_NAME: name, REF_NAME: "2"}
 
 
 def test_a_docker_archive_is_for_one_platform(tmp_path: Path) -> None:
