@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -55,6 +56,7 @@ class Secure:
     ) -> None:
         self._timeout = timeout
         self._proxies = {"all": proxy} if proxy else {}
+        self._proxy = f"proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else "proxy"
         if not endpoint.verify:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context = _context(endpoint, None if foreign else endpoint.certificate)
@@ -64,7 +66,7 @@ class Secure:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None
     ) -> Response:
         """Send one request and return its response, which the caller closes."""
-        with _translated(f"{method} {redacted(url)}"):
+        with _translated(f"{method} {redacted(url)}", self._proxy):
             prepared = requests.Request(method, url, headers, data=body).prepare()
             return _Response(
                 self._adapter.send(
@@ -222,8 +224,8 @@ def _socket(connection: socket.socket | SSLTransport) -> socket.socket:
 
 
 @contextmanager
-def _translated(request: str) -> Generator[None]:
-    """Turn what requests raises into what the caller can act on."""
+def _translated(request: str, proxy: str) -> Generator[None]:
+    """Turn what requests raises into what the caller can act on; `proxy` is its name."""
     try:
         yield
     except requests.exceptions.SSLError as error:
@@ -231,7 +233,7 @@ def _translated(request: str) -> Generator[None]:
     except requests.exceptions.ProxyError as error:
         words = _cause(error)
         kind = RegistryError if _REFUSED.match(words) else RegistryUnavailable
-        raise kind(request, 0, (), words) from error
+        raise kind(request, 0, (), f"{proxy}: {words}") from error
     except requests.exceptions.ConnectTimeout as error:
         raise RegistryUnavailable(request, 0, (), "no connection came in time") from error
     except requests.exceptions.Timeout as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.oci.errors import InvalidContent, RegistryError
+from ocistow.oci.errors import InvalidContent, RegistryError, RegistryUnavailable
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
@@ -115,6 +115,20 @@ def test_a_proxy_carries_an_image_and_only_the_proxy_sees_its_credentials(
         assert all("Authorization" in request.headers for request in registry.requests)
     assert "pass" not in caplog.text
     assert USER not in caplog.text
+
+
+@pytest.mark.parametrize("plain_http", [True, False])
+def test_a_proxy_that_is_not_there_is_named(plain_http: bool) -> None:
+    environ = {"ALL_PROXY": "http://user:secret@127.0.0.1:1"}
+    endpoint = Endpoint("registry.test", plain_http=plain_http)
+    with (
+        Transport(endpoint, Access(), lambda _: None, environ=environ) as transport,
+        pytest.raises(
+            RegistryUnavailable, match=r"proxy 127\.0\.0\.1:1: connection refused$"
+        ) as raised,
+    ):
+        Repository(transport, "app").manifest("1")
+    assert "secret" not in str(raised.value)
 
 
 def test_a_proxy_that_refuses_is_one_line() -> None:
