@@ -19,7 +19,7 @@ from ..store.store import Store
 from .config import Settings
 from .options import Transfer, json_option, transfer_options
 from .output import about, document, line
-from .progress import Display
+from .progress import Display, reading
 from .report import Result, more, summary, transferred, write_records
 from .signals import ending_soon
 
@@ -59,7 +59,13 @@ def add(
         Store.create(settings.store) as store,
     ):
         progress = display.track(source)
-        with open_source(source, store, platform=how.platform, access=how.access) as image:
+        with open_source(
+            source,
+            store,
+            platform=how.platform,
+            access=how.access,
+            watch=reading(progress),
+        ) as image:
             reference = reference or default_name(source, image)
             sink = StoreSink(store, reference)
             if lazy:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, Self, TextIO, cast
 
 from .bars import Screen, frame
-from .output import has_colours
+from .output import has_colours, human
 from .track import Track
 
 if TYPE_CHECKING:
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from ..oci.digest import Digest
     from ..publish.copy import Progress
     from ..publish.sink import Action, Image
+    from ..publish.source import Watch
 
 DELAY = 1.0  # seconds; what is done sooner needs no bar
 DRAWING = 0.1  # seconds between two frames
-LINES = 0.5  # seconds between two JSON lines about the same blob, at least
+LINES = 0.5  # seconds between two JSON lines about the same thing, at least
 _UP, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[{}A", "\x1b[K", "\x1b[J"
 
 
@@ -60,6 +61,19 @@ class Display:
     def __exit__(self, *_: object) -> None:
         if isinstance(self._shown, _Bars):
             self._shown.end()
+
+
+def reading(progress: Progress | None, clock: Callable[[], float] = time.monotonic) -> Watch:
+    """Return what hears how much was read of an image that is not known yet, and says it."""
+    said = clock()
+
+    def watch(done: int) -> None:
+        nonlocal said
+        if progress is not None and clock() - said >= LINES:
+            said = clock()
+            progress.stage(f"reading the image, {human(done)}")
+
+    return watch
 
 
 def is_terminal(stream: TextIO) -> bool:

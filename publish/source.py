@@ -15,6 +15,12 @@ from ..oci.manifest import Index, parse_manifest
 from ..oci.platform import Platform
 from ..store.blobs import READ_SIZE, Ingest
 
+Watch = Callable[[int], None]  # hears how many bytes were read; what it raises ends the read
+
+
+def unwatched(done: int, /) -> None:
+    """Hear nothing."""
+
 
 class Stream(Protocol):
     """Bytes in order, such as an open file or the body of an answer."""
@@ -55,7 +61,7 @@ class Blob:
         self.descriptor = descriptor
         self.file = file
         self.ingest = ingest
-        self.watch: Callable[[int], None] | None = None
+        self.watch: Watch | None = None
 
     def read(self, size: int = READ_SIZE, /) -> bytes:
         """Return at most `size` bytes, and none only at the end.

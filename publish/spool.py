@@ -22,7 +22,7 @@ from .archive import Archive, ArchiveFile, Section, check_size, follow
 from .compression import Inflated, Unread, form_of, inflated, read_block
 from .packing import WORKERS, Packed, Packer
 from .recognition import Recognition
-from .source import Blob, Stream
+from .source import Blob, Stream, Watch, unwatched
 from .tarball import BLOCK, Forward, Member, Members, is_header
 
 SMALL = 64 << 10  # bytes; smaller files share one unnamed file
@@ -72,16 +72,17 @@ class Spool:
         self._places: dict[str, _Place] = {}
         self._packed: dict[str, Packed] = {}
 
-    def fill(self, stream: Stream, *, links: bool, packs: Packs) -> None:
+    def fill(self, stream: Stream, *, links: bool, packs: Packs, watch: Watch = unwatched) -> None:
         """Read an archive, compressed or not, to its end.
 
-        Plain tars in it are compressed on the way where `packs` says so.
+        Plain tars in it are compressed on the way where `packs` says so. `watch` hears how
+        much of the stream was read.
 
         Raises:
             InvalidContent: it is no archive, ends early, or has members that could not be
                 unpacked safely; see `Members`.
         """
-        plain = Forward(inflated(stream, self.name))
+        plain = Forward(inflated(_Watched(stream, watch), self.name))
         waiting: dict[str, Callable[[], Packed]] = {}
         with ThreadPoolExecutor(WORKERS, "pack") as executor:
             packer = Packer(executor)
@@ -161,9 +162,32 @@ class Spool:
         self._places[path] = _Place(self._shared, offset, size, whole=False)
 
 
+class _Watched:
+    """A stream that tells how much of it was read."""
+
+    def __init__(self, stream: Stream, watch: Watch) -> None:
+        self._stream = stream
+        self._watch = watch
+        self._done = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self._done += len(data)
+        self._watch(self._done)
+        return data
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 @contextmanager
 def open_archive(
-    path: Path | None, pool: BlobStore, *, links: bool, packs: Packs
+    path: Path | None,
+    pool: BlobStore,
+    *,
+    links: bool,
+    packs: Packs,
+    watch: Watch = unwatched,
 ) -> Generator[Archive]:
     """Open an archive, or standard input; a regular file is read in place unless compressed.
 
@@ -184,7 +208,7 @@ def open_archive(
             yield ArchiveFile.of(file, name, links=links)
             return
         spool = stack.enter_context(Spool(name, pool))
-        spool.fill(stream, links=links, packs=packs)
+        spool.fill(stream, links=links, packs=packs, watch=watch)
         yield spool
 
 

@@ -16,7 +16,7 @@ from ..store.store import Store
 from .access import Access
 from .layout import LayoutSource
 from .sink import Sink
-from .source import Source
+from .source import Source, Watch, unwatched
 
 _WORDS = {"docker": "docker://", "-": "-"}  # as users write them
 
@@ -50,17 +50,19 @@ def open_source(
     *,
     platform: Platform | None = None,
     access: Access | None = None,
+    watch: Watch = unwatched,
 ) -> AbstractContextManager[Source]:
     """Open the image that `text` names, such as `docker://alpine:3`, or `-` for standard input.
 
     `platform` chooses one image of an index. Layers that have to be compressed
-    wait in unnamed files of `store` until they are put or the block is left.
+    wait in unnamed files of `store` until they are put or the block is left. What can only
+    be read in one pass, before the image is known, tells `watch` how many bytes it has read.
 
     Raises:
         InvalidContent: there is no such transport, or `text` is malformed.
     """
     transport, rest = _split_source(text)
-    return _SOURCES[transport](rest, store, platform, access or Access())
+    return _SOURCES[transport](rest, store, platform, access or Access(), watch)
 
 
 def open_sink(
@@ -116,7 +118,7 @@ def split_path(rest: str) -> tuple[Path, str]:
 
 @contextmanager
 def _layout_source(
-    rest: str, store: Store, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access, watch: Watch
 ) -> Generator[Source]:
     path, name = split_path(rest)
     yield LayoutSource(path, name, platform)
@@ -124,20 +126,20 @@ def _layout_source(
 
 @contextmanager
 def _oci_archive_source(
-    rest: str, store: Store, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access, watch: Watch
 ) -> Generator[Source]:
     from .oci_archive import OciArchiveSource
     from .recognition import Recognition
     from .spool import never, open_archive
 
     path, name = _input(rest)
-    with open_archive(path, store.blobs, links=False, packs=never) as archive:
+    with open_archive(path, store.blobs, links=False, packs=never, watch=watch) as archive:
         yield OciArchiveSource(archive, Recognition(store), name, platform)
 
 
 @contextmanager
 def _docker_archive_source(
-    rest: str, store: Store, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access, watch: Watch
 ) -> Generator[Source]:
     from .docker_archive import DockerArchiveSource
     from .recognition import Recognition
@@ -146,7 +148,9 @@ def _docker_archive_source(
     path, name = _input(rest)
     recognition = Recognition(store)
     with (
-        open_archive(path, store.blobs, links=True, packs=unless_known(recognition)) as archive,
+        open_archive(
+            path, store.blobs, links=True, packs=unless_known(recognition), watch=watch
+        ) as archive,
         DockerArchiveSource(archive, recognition, name) as source,
     ):
         yield source
@@ -154,7 +158,7 @@ def _docker_archive_source(
 
 @contextmanager
 def _stdin_source(
-    rest: str, store: Store, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access, watch: Watch
 ) -> Generator[Source]:
     from .any_archive import any_archive, outside_layouts
     from .recognition import Recognition
@@ -163,7 +167,7 @@ def _stdin_source(
     recognition = Recognition(store)
     packs = outside_layouts(recognition)
     with (
-        open_archive(None, store.blobs, links=True, packs=packs) as archive,
+        open_archive(None, store.blobs, links=True, packs=packs, watch=watch) as archive,
         any_archive(archive, recognition, platform) as source,
     ):
         yield source
@@ -177,7 +181,7 @@ def _input(rest: str) -> tuple[Path | None, str]:
 
 @contextmanager
 def _daemon_source(
-    rest: str, store: Store, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access, watch: Watch
 ) -> Generator[Source]:
     from .docker.engine import Engine
     from .docker.host import find_host
@@ -187,14 +191,14 @@ def _daemon_source(
     name = rest if _IDENTIFIER.fullmatch(rest) else str(Reference.parse(rest))
     with (
         Engine(find_host(access), access.timeout) as engine,
-        DaemonSource(engine, name, Recognition(store), platform) as source,
+        DaemonSource(engine, name, Recognition(store), platform, watch) as source,
     ):
         yield source
 
 
 @contextmanager
 def _registry_source(
-    rest: str, store: Store, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access, watch: Watch
 ) -> Generator[Source]:
     from .mirrors import open_mirrored
 
@@ -268,7 +272,7 @@ def _output(rest: str) -> tuple[Output, str]:
 
 @contextmanager
 def _containerd_source(
-    rest: str, store: Store, platform: Platform | None, access: Access
+    rest: str, store: Store, platform: Platform | None, access: Access, watch: Watch
 ) -> Generator[Source]:
     from .containerd.ctr import Ctr
     from .containerd.source import ContainerdSource
@@ -295,7 +299,7 @@ def _podman_sink(rest: str, store: Store | None, access: Access) -> Generator[Si
 
 _SOURCES: dict[
     str,
-    Callable[[str, Store, Platform | None, Access], AbstractContextManager[Source]],
+    Callable[[str, Store, Platform | None, Access, Watch], AbstractContextManager[Source]],
 ] = {
     _DASH: _stdin_source,
     "containerd": _containerd_source,

@@ -22,7 +22,7 @@ from ..compression import read_block
 from ..docker_archive import DockerArchiveSource, config_name, image_manifest
 from ..oci_archive import OciArchiveSource
 from ..recognition import Recognition
-from ..source import Blob, Source, select_platform
+from ..source import Blob, Source, Watch, select_platform, unwatched
 from ..spool import Spool, never, unless_known
 from ..tarball import Forward, Members
 from .engine import Engine, Found
@@ -34,7 +34,8 @@ class DaemonSource:
     When the store has this very image, nothing but its identity is asked for. When it has
     all layers, the stream is read up to the config. Else the layers that it lacks are
     compressed as they come, and wait in unnamed files of the pool until the source is
-    closed. From containerd's image store the image comes as it is. `open` is thread-safe.
+    closed, and `watch` hears how much came. From containerd's image store the image
+    comes as it is. `open` is thread-safe.
     """
 
     sparse = False
@@ -45,11 +46,13 @@ class DaemonSource:
         name: str,
         recognition: Recognition,
         platform: Platform | None = None,
+        watch: Watch = unwatched,
     ) -> None:
         self._engine = engine
         self._name = name
         self._recognition = recognition
         self._platform = platform
+        self._watch = watch
         self._stack = ExitStack()
         self._root: Descriptor | None = None
         self._documents: dict[Digest, bytes] = {}
@@ -170,5 +173,5 @@ class DaemonSource:
         spool = self._stack.enter_context(Spool(self._engine.name, self._recognition.pool))
         with self._engine.save(name) as stream:
             packs = unless_known(self._recognition) if compressing else never
-            spool.fill(stream, links=True, packs=packs)
+            spool.fill(stream, links=True, packs=packs, watch=self._watch)
         return spool

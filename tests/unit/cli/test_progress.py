@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.cli.bars import Screen, frame
-from ocistow.cli.progress import Display
+from ocistow.cli.progress import Display, reading
 from ocistow.cli.track import Track
 from ocistow.oci.descriptor import OCI_LAYER, Descriptor
 from ocistow.oci.digest import Digest
@@ -91,6 +91,16 @@ def test_lines_tell_of_every_blob(tmp_path: Path, run: Ocistow) -> None:
     assert ended == {str(digest) for digest in (*image.layers, image.config, image.manifest)}
     wholes = [line for line in lines if line["type"] == "progress"]
     assert wholes[-1]["done"] == wholes[-1]["total"] > 0
+
+
+def test_what_was_read_of_a_stream_is_said_twice_a_second() -> None:
+    stream, times = io.StringIO(), iter([0.0, 0.1, 0.6, 0.6, 1.0, 1.2, 1.2])
+    with Display("json", stream) as display:
+        watch = reading(display.track("-"), clock=lambda: next(times))
+        for done in (1_000, 2_000_000, 3_000_000, 4_000_000):
+            watch(done)
+    said = [json.loads(line)["what"] for line in stream.getvalue().splitlines()]
+    assert said == ["reading the image, 2.0 MB", "reading the image, 4.0 MB"]
 
 
 @pytest.mark.parametrize("mode", ["auto", "none"])

@@ -300,3 +300,25 @@ def test_what_the_store_has_need_not_be_in_a_layout(
     with stdin(content, monkeypatch):
         copied = add(store, "-")
     assert (copied.root.digest, copied.sent, copied.present) == (app.manifest, 3, 3)
+
+
+def test_how_much_was_read_is_told(
+    store: Store, saved: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+    with stdin(saved, monkeypatch), open_source("-", store, watch=heard.append):
+        assert heard == sorted(heard)
+        assert heard[-1] == len(saved)
+
+
+def test_reading_ends_when_whoever_hears_of_it_says_so(
+    store: Store, saved: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(done: int) -> None:
+        if done > LARGE:
+            raise KeyboardInterrupt
+
+    with stdin(saved, monkeypatch):
+        with pytest.raises(KeyboardInterrupt), open_source("-", store, watch=stop):
+            pytest.fail("it was read to its end")
+        sys.stdin.close()
