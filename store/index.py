@@ -78,6 +78,10 @@ _ERRNOS = {
 T = TypeVar("T")
 
 
+class _NotOurs(Exception):
+    """The database is new, or of another version: whoever has it alone makes it ours."""
+
+
 class IndexDatabase:
     """The database of one store. Thread-safe, and safe among processes: a connection a use."""
 
@@ -96,6 +100,8 @@ class IndexDatabase:
         try:
             with self._locked(fcntl.LOCK_SH):
                 return self._transaction(change)
+        except _NotOurs:
+            pass
         except (sqlite3.Error, InvalidContent) as error:
             if not self._is_damage(error):
                 raise self._os_error(error) from error
@@ -107,17 +113,17 @@ class IndexDatabase:
 
     def _repaired(self, change: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            return self._transaction(change)  # another process may have been first
+            return self._transaction(change, alone=True)  # another process may have been first
         except (sqlite3.Error, InvalidContent) as error:
             if not self._is_damage(error):
                 raise
             log.warning("%s: %s; starting an empty one", self._path, error)
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        return self._transaction(change)
+        return self._transaction(change, alone=True)
 
-    def _transaction(self, change: Callable[[sqlite3.Connection], T]) -> T:
-        with contextlib.closing(self._connect()) as connection:
+    def _transaction(self, change: Callable[[sqlite3.Connection], T], *, alone: bool = False) -> T:
+        with contextlib.closing(self._connect(alone=alone)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             with connection:
                 try:
@@ -140,7 +146,7 @@ class IndexDatabase:
         finally:
             os.close(file)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, alone: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=TIMEOUT, isolation_level=None)
         try:
             connection.text_factory = _text
@@ -149,6 +155,8 @@ class IndexDatabase:
             connection.execute("PRAGMA synchronous = OFF")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
+                if not alone:
+                    raise _NotOurs
                 self._reset(connection)
         except BaseException:
             connection.close()
@@ -156,12 +164,9 @@ class IndexDatabase:
         return connection
 
     def _reset(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA journal_mode = WAL")  # refused at once if another has it open
         connection.execute("BEGIN IMMEDIATE")
         with connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == VERSION:
-                return  # another process was first
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             for (name,) in tables.fetchall():
                 connection.execute(f'DROP TABLE "{name}"')
