@@ -11,14 +11,15 @@ from typing import Protocol
 from ..oci.descriptor import REF_NAME, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent
-from ..oci.manifest import ImageConfig, Manifest
+from ..oci.manifest import Manifest
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..store.disk import Disk, open_directory, replacing
+from ..store.layout import blob_path
 from .checked import CheckedSource
-from .layout_tar import IMAGE_NAME, NO_DIGESTS, blob_path, check_ref_name, layout_tar
+from .layout_tar import IMAGE_NAME, NO_DIGESTS, check_ref_name, layout_tar
 from .sink import Action, Image, host_platform
-from .source import Source, read_document
+from .source import Source
 from .tarstream import Entry, TarStream
 
 _MANIFEST = "manifest.json"
@@ -125,7 +126,7 @@ class DockerArchiveSink(OciArchiveSink):
         Raises:
             InvalidContent: it is no image, or its config and its layers do not match.
         """
-        self._manifest = image_manifest(image)
+        self._manifest, _ = image.for_one_platform()
         super().begin(image)
 
     def _archive(self, image: Image) -> TarStream:
@@ -187,22 +188,3 @@ def _write(archive: TarStream, file: int) -> None:
         left = memoryview(data)
         while left:
             left = left[os.write(file, left) :]
-
-
-def image_manifest(image: Image) -> Manifest:
-    """Return the manifest of an image for one platform.
-
-    Raises:
-        InvalidContent: it is an index or no image, or its config and its layers do not match.
-    """
-    manifest = image.nodes[-1].document
-    if not isinstance(manifest, Manifest):
-        raise InvalidContent(f"{image.root.digest} is not an image for one platform")
-    what = f"config {manifest.config.digest}"
-    config = ImageConfig.parse(read_document(image.source, manifest.config), what)
-    if len(config.diff_ids) != len(manifest.layers):
-        raise InvalidContent(
-            f"{what} has {len(config.diff_ids)} diff_ids, "
-            f"the manifest has {len(manifest.layers)} layers"
-        )
-    return manifest

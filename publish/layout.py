@@ -19,7 +19,7 @@ from ..oci.graph import walk
 from ..oci.manifest import Index
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from ..store.layout import BLOBS, INDEX, Layout
+from ..store.layout import INDEX, Layout, blob_path
 from ..store.store import Store
 from .sink import Action, Image, check_name
 from .source import Blob, Source, select_platform
@@ -63,7 +63,7 @@ class LayoutSource:
         """
         digest = descriptor.digest
         try:
-            file = self._open(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
+            file = self._open(blob_path(digest))
         except FileNotFoundError:
             raise NotFound(digest) from None
         return file_blob(file, descriptor)

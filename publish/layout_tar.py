@@ -13,7 +13,7 @@ from ..oci.descriptor import REF_NAME
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent
 from ..oci.manifest import Index
-from ..store.layout import BLOBS, INDEX, MARKER, MARKER_CONTENT
+from ..store.layout import INDEX, MARKER, MARKER_CONTENT, blob_path
 from .sink import Image
 from .tarstream import Entry, TarStream
 
@@ -62,8 +62,3 @@ def check_ref_name(name: str) -> None:
     """
     if _REF_NAME.fullmatch(name) is None:
         raise InvalidContent(f"{name[:200]!r} is no name of an image in a layout")
-
-
-def blob_path(digest: Digest) -> str:
-    """Return where a layout has a blob."""
-    return f"{BLOBS}/{digest.algorithm}/{digest.encoded}"

@@ -10,7 +10,7 @@ from ..oci.errors import NotFound
 from ..oci.graph import Node, walk
 from ..oci.manifest import Index
 from ..oci.platform import Platform
-from ..store.layout import BLOBS, INDEX
+from ..store.layout import INDEX, blob_path
 from .archive import Archive, read_member
 from .layout import select
 from .recognition import Recognition
@@ -61,7 +61,7 @@ class OciArchiveSource:
             InvalidContent: it has another size.
         """
         try:
-            return self._archive.open_blob(_member(descriptor), descriptor)
+            return self._archive.open_blob(blob_path(descriptor.digest), descriptor)
         except NotFound:
             return self._recognition.open(descriptor)
 
@@ -87,11 +87,7 @@ class OciArchiveSource:
 
     def _has(self, descriptor: Descriptor) -> bool:
         try:
-            self._archive.find(_member(descriptor))
+            self._archive.find(blob_path(descriptor.digest))
         except NotFound:
             return descriptor.digest in self._recognition.pool
         return True
-
-
-def _member(descriptor: Descriptor) -> str:
-    return f"{BLOBS}/{descriptor.digest.algorithm}/{descriptor.digest.encoded}"

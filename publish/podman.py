@@ -22,9 +22,8 @@ from ..oci.errors import InvalidContent, NotFound, RegistryError
 from ..oci.manifest import Index
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from ..store.layout import BLOBS, INDEX, MARKER, MARKER_CONTENT
+from ..store.layout import BLOBS, INDEX, MARKER, MARKER_CONTENT, blob_path
 from .command import Command
-from .layout_tar import blob_path
 from .sink import Action, Image, host_platform
 from .source import Source
 

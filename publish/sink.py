@@ -11,10 +11,10 @@ from typing import Protocol
 from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent
 from ..oci.graph import Node
-from ..oci.manifest import Manifest
+from ..oci.manifest import ImageConfig, Manifest
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from .source import Source
+from .source import Source, read_document
 
 
 class Action(StrEnum):
@@ -51,6 +51,24 @@ class Image:
         manifests = [node.document for node in self.nodes if isinstance(node.document, Manifest)]
         layers = {layer for manifest in manifests for layer in manifest.layers}
         return frozenset(layers - {manifest.config for manifest in manifests})
+
+    def for_one_platform(self) -> tuple[Manifest, ImageConfig]:
+        """Return the manifest and config of an image that can be run.
+
+        Raises:
+            InvalidContent: it is an index or no image, or its config and its layers do not match.
+        """
+        manifest = self.nodes[-1].document
+        if not isinstance(manifest, Manifest):
+            raise InvalidContent(f"{self.root.digest} is not an image for one platform")
+        what = f"config {manifest.config.digest}"
+        config = ImageConfig.parse(read_document(self.source, manifest.config), what)
+        if len(config.diff_ids) != len(manifest.layers):
+            raise InvalidContent(
+                f"{what} has {len(config.diff_ids)} diff_ids, "
+                f"the manifest has {len(manifest.layers)} layers"
+            )
+        return manifest, config
 
 
 def check_name(reference: Reference, root: Descriptor) -> None:

@@ -328,7 +328,9 @@ def _split_source(text: str) -> tuple[str, str]:
 
 def _split(text: str, known: Mapping[str, object]) -> tuple[str, str]:
     transport, colon, rest = text.partition(":")
-    if not colon or transport not in known or not rest or transport == _DASH:
+    if rest == "" and colon and transport in known and transport != _DASH:
+        raise InvalidContent(f"{text!r} names nothing after {transport}:")
+    if not colon or transport not in known or transport == _DASH:
         words = ", ".join(_WORDS.get(word, f"{word}:") for word in known)
         kind = "source" if known is _SOURCES else "destination"
         raise InvalidContent(f"{text[:300]!r} is no {kind}: it does not start with one of {words}")

@@ -390,6 +390,11 @@ class Layout:
             os.close(directory)
 
 
+def blob_path(digest: Digest) -> str:
+    """Return where a layout has a blob."""
+    return f"{BLOBS}/{digest.algorithm}/{digest.encoded}"
+
+
 def _is_begun(directory: int) -> bool:
     """Tell whether a directory has files of a layout; directories may be other layouts."""
     for name in (INDEX, MARKER):

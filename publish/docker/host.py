@@ -88,13 +88,15 @@ class Host:
             InvalidContent: it is neither.
         """
         scheme, _, rest = url.partition("://")
+        said = origin and f" ({origin})"
         if scheme == "ssh":
             raise InvalidContent(
                 f"{url} is not spoken; ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock "
                 f"{rest.partition('/')[0]} makes it unix:///tmp/docker.sock"
+                f"{said}"
             )
         if scheme in _REFUSED:
-            raise InvalidContent(f"{url} {_REFUSED[scheme]}")
+            raise InvalidContent(f"{url} {_REFUSED[scheme]}{said}")
         if scheme == "unix" and rest:
             return cls(url, rest, None, origin)
         try:
@@ -105,7 +107,7 @@ class Host:
         except ValueError:
             pass
         words = f"not a docker host such as unix:///path or tcp://host:port: {url!r}"
-        raise InvalidContent(f"{words}{origin and f' ({origin})'}")
+        raise InvalidContent(f"{words}{said}")
 
     @property
     def is_near(self) -> bool:

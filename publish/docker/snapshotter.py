@@ -18,12 +18,12 @@ from ...oci.errors import InvalidContent, NotFound, RegistryError
 from ...oci.manifest import ImageConfig, Index, Manifest, media_type_of, parse_manifest
 from ...oci.reference import Reference
 from ...store.blobs import BlobStore
+from ...store.layout import INDEX, MARKER, MARKER_CONTENT, blob_path
+from ..layout_tar import IMAGE_NAME
 from ..source import Source
 from ..tarstream import Entry, TarStream
 from .engine import Engine, familiar
 from .wanted import Wanted
-
-IMAGE_NAME = "io.containerd.image.name"  # annotation that becomes the name of what is loaded
 
 _SINCE = (1, 44)  # API version of the first release where the store is no experiment
 _WORTH = 16 << 20  # bytes of layers that take longer to load than thirty images to list
@@ -126,12 +126,12 @@ class ContainerdStore:
         root = self._wanted.root
         names = {IMAGE_NAME: str(loading), REF_NAME: loading.tag}
         described = Descriptor(root.media_type, root.digest, root.size, names)
-        yield Entry.of("oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
-        yield Entry.of("index.json", Index.of([described]).raw)
-        yield Entry.of(_path(root.digest), self._wanted.manifest.raw)
+        yield Entry.of(MARKER, MARKER_CONTENT)
+        yield Entry.of(INDEX, Index.of([described]).raw)
+        yield Entry.of(blob_path(root.digest), self._wanted.manifest.raw)
         blobs = {blob.digest: blob for blob in self._blobs if blob.digest in needed}
         for digest, blob in blobs.items():  # each once
-            yield Entry.of(_path(digest), blob)
+            yield Entry.of(blob_path(digest), blob)
 
     def _forget(self, loading: Reference) -> None:
         try:
@@ -183,7 +183,3 @@ class ContainerdStore:
         with open(file, "rb") as stream:
             raw = stream.read(MAX_DOCUMENT + 1)
         return raw if len(raw) <= MAX_DOCUMENT else None
-
-
-def _path(digest: Digest) -> str:
-    return f"blobs/{digest.algorithm}/{digest.encoded}"

@@ -8,11 +8,10 @@ from typing import Protocol
 
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
-from ...oci.errors import InvalidContent
 from ...oci.manifest import ImageConfig, Manifest
 from ...oci.reference import Reference
 from ..sink import Image
-from ..source import Source, read_document
+from ..source import Source
 from .engine import Found
 
 
@@ -38,16 +37,7 @@ class Wanted:
         Raises:
             InvalidContent: it is no image, or its config and its layers do not match.
         """
-        manifest = image.nodes[-1].document
-        if not isinstance(manifest, Manifest):
-            raise InvalidContent(f"{image.root.digest} is not an image for one platform")
-        what = f"config {manifest.config.digest}"
-        config = ImageConfig.parse(read_document(image.source, manifest.config), what)
-        if len(config.diff_ids) != len(manifest.layers):
-            raise InvalidContent(
-                f"{what} has {len(config.diff_ids)} diff_ids, "
-                f"the manifest has {len(manifest.layers)} layers"
-            )
+        manifest, config = image.for_one_platform()
         return cls(reference, image.root, manifest, config, image.source, there)
 
     @property

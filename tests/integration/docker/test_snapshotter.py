@@ -17,8 +17,8 @@ from ocistow.publish.access import TIMEOUT, Access
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.docker.engine import Engine
 from ocistow.publish.docker.host import Host
-from ocistow.publish.docker.snapshotter import IMAGE_NAME
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
+from ocistow.publish.layout_tar import IMAGE_NAME
 from ocistow.publish.sink import Action
 from ocistow.publish.source import Blob
 from ocistow.publish.tarstream import Entry, TarStream

@@ -11,16 +11,23 @@ from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage
 
 
-@pytest.mark.parametrize("text", ["", "app", "ftp://x", "oci", "oci:", "OCI:x", "-:", "--"])
+@pytest.mark.parametrize("text", ["", "app", "ftp://x", "oci", "OCI:x", "-:", "--"])
 def test_an_unknown_source_lists_the_known_ones(store: Store, text: str) -> None:
     with pytest.raises(InvalidContent, match="-, containerd:, docker://, docker-archive:,"):
         open_source(text, store)
 
 
-@pytest.mark.parametrize("text", ["", "app", "-", "docker-daemon:"])
+@pytest.mark.parametrize("text", ["", "app", "-", "-:"])
 def test_an_unknown_sink_lists_the_known_ones(text: str) -> None:
     with pytest.raises(InvalidContent, match="containerd:, docker://, docker-daemon:"):
         open_sink(text)
+
+
+@pytest.mark.parametrize("text", ["oci:", "docker-archive:", "docker-daemon:", "containerd:"])
+def test_a_transport_alone_names_nothing(store: Store, text: str) -> None:
+    for open_text in (lambda: open_source(text, store), lambda: open_sink(text)):
+        with pytest.raises(InvalidContent, match=f"'{text}' names nothing after {text}"):
+            open_text()
 
 
 def test_an_image_is_not_pushed_to_a_tag_and_a_digest() -> None:

@@ -64,6 +64,8 @@ def test_with_tls_the_port_is_another(tmp_path: Path) -> None:
 def test_other_hosts_are_refused(url: str, words: str) -> None:
     with pytest.raises(InvalidContent, match=words):
         Host.parse(url)
+    with pytest.raises(InvalidContent, match=rf"{words}.* \(from there\)$"):
+        Host.parse(url, origin="from there")
 
 
 @pytest.mark.parametrize(
