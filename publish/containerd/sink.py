@@ -83,7 +83,7 @@ class ContainerdSink:
             self._load(interim, image, unpack=unpack)
             self._ctr.load(_name_only(self._name, root, image.source), unpack=False)
         finally:
-            self._ctr.remove(interim)
+            self._forget(interim)
 
     def losses(self) -> Sequence[str]:
         """The content store of containerd keeps an image as it is."""
@@ -104,6 +104,12 @@ class ContainerdSink:
         self._ctr.load(layout_tar(image, names), unpack=unpack)
         if not self._is_complete(name, image, unpack=unpack):
             raise RegistryError(self._ctr.name, 0, (), f"{self._name} did not become complete")
+
+    def _forget(self, interim: str) -> None:
+        try:
+            self._ctr.remove(interim)
+        except RegistryError as error:
+            log.warning("%s stays behind: %s", interim, error)
 
     def _is_complete(self, name: str, image: Image, *, unpack: bool) -> bool:
         """Tell whether a name stands for the whole image, unpacked if it can be.

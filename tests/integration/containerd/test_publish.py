@@ -1,3 +1,4 @@
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -224,6 +225,34 @@ def test_what_a_killed_publisher_left_is_removed(
     containerd.ctr("images", "tag", BASE, f"unfinished.invalid/{APP}")
     publish(whole_app.path, containerd, APP)
     assert containerd.images() == {BASE: str(base.manifest), APP: str(whole_app.manifest)}
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_record_that_cannot_be_removed_hides_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    containerd: Containerd,
+    base: GeneratedImage,
+    damaged: bool,
+) -> None:
+    wrapper = tmp_path / "bin" / "ctr"
+    wrapper.parent.mkdir()
+    refusal = "echo 'ctr: refused' >&2; exit 1"
+    wrapper.write_text(
+        f"#!/bin/sh\ncase $* in *' images rm '*) {refusal};; esac\nexec {program('ctr')} \"$@\"\n"
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    if damaged:
+        blob = base.blob(base.layers[-1])
+        blob.write_bytes(bytes(blob.stat().st_size))
+        with pytest.raises(DigestMismatch):
+            publish(base.path, containerd, BASE)
+    else:
+        publish(base.path, containerd, BASE)
+        assert containerd.is_ready(BASE)
+        assert f"unfinished.invalid/{BASE} stays behind: " in caplog.text
 
 
 def test_a_damaged_blob_leaves_the_name(containerd: Containerd, base: GeneratedImage) -> None:
