@@ -23,8 +23,8 @@ from ..store.disk import Disk, open_directory, open_file, replacing
 from ..store.layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER, MARKER_CONTENT
 from ..store.lock import TIMEOUT, take
 from ..store.store import make_directory
+from .archives.layout_tar import check_ref_name
 from .checked import CheckedSource
-from .layout_tar import check_ref_name
 from .sink import Action, Image
 from .source import Source
 

@@ -25,11 +25,11 @@ from ..store.blobs import READ_SIZE
 from ..store.layers import Layer
 from ..store.layout import Layout
 from ..store.store import Store
+from .archives.tarball import BLOCK
 from .compression import form_of, inflated
 from .layout import file_blob
 from .packing import Hashed
 from .source import Blob
-from .tarball import BLOCK
 
 MAX_IMAGES = 4096  # of the store that are looked at; each takes some 0.2 ms
 MAX_CLAIMS = 3  # blobs said to be one layer that are inflated to see whether one is

@@ -21,7 +21,7 @@ from .source import Source, Watch, unwatched
 _WORDS = {"docker": "docker://", "-": "-"}  # as users write them
 
 if TYPE_CHECKING:
-    from .archive_sink import Output
+    from .archives.sink import Output
 
 STDOUT_FILENO = 1
 
@@ -128,9 +128,9 @@ def _layout_source(
 def _oci_archive_source(
     rest: str, store: Store, platform: Platform | None, access: Access, watch: Watch
 ) -> Generator[Source]:
-    from .oci_archive import OciArchiveSource
+    from .archives.oci import OciArchiveSource
+    from .archives.spool import never, open_archive
     from .recognition import Recognition
-    from .spool import never, open_archive
 
     path, name = _input(rest)
     with open_archive(path, store.blobs, links=False, packs=never, watch=watch) as archive:
@@ -141,9 +141,9 @@ def _oci_archive_source(
 def _docker_archive_source(
     rest: str, store: Store, platform: Platform | None, access: Access, watch: Watch
 ) -> Generator[Source]:
-    from .docker_archive import DockerArchiveSource
+    from .archives.docker import DockerArchiveSource
+    from .archives.spool import open_archive, unless_known
     from .recognition import Recognition
-    from .spool import open_archive, unless_known
 
     path, name = _input(rest)
     recognition = Recognition(store)
@@ -160,9 +160,9 @@ def _docker_archive_source(
 def _stdin_source(
     rest: str, store: Store, platform: Platform | None, access: Access, watch: Watch
 ) -> Generator[Source]:
-    from .any_archive import any_archive, outside_layouts
+    from .archives.either import any_archive, outside_layouts
+    from .archives.spool import open_archive
     from .recognition import Recognition
-    from .spool import open_archive
 
     recognition = Recognition(store)
     packs = outside_layouts(recognition)
@@ -246,7 +246,7 @@ def _layout_sink(rest: str, store: Store | None, access: Access) -> Generator[Si
 
 @contextmanager
 def _oci_archive_sink(rest: str, without: frozenset[Digest]) -> Generator[Sink]:
-    from .archive_sink import OciArchiveSink
+    from .archives.sink import OciArchiveSink
 
     output, name = _output(rest)
     yield OciArchiveSink(output, name, without)
@@ -254,14 +254,14 @@ def _oci_archive_sink(rest: str, without: frozenset[Digest]) -> Generator[Sink]:
 
 @contextmanager
 def _docker_archive_sink(rest: str, without: frozenset[Digest]) -> Generator[Sink]:
-    from .archive_sink import DockerArchiveSink
+    from .archives.sink import DockerArchiveSink
 
     output, name = _output(rest)
     yield DockerArchiveSink(output, Reference.parse(name) if name else None, without)
 
 
 def _output(rest: str) -> tuple[Output, str]:
-    from .archive_sink import FileOutput, StreamOutput
+    from .archives.sink import FileOutput, StreamOutput
 
     file, _, name = rest.partition(":")
     if file == _DASH:

@@ -19,11 +19,11 @@ from ...oci.errors import RegistryError
 from ...oci.manifest import Index, Manifest
 from ...oci.reference import Reference
 from ...store.layout import INDEX, MARKER, MARKER_CONTENT
+from ..archives.layout_tar import IMAGE_NAME, NO_DIGESTS, layout_tar
+from ..archives.tarstream import Entry, TarStream
 from ..checked import CheckedSource
-from ..layout_tar import IMAGE_NAME, NO_DIGESTS, layout_tar
 from ..sink import Action, Image, check_name, host_platform
 from ..source import Source
-from ..tarstream import Entry, TarStream
 from .ctr import Ctr
 
 _INTERIM = "unfinished.invalid/"  # begins the names of images that are not yet complete

@@ -24,7 +24,7 @@ from .connection import Connections
 from .host import Host
 
 if TYPE_CHECKING:
-    from ..tarstream import TarStream
+    from ..archives.tarstream import TarStream
 
 LOAD_TIMEOUT = 900.0  # seconds between two words of a daemon that unpacks a layer
 SAVE_TIMEOUT = 900.0  # seconds until the first byte: it copies all layers before, at disk speed

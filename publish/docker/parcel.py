@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import InvalidContent, RegistryError
+from ..archives.tarstream import Entry, TarStream
 from ..compression import ZSTD_MAGIC
 from ..source import Blob, Source
-from ..tarstream import Entry, TarStream
 from .engine import Engine
 from .plain import PlainLayers, plain_size
 from .wanted import Wanted

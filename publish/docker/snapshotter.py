@@ -19,9 +19,9 @@ from ...oci.manifest import ImageConfig, Index, Manifest, media_type_of, parse_m
 from ...oci.reference import Reference
 from ...store.blobs import BlobStore
 from ...store.layout import INDEX, MARKER, MARKER_CONTENT, blob_path
-from ..layout_tar import IMAGE_NAME
+from ..archives.layout_tar import IMAGE_NAME
+from ..archives.tarstream import Entry, TarStream
 from ..source import Source
-from ..tarstream import Entry, TarStream
 from .engine import Engine, familiar
 from .wanted import Wanted
 

@@ -18,13 +18,13 @@ from ...oci.errors import DigestMismatch, InvalidContent, NotFound
 from ...oci.manifest import ImageConfig
 from ...oci.platform import Platform
 from ...oci.reference import Reference
+from ..archives.docker import DockerArchiveSource, config_name, image_manifest
+from ..archives.oci import OciArchiveSource
+from ..archives.spool import Spool, never, unless_known
+from ..archives.tarball import Forward, Members
 from ..compression import read_block
-from ..docker_archive import DockerArchiveSource, config_name, image_manifest
-from ..oci_archive import OciArchiveSource
 from ..recognition import Recognition
 from ..source import Blob, Source, Watch, select_platform, unwatched
-from ..spool import Spool, never, unless_known
-from ..tarball import Forward, Members
 from .engine import Engine, Found
 
 

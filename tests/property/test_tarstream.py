@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from ocistow.oci.descriptor import OCI_LAYER, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound
+from ocistow.publish.archives.tarstream import Entry, TarStream
 from ocistow.publish.source import Blob
-from ocistow.publish.tarstream import Entry, TarStream
 
 CONTENTS = st.lists(st.tuples(st.booleans(), st.binary(max_size=1200)), max_size=5)
 OFFSETS = st.integers(0, 12_000)

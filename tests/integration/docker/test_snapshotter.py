@@ -14,14 +14,14 @@ from ocistow.oci.errors import RegistryError
 from ocistow.oci.manifest import Index
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import TIMEOUT, Access
+from ocistow.publish.archives.layout_tar import IMAGE_NAME
+from ocistow.publish.archives.tarstream import Entry, TarStream
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.docker.engine import Engine
 from ocistow.publish.docker.host import Host
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
-from ocistow.publish.layout_tar import IMAGE_NAME
 from ocistow.publish.sink import Action
 from ocistow.publish.source import Blob
-from ocistow.publish.tarstream import Entry, TarStream
 from ocistow.publish.transports import open_sink
 from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout

@@ -11,10 +11,10 @@ from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
-from ..oci.descriptor import Descriptor
-from ..oci.errors import InvalidContent
-from ..store.blobs import READ_SIZE
-from .source import Source
+from ...oci.descriptor import Descriptor
+from ...oci.errors import InvalidContent
+from ...store.blobs import READ_SIZE
+from ..source import Source
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
 

@@ -17,9 +17,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocistow.oci.errors import InvalidContent, NotFound
-from ocistow.publish.archive import Archive, read_member
-from ocistow.publish.spool import SMALL, Spool, never, open_archive
-from ocistow.publish.tarball import MAX_RECORD
+from ocistow.publish.archives.archive import Archive, read_member
+from ocistow.publish.archives.spool import SMALL, Spool, never, open_archive
+from ocistow.publish.archives.tarball import MAX_RECORD
 from ocistow.store.blobs import BlobStore
 
 NAMES = st.from_regex(r"[a-zé]{1,120}(/[a-z0-9]{1,90}){0,3}", fullmatch=True)
@@ -305,7 +305,7 @@ def test_a_size_must_be_one(tmp_path: Path, pool: BlobStore, way: str, field: by
 def test_many_members_are_refused(
     tmp_path: Path, pool: BlobStore, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ocistow.publish.tarball.MAX_MEMBERS", 2)
+    monkeypatch.setattr("ocistow.publish.archives.tarball.MAX_MEMBERS", 2)
     path = write(tmp_path / "a.tar", {"a": b"", "b": b"", "c": b""})
     with pytest.raises(InvalidContent, match="over 2 members"):
         check(path, pool, way)
@@ -341,7 +341,7 @@ def test_a_stream_that_goes_on_after_its_end_is_refused(pool: BlobStore) -> None
 def test_many_files_share_few_descriptors(
     tmp_path: Path, pool: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ocistow.publish.spool.MAX_FILES", 2)
+    monkeypatch.setattr("ocistow.publish.archives.spool.MAX_FILES", 2)
     files = {str(number): os.urandom(SMALL + number) for number in range(5)} | {"s": b"small"}
     path = write(tmp_path / "a.tar", files)
     before = len(os.listdir("/proc/self/fd"))

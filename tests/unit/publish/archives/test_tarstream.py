@@ -9,9 +9,9 @@ import pytest
 from ocistow.oci.descriptor import OCI_LAYER, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, NotFound
+from ocistow.publish.archives.tarstream import Entry, TarStream
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.source import Blob
-from ocistow.publish.tarstream import Entry, TarStream
 from ocistow.store.blobs import READ_SIZE
 from ocistow.testing.images import GeneratedImage
 

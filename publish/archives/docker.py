@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Self
 
-from ..oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, REF_NAME, Descriptor
-from ..oci.digest import CANONICAL, Digest
-from ..oci.document import MAX_DOCUMENT, as_object, members, string
-from ..oci.errors import DigestMismatch, InvalidContent, NotFound
-from ..oci.manifest import ImageConfig, Manifest
-from ..oci.reference import Reference
-from ..store.blobs import READ_SIZE, Ingest
-from ..store.layers import Layer
+from ...oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, REF_NAME, Descriptor
+from ...oci.digest import CANONICAL, Digest
+from ...oci.document import MAX_DOCUMENT, as_object, members, string
+from ...oci.errors import DigestMismatch, InvalidContent, NotFound
+from ...oci.manifest import ImageConfig, Manifest
+from ...oci.reference import Reference
+from ...store.blobs import READ_SIZE, Ingest
+from ...store.layers import Layer
+from ..compression import Inflated, form_of, inflated, read_block
+from ..packing import WORKERS, Hashed, Packed, pack
+from ..recognition import Recognition
+from ..source import Blob
 from .archive import Archive, Section, read_member
-from .compression import Inflated, form_of, inflated, read_block
-from .oci_archive import OciArchiveSource
-from .packing import WORKERS, Hashed, Packed, pack
-from .recognition import Recognition
-from .source import Blob
+from .oci import OciArchiveSource
 from .tarball import BLOCK
 
 MANIFEST = "manifest.json"

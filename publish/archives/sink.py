@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ..oci.descriptor import REF_NAME, Descriptor
-from ..oci.digest import Digest
-from ..oci.errors import InvalidContent
-from ..oci.manifest import Manifest
-from ..oci.platform import Platform
-from ..oci.reference import Reference
-from ..store.disk import Disk, open_directory, replacing
-from ..store.layout import blob_path
-from .checked import CheckedSource
+from ...oci.descriptor import REF_NAME, Descriptor
+from ...oci.digest import Digest
+from ...oci.errors import InvalidContent
+from ...oci.manifest import Manifest
+from ...oci.platform import Platform
+from ...oci.reference import Reference
+from ...store.disk import Disk, open_directory, replacing
+from ...store.layout import blob_path
+from ..checked import CheckedSource
+from ..sink import Action, Image, host_platform
+from ..source import Source
 from .layout_tar import IMAGE_NAME, NO_DIGESTS, check_ref_name, layout_tar
-from .sink import Action, Image, host_platform
-from .source import Source
 from .tarstream import Entry, TarStream
 
 _MANIFEST = "manifest.json"

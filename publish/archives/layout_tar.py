@@ -9,12 +9,12 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from ..oci.descriptor import REF_NAME
-from ..oci.digest import Digest
-from ..oci.errors import InvalidContent
-from ..oci.manifest import Index
-from ..store.layout import INDEX, MARKER, MARKER_CONTENT, blob_path
-from .sink import Image
+from ...oci.descriptor import REF_NAME
+from ...oci.digest import Digest
+from ...oci.errors import InvalidContent
+from ...oci.manifest import Index
+from ...store.layout import INDEX, MARKER, MARKER_CONTENT, blob_path
+from ..sink import Image
 from .tarstream import Entry, TarStream
 
 NO_DIGESTS = frozenset[Digest]()

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..oci.errors import InvalidContent
-from ..store.blobs import READ_SIZE
-from .compression import read_block
-from .source import Stream
+from ...oci.errors import InvalidContent
+from ...store.blobs import READ_SIZE
+from ..compression import read_block
+from ..source import Stream
 
 BLOCK = 512
 MAX_RECORD = 1 << 20  # bytes of a pax record or long name; real ones have a few hundred

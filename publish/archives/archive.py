@@ -7,11 +7,11 @@ import posixpath
 from collections.abc import Mapping
 from typing import Protocol, Self
 
-from ..oci.descriptor import Descriptor
-from ..oci.errors import InvalidContent, NotFound
-from .compression import read_block
-from .packing import Packed
-from .source import Blob, Stream
+from ...oci.descriptor import Descriptor
+from ...oci.errors import InvalidContent, NotFound
+from ..compression import read_block
+from ..packing import Packed
+from ..source import Blob, Stream
 from .tarball import Member, Members
 
 MAX_LINKS = 8  # symbolic links on the way to one file

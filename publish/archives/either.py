@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from ..oci.descriptor import OCI_LAYER
-from ..oci.errors import InvalidContent, NotFound
-from ..oci.graph import walk
-from ..oci.platform import Platform
-from ..store.layout import BLOBS, INDEX
+from ...oci.descriptor import OCI_LAYER
+from ...oci.errors import InvalidContent, NotFound
+from ...oci.graph import walk
+from ...oci.platform import Platform
+from ...store.layout import BLOBS, INDEX
+from ..recognition import Recognition
+from ..source import Source, read_document
 from .archive import Archive
-from .docker_archive import MANIFEST, DockerArchiveSource
-from .oci_archive import OciArchiveSource
-from .recognition import Recognition
-from .source import Source, read_document
+from .docker import MANIFEST, DockerArchiveSource
+from .oci import OciArchiveSource
 from .spool import Packs, unless_known
 
 

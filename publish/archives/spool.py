@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from ..oci.descriptor import Descriptor
-from ..oci.digest import CANONICAL, is_encoded
-from ..oci.errors import InvalidContent
-from ..store.blobs import READ_SIZE, BlobStore, Ingest
-from ..store.layout import BLOBS
+from ...oci.descriptor import Descriptor
+from ...oci.digest import CANONICAL, is_encoded
+from ...oci.errors import InvalidContent
+from ...store.blobs import READ_SIZE, BlobStore, Ingest
+from ...store.layout import BLOBS
+from ..compression import Inflated, Unread, form_of, inflated, read_block
+from ..packing import WORKERS, Packed, Packer
+from ..recognition import Recognition
+from ..source import Blob, Stream, Watch, unwatched
 from .archive import Archive, ArchiveFile, Section, check_size, follow
-from .compression import Inflated, Unread, form_of, inflated, read_block
-from .packing import WORKERS, Packed, Packer
-from .recognition import Recognition
-from .source import Blob, Stream, Watch, unwatched
 from .tarball import BLOCK, Forward, Member, Members, is_header
 
 SMALL = 64 << 10  # bytes; smaller files share one unnamed file

@@ -15,10 +15,10 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import DigestMismatch, InvalidContent, NotFound
 from ocistow.oci.platform import Platform
 from ocistow.oci.reference import Reference
-from ocistow.publish.archive_sink import DockerArchiveSink, FileOutput
+from ocistow.publish.archives.layout_tar import IMAGE_NAME
+from ocistow.publish.archives.sink import DockerArchiveSink, FileOutput
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource, contents
-from ocistow.publish.layout_tar import IMAGE_NAME
 from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..oci.descriptor import Descriptor
-from ..oci.document import MAX_DOCUMENT
-from ..oci.errors import NotFound
-from ..oci.graph import Node, walk
-from ..oci.manifest import Index
-from ..oci.platform import Platform
-from ..store.layout import INDEX, blob_path
+from ...oci.descriptor import Descriptor
+from ...oci.document import MAX_DOCUMENT
+from ...oci.errors import NotFound
+from ...oci.graph import Node, walk
+from ...oci.manifest import Index
+from ...oci.platform import Platform
+from ...store.layout import INDEX, blob_path
+from ..layout import select
+from ..recognition import Recognition
+from ..source import Blob, read_document, select_platform
 from .archive import Archive, read_member
-from .layout import select
-from .recognition import Recognition
-from .source import Blob, read_document, select_platform
 
 _MAX_MISSING = 10  # in one message
 
