@@ -23,7 +23,7 @@ from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout
 
-from .conftest import NAME
+from ..conftest import NAME
 
 FORMS = ("oci-archive", "docker-archive")
 
