@@ -137,8 +137,7 @@ def test_an_index_has_an_image_for_each_platform(tmp_path: Path) -> None:
 def test_an_oci_archive_is_the_layout(tmp_path: Path) -> None:
     image_layout(tmp_path / "layout")
     oci_archive(tmp_path / "layout", tmp_path / "file.tar")
-    with tarfile.open(tmp_path / "file.tar") as tar:
-        tar.extractall(tmp_path / "out", filter="data")
+    unpack(tmp_path / "file.tar", tmp_path / "out")
     left, right = (
         {str(f.relative_to(root)): f.read_bytes() for f in root.rglob("*") if f.is_file()}
         for root in (tmp_path / "layout", tmp_path / "out")
@@ -166,8 +165,13 @@ def test_the_busybox_image_has_a_shell_that_runs(tmp_path: Path) -> None:
     assert_complete(image)
     config = json.loads(image.blob(image.config).read_bytes())
     assert config["config"]["Cmd"] == ["/bin/echo", "hello"]
-    with tarfile.open(image.blob(image.layers[0])) as tar:
-        tar.extractall(tmp_path / "root", filter="data")
+    unpack(image.blob(image.layers[0]), tmp_path / "root")
     shell = tmp_path / "root" / "bin" / "sh"
     result = subprocess.run([shell, "-c", "echo $0"], capture_output=True, text=True, check=True)
     assert result.stdout == f"{shell}\n"
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack with tar: the extractall of Debian 12's Python takes no filter, later ones need it."""
+    target.mkdir()
+    subprocess.run(["tar", "-xf", archive, "-C", target], check=True)
