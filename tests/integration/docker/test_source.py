@@ -2,6 +2,7 @@
 
 import gzip
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -168,7 +169,7 @@ def test_what_docker_save_writes_is_the_same_image(
     expected = take(classic, store, "saved:1").root.digest
     classic.run("save", "--output", str(tmp_path / "saved.tar"), "saved:1")
     for text in (f"docker-archive:{tmp_path / 'saved.tar'}", "docker-archive:/dev/stdin"):
-        command = ["python", "-m", "ocistow.cli", "--store", str(tmp_path / "other"), "add"]
+        command = [sys.executable, "-m", "ocistow.cli", "--store", str(tmp_path / "other"), "add"]
         with (tmp_path / "saved.tar").open("rb") as file:
             subprocess.run([*command, text, str(NAME)], check=True, stdin=file)
         with Store.open(tmp_path / "other") as other:
