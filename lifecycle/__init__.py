@@ -1,0 +1,1 @@
+"""The phases of a Cloud Native Buildpacks build, one module a phase."""

@@ -1,0 +1,1 @@
+"""The files by which platforms, phases and buildpacks speak to each other, one module each."""
