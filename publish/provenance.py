@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 
 from ..oci.digest import Digest
@@ -18,17 +18,25 @@ from ..store.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
-_NOTHING = Found({}, {})
+_NOWHERE: Mapping[Digest, tuple[str, ...]] = {}
 
 
 class Provenance:
     """What is known of a repository and its neighbours. Thread-safe.
 
-    Without `locations` nothing is known or remembered.
+    Without `locations` only `elsewhere` is known, and nothing is remembered.
     """
 
-    def __init__(self, locations: Locations | None, registry: str, repository: str) -> None:
+    def __init__(
+        self,
+        locations: Locations | None,
+        registry: str,
+        repository: str,
+        elsewhere: Mapping[Digest, tuple[str, ...]] = _NOWHERE,
+    ) -> None:
+        """Know what `locations` does, and which other repositories have which blobs."""
         self._locations = locations
+        self._elsewhere = elsewhere
         self._registry = registry
         self._repository = repository
         self._seen: dict[Digest, tuple[Digest, ...]] = {}
@@ -40,7 +48,7 @@ class Provenance:
         if self._locations is not None:
             with _harmless():
                 return self._locations.find(self._registry, self._repository, digests)
-        return _NOTHING
+        return Found({}, self._elsewhere)
 
     def saw(self, digest: Digest, document: Manifest | Index) -> None:
         """Note that the repository has a manifest, and so the blobs of that; see `save`."""

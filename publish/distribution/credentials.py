@@ -39,6 +39,13 @@ class Credentials:
     registry_token: str = field(default="", repr=False)
 
     @property
+    def header(self) -> str:
+        """What `of_header` reads; empty when there is nothing."""
+        if self.registry_token:
+            return f"Bearer {self.registry_token}"
+        return f"X-Identity {self.identity_token}" if self.identity_token else self.basic
+
+    @property
     def basic(self) -> str:
         """The value of an `Authorization` header (RFC 7617); empty when there is no user."""
         if not self.user:
@@ -127,9 +134,13 @@ def of_header(value: str, origin: str) -> Credentials:
             raise InvalidContent(f"{origin}: expected Basic, Bearer or X-Identity")
 
 
-def header_for(headers: Mapping[str, str], registry: str) -> str:
-    """Return what `parse_headers` read for a registry, or nothing."""
-    return headers.get(_normalized(registry), "")
+def header_for(headers: Mapping[str, str], registry: str, repository: str) -> str:
+    """Return what `parse_headers` read for the longest beginning of a repository, or nothing.
+
+    The specification knows registries only.
+    """
+    found = (headers.get(key, "") for key in _namespaces(registry, repository))
+    return next(filter(None, found), "")
 
 
 def helper_key(registry: str) -> str:

@@ -47,7 +47,7 @@ class Keychain:
         if access.authfile is None:
             name = "CNB_REGISTRY_AUTH"
             headers = parse_headers(self._variable(name) or b"{}", name)
-            if value := header_for(headers, registry):
+            if value := header_for(headers, registry, repository):
                 return of_header(value, name)
         for file in self._files():
             found = self._in_file(file, registry, repository)

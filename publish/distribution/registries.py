@@ -78,7 +78,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Registries:
-    """What registries.conf, its drop-ins and CNB_INSECURE_REGISTRIES say."""
+    """What registries.conf, its drop-ins and CNB_INSECURE_REGISTRIES say.
+
+    Attributes:
+        insecure: `host[:port][/…]`, with which a reference begins that need not be secure.
+    """
 
     entries: tuple[Entry, ...] = ()
     insecure: frozenset[str] = frozenset()
@@ -95,8 +99,8 @@ class Registries:
         for path in _files(environment, system):
             for entry in _parse(path):
                 entries[entry.prefix] = entry  # a later file replaces it as a whole
-        hosts = environment.get("CNB_INSECURE_REGISTRIES", "").split(",")
-        return cls(tuple(entries.values()), frozenset(filter(None, map(str.strip, hosts))))
+        prefixes = environment.get("CNB_INSECURE_REGISTRIES", "").split(",")
+        return cls(tuple(entries.values()), frozenset(filter(None, map(str.strip, prefixes))))
 
     def sources(self, reference: Reference) -> list[Place]:
         """Return where to pull from, in order: the mirrors, and then the place itself.
@@ -138,7 +142,15 @@ class Registries:
         return entry
 
     def _place(self, reference: Reference, *, insecure: bool) -> Place:
-        return Place(reference, insecure or reference.registry in self.insecure)
+        return Place(reference, insecure or any(_begins(reference, p) for p in self.insecure))
+
+
+def _begins(reference: Reference, prefix: str) -> bool:
+    """Tell whether a reference begins with `host[:port][/…]`, whose host is all of its own."""
+    host, _, path = prefix.partition("/")
+    name = reference.registry if ":" in host else reference.registry.partition(":")[0]
+    rest = f"{reference.repository}{'@' if reference.digest else ':'}{reference.identifier}"
+    return name == host and rest.startswith(path)
 
 
 def _files(environment: Mapping[str, str], system: Path) -> Iterator[Path]:

@@ -68,9 +68,17 @@ class Repository:
 
         return self._transport.retrying(head)
 
-    def has_manifest(self, digest: Digest) -> bool:
-        """Tell whether the repository has the manifest (end-3, HEAD)."""
-        return self._has(f"{self._url}/manifests/{digest}")
+    def has_manifest(self, identifier: str | Digest) -> bool:
+        """Tell whether the repository has a manifest of this tag or digest (end-3, HEAD)."""
+        return self._has(f"{self._url}/manifests/{identifier}")
+
+    def check_push(self) -> None:
+        """See whether blobs may be uploaded: begin an upload (end-4a), and cancel it.
+
+        Raises:
+            RegistryError: they may not.
+        """
+        self.cancel(self._transport.retrying(self._begin))
 
     def blob(self, descriptor: Descriptor) -> Blob:
         """Open a blob (end-2, GET); the caller closes it.

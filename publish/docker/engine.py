@@ -99,14 +99,25 @@ class Engine:
             document = parse_object(self._body(answer), f"info of {self.name}")
         return _CONTAINERD_STORE in members(document.get("DriverStatus"), "DriverStatus")
 
-    def image(self, name: str) -> Found | None:
-        """Return an image, or None if there is none (GET /images/…/json)."""
+    def inspect(self, name: str) -> Object | None:
+        """Return all that is told of an image, or None if there is none (GET /images/…/json)."""
         with self._answer("GET", f"/images/{quote(name)}/json") as answer:
             if answer.status == HTTPStatus.NOT_FOUND:
                 self._body(answer)
                 return None
             self._check(answer)
-            document = parse_object(self._body(answer), f"image {name} of {self.name}")
+            return parse_object(self._body(answer), f"image {name} of {self.name}")
+
+    def history(self, name: str) -> list[Object]:
+        """Return how an image came to be, the latest first (GET /images/…/history)."""
+        what = f"history of {name} of {self.name}"
+        return self._list(f"/images/{quote(name)}/history", what)
+
+    def image(self, name: str) -> Found | None:
+        """Return an image, or None if there is none."""
+        document = self.inspect(name)
+        if document is None:
+            return None
         identifier = Digest.parse(string(document, "Id", name))
         layers = as_object(document.get("RootFS"), f"RootFS of {name}").get("Layers")
         return Found(
@@ -118,7 +129,7 @@ class Engine:
     def images(self) -> list[str]:
         """Return the identifiers of all images (GET /images/json)."""
         what = f"list of images of {self.name}"
-        return [string(entry, "Id", what) for entry in self._list({"all": "1"})]
+        return [string(entry, "Id", what) for entry in self._list("/images/json?all=1", what)]
 
     def complete(self, name: str | None) -> frozenset[Digest]:
         """Return which manifests containerd's store has all blobs of (GET /images/json).
@@ -132,7 +143,7 @@ class Engine:
             query["filters"] = json.dumps({"reference": [name]})
         what = f"list of images of {self.name}"
         found: set[Digest] = set()
-        for entry in self._list(query):
+        for entry in self._list(f"/images/json?{urlencode(query)}", what):
             if entry.get("Manifests") is None:
                 found.add(Digest.parse(string(entry, "Id", what)))
                 continue
@@ -229,11 +240,10 @@ class Engine:
         if not loaded:
             raise RegistryUnavailable(self.name, 0, (), "the load ended without a result")
 
-    def _list(self, query: dict[str, str]) -> list[Object]:
-        with self._answer("GET", f"/images/json?{urlencode(query)}") as answer:
+    def _list(self, path: str, what: str) -> list[Object]:
+        with self._answer("GET", path) as answer:
             self._check(answer)
             body = self._body(answer)
-        what = f"list of images of {self.name}"
         try:
             entries = members(json.loads(body), what)
         except (ValueError, RecursionError) as error:

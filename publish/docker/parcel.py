@@ -33,6 +33,7 @@ class Parcel:
         self._engine = engine
         self._wanted = wanted
         self._sizes: dict[Digest, int] = {}  # of layers that are inflated on the way
+        self._found: dict[Digest, int] = {}  # of others, of which a daemon did not tell the size
 
     def prepare(self, layer: Descriptor, source: Source) -> None:
         """Find out how a layer is compressed. Thread-safe.
@@ -44,6 +45,7 @@ class Parcel:
         with source.open(layer) as blob:
             if _is_zstd(blob) and not self._engine.is_podman:
                 self._check_zstd(layer.digest)
+            self._found[layer.digest] = blob.descriptor.size
             # over a network fewer bytes are worth more than the daemon's time
             if self._engine.host.is_near and (size := plain_size(blob)) is not None:
                 self._sizes[layer.digest] = size
@@ -83,7 +85,8 @@ class Parcel:
             zip(names[known:], self._wanted.manifest.layers[known:], strict=True)
         )  # each file once
         for name, layer in sent.items():
-            yield Entry(name, self._sizes.get(layer.digest, layer.size), layer)
+            size = self._sizes.get(layer.digest, self._found[layer.digest])
+            yield Entry(name, size, layer)
         yield Entry.of("manifest.json", json.dumps([image]).encode())
 
 

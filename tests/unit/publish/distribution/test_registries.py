@@ -172,6 +172,28 @@ def test_insecure_registries_of_the_environment(system: Path, environment: dict[
 
 
 @pytest.mark.parametrize(
+    ("prefix", "name", "insecure"),
+    [
+        ("a.org", "a.org/team/x:1", True),
+        ("a.org", "a.org:5000/x:1", True),
+        ("a.org:5000", "a.org:5000/x:1", True),
+        ("a.org:5000", "a.org/x:1", False),
+        ("a.org:50", "a.org:5000/x:1", False),
+        ("a.org", "a.org.evil.org/x:1", False),
+        ("a.org/team", "a.org/team/x:1", True),
+        ("a.org/team/x:1", "a.org/team/x:1", True),
+        ("a.org/other", "a.org/team/x:1", False),
+    ],
+)
+def test_insecure_is_what_begins_like_that(
+    system: Path, environment: dict[str, str], prefix: str, name: str, insecure: bool
+) -> None:
+    environment["CNB_INSECURE_REGISTRIES"] = prefix
+    registries = Registries.read(environment, system)
+    assert places(registries, name) == [f"{name} !" if insecure else name]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "[[registry",

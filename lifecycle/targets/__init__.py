@@ -1,0 +1,1 @@
+"""Where the phases look images up and save them, one module each."""

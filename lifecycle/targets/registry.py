@@ -1,0 +1,222 @@
+"""Registries as the place of images.
+
+Source: buildpacks/spec, platform.md; imgutil, remote; distribution-spec.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ...oci.descriptor import Descriptor
+from ...oci.digest import Digest
+from ...oci.errors import InvalidContent, NotFound, OcistowError, RegistryError, RegistryUnavailable
+from ...oci.manifest import Manifest, parse_manifest
+from ...oci.reference import Reference
+from ...publish.access import JOBS, Access
+from ...publish.copy import copy
+from ...publish.distribution.hosts import open_repository
+from ...publish.distribution.keychain import Keychain
+from ...publish.provenance import Provenance
+from ...publish.registry import RegistrySink, RegistrySource
+from ...publish.sink import host_platform
+from ...publish.source import Source, read_document
+from ...store.blobs import BlobStore
+from ..images import Image, Saved
+from .described import described
+
+REGISTRY_AUTH = "CNB_REGISTRY_AUTH"
+INSECURE_REGISTRIES = "CNB_INSECURE_REGISTRIES"
+
+_DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+
+
+class RegistryTarget:
+    """Images of any registry. Thread-safe.
+
+    The credentials are those that `known_registries` put into `environ`, or the files that
+    it names. None goes to another host than the one it was found for.
+    """
+
+    keeps_identifier = False
+
+    def __init__(
+        self, environ: Mapping[str, str], *, access: Access | None = None, jobs: int = JOBS
+    ) -> None:
+        self._environ = environ
+        self._access = access or Access()
+        self._jobs = jobs
+        self._seen: dict[str, dict[Digest, tuple[str, ...]]] = {}  # blobs, by their registries
+
+    @contextmanager
+    def find(self, reference: str) -> Generator[Image | None]:
+        """Yield the image for this machine's platform; None if there is none, or it is hidden.
+
+        Raises:
+            InvalidContent: what is there is no image.
+            RegistryError: the registry refused, but not for want of credentials.
+        """
+        parsed = Reference.parse(reference)
+        with open_repository(parsed, self._access, environ=self._environ) as repository:
+            source = RegistrySource(repository, parsed, host_platform())
+            try:
+                root = source.resolve()
+            except NotFound:
+                yield None
+                return
+            except RegistryError as error:
+                if error.status != HTTPStatus.UNAUTHORIZED:
+                    raise _about(f'connect to repo store "{reference}"', error) from error
+                yield None
+                return
+            identifier = f"{parsed.registry}/{parsed.repository}@{root.digest}"
+            image = described(reference, identifier, root, source)
+            self._note(parsed, (layer.blob.digest for layer in image.layers))
+            yield image
+
+    def name(self, reference: str) -> str:
+        """Return the reference as it was given."""
+        return reference
+
+    def check_access(self, readable: Sequence[str], writable: Sequence[str]) -> None:
+        """See whether these may be read and these written; what is absent may be read.
+
+        Raises:
+            InvalidContent: one is no reference.
+            RegistryError: one may not.
+        """
+        for reference in filter(None, readable):
+            self._check(reference, "read", push=False)
+        for reference in filter(None, writable):
+            self._check(reference, "read/write", push=True)
+
+    @contextmanager
+    def staging(self, reference: str) -> Generator[BlobStore]:
+        """Yield a pool in the directory for temporary files, gone when the block is left."""
+        with (
+            TemporaryDirectory(prefix="ocistow-") as directory,
+            BlobStore(Path(directory)) as pool,
+        ):
+            yield pool
+
+    def save(self, source: Source, references: Sequence[str]) -> Saved:
+        """Push the image under all its names: its blobs once, each further name alone.
+
+        Layers that came from another repository of the registry are mounted.
+
+        Raises:
+            InvalidContent, NotFound, RegistryError, OSError: it could be given none of the names.
+        """
+        root = source.resolve()
+        document = parse_manifest(read_document(source, root), root)
+        if not isinstance(document, Manifest):
+            raise InvalidContent(f"{root.digest} is not an image for one platform")
+        names: list[str] = []
+        failed: list[tuple[str, str]] = []
+        first: OcistowError | OSError | None = None
+        served: set[tuple[str, str]] = set()
+        for text in references:
+            try:
+                reference = Reference.parse(text)
+                self._push(source, root, document, reference, served)
+            except (OcistowError, OSError) as error:
+                first = first or error
+                failed.append((text, str(error)))
+            else:
+                names.append(text)
+        if first is not None and not names:
+            raise first
+        return Saved(
+            tuple(names), root.digest, document.config.digest, root.size, failed=tuple(failed)
+        )
+
+    def _push(
+        self,
+        source: Source,
+        root: Descriptor,
+        document: Manifest,
+        reference: Reference,
+        served: set[tuple[str, str]],
+    ) -> None:
+        place = reference.registry, reference.repository
+        with open_repository(
+            reference, self._access, push=True, environ=self._environ
+        ) as repository:
+            if place in served and reference.digest is None:
+                repository.put_manifest(reference.tag, root, document.raw)
+                return
+            provenance = Provenance(None, *place, self._elsewhere(reference))
+            copy(source, RegistrySink(repository, reference, provenance), jobs=self._jobs)
+        served.add(place)
+        blobs = (document.config, *document.layers)
+        self._note(reference, (blob.digest for blob in blobs))
+
+    def _elsewhere(self, reference: Reference) -> dict[Digest, tuple[str, ...]]:
+        """Return which other repositories of the registry have which blobs."""
+        return {
+            digest: others
+            for digest, repositories in self._seen.get(reference.registry, {}).items()
+            if (others := tuple(name for name in repositories if name != reference.repository))
+        }
+
+    def _note(self, reference: Reference, digests: Iterable[Digest]) -> None:
+        seen = self._seen.setdefault(reference.registry, {})
+        for digest in digests:
+            if reference.repository not in (there := seen.get(digest, ())):
+                seen[digest] = (*there, reference.repository)
+
+    def _check(self, text: str, access: str, *, push: bool) -> None:
+        what = f"failed to ensure registry {access} access to {text}"
+        reference = Reference.parse(text)
+        with open_repository(
+            reference, self._access, push=push, environ=self._environ
+        ) as repository:
+            try:
+                repository.has_manifest(reference.digest or reference.tag)
+            except RegistryError as error:
+                if not error.status or error.status in _DENIED:
+                    raise _about(what, error) from error
+            if not push:
+                return
+            try:
+                repository.check_push()
+            except RegistryError as error:
+                raise _about(what, error) from error
+
+
+def _about(what: str, error: RegistryError) -> RegistryError:
+    """Return an error that says what was to be done, in the lifecycle's words."""
+    facts = what, error.status, error.codes, error.message
+    if isinstance(error, RegistryUnavailable):
+        return RegistryUnavailable(*facts, error.retry_after)
+    return RegistryError(*facts)
+
+
+def known_registries(
+    environ: Mapping[str, str], references: Iterable[str], insecure: Iterable[str]
+) -> dict[str, str]:
+    """Return an environment with what can be found out about the registries of some images.
+
+    Credentials are looked for now, since their files may not be readable once the process has
+    given its privileges up. `insecure` are beginnings of references.
+
+    Raises:
+        InvalidContent, NotFound, RegistryError, OSError: credentials cannot be read.
+    """
+    keychain = Keychain(Access(), environ)
+    headers: dict[str, str] = {}
+    for text in references:
+        with suppress(InvalidContent):  # which is told where the reference is needed
+            reference = Reference.parse(text)
+            found = keychain.find(reference.registry, reference.repository)
+            if found is not None:
+                headers[f"{reference.registry}/{reference.repository}"] = found.header
+    known = {**environ, INSECURE_REGISTRIES: ",".join(insecure)}
+    if headers:
+        given: dict[str, str] = json.loads(environ.get(REGISTRY_AUTH) or "{}")
+        known[REGISTRY_AUTH] = json.dumps({**given, **headers})
+    return known
