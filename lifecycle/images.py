@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from ..publish.source import Source
-from ..store.blobs import BlobStore
+from ..oci.document import parse_object, strings
+from ..oci.errors import InvalidContent
+from ..oci.manifest import Manifest, parse_manifest
+from ..publish.source import Source, read_document
 from .config import Config
+from .staging import Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Image:
         root: its manifest, never an index.
         config: what its config says.
         layers: lowest first.
-        source: where root, config and layers can be read.
+        source: where root, config and layers can be read; of a sparse image, those it has.
+        annotations: of the manifest.
     """
 
     name: str
@@ -46,11 +50,16 @@ class Image:
     config: Config
     layers: tuple[Layer, ...]
     source: Source
+    annotations: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def top_layer(self) -> Digest | None:
         """The diffID of the uppermost layer; None without layers."""
         return self.layers[-1].diff_id if self.layers else None
+
+    def layer(self, diff_id: Digest) -> Layer | None:
+        """Return the layer with this diffID."""
+        return next((layer for layer in self.layers if layer.diff_id == diff_id), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ class Target(Protocol):
         """
         ...
 
-    def staging(self, reference: str) -> AbstractContextManager[BlobStore]:
+    def staging(self, reference: str) -> AbstractContextManager[Staging]:
         """Return where the layers of an image that will have this name are packed.
 
         For a layout that is its own pool of blobs, so that they need not be written again;
@@ -122,3 +131,26 @@ class Target(Protocol):
             InvalidContent, NotFound, RegistryError, OSError: it could be given none of them.
         """
         ...
+
+
+def open_image(name: str, identifier: str, source: Source, root: Descriptor) -> Image:
+    """Read the manifest `root` of `source` and its config, but no layer.
+
+    Raises:
+        NotFound: the manifest or the config is absent.
+        InvalidContent: this is no image for one platform, or its layers and diffIDs do not match.
+    """
+    manifest = parse_manifest(read_document(source, root), root)
+    if not isinstance(manifest, Manifest):
+        raise InvalidContent(f"{root.digest} is not an image for one platform")
+    what = f"config {manifest.config.digest}"
+    config = Config.parse(read_document(source, manifest.config), what)
+    if len(config.diff_ids) != len(manifest.layers):
+        raise InvalidContent(
+            f"{what} has {len(config.diff_ids)} diff_ids, "
+            f"the manifest has {len(manifest.layers)} layers"
+        )
+    layers = tuple(map(Layer, config.diff_ids, manifest.layers))
+    document = parse_object(manifest.raw, f"manifest {root.digest}")
+    annotations = strings(document, "annotations", f"manifest {root.digest}")
+    return Image(name, identifier, root, config, layers, source, annotations)
