@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeAlias
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ocistow.lifecycle.extract import extract
+from ocistow.lifecycle.trees import dir_layer
+from ocistow.oci.errors import InvalidContent
+
+Node: TypeAlias = "tuple[str, int, bytes | str | dict[str, Node]]"
+
+MODES = st.integers(0, 0o7777).map(lambda mode: mode | 0o700)
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=120
+).filter(lambda name: name not in {".", ".."} and len(name.encode()) < 250)
+FILES = st.tuples(st.just("file"), MODES, st.binary(max_size=1500))
+LINKS = st.tuples(st.just("link"), MODES, NAMES)
+TREES: st.SearchStrategy[dict[str, Node]] = st.dictionaries(
+    NAMES,
+    st.recursive(
+        FILES | LINKS,
+        lambda inner: st.tuples(
+            st.just("directory"), MODES, st.dictionaries(NAMES, inner, max_size=4)
+        ),
+        max_leaves=12,
+    ),
+    max_size=5,
+)
+
+
+def build(directory: Path, tree: dict[str, Node]) -> None:
+    for name, (_, mode, content) in tree.items():
+        path = directory / name
+        if isinstance(content, str):
+            os.symlink(content, path)
+            continue
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.mkdir()
+            build(path, content)
+        path.chmod(mode)
+
+
+def tar_of(path: Path) -> bytes:
+    stream = dir_layer("layer", path, 0, 0).open()
+    try:
+        return b"".join(iter(lambda: stream.read(1 << 20), b""))
+    finally:
+        stream.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(TREES)
+def test_a_layer_comes_back_as_it_was(tree: dict[str, Node]) -> None:
+    with tempfile.TemporaryDirectory() as work:
+        layers = Path(work, "layers")
+        layer = layers / "bp" / "layer"
+        layer.mkdir(parents=True)
+        build(layer, tree)
+        before = tar_of(layer)
+        shutil.rmtree(layer.parent)
+        extract(io.BytesIO(before), layers)
+        assert tar_of(layer) == before
+
+
+PARTS = st.sampled_from(["a", "b", "c", "..", ".", ""])
+TARGETS = st.sampled_from(["a", "..", "../..", "../outside", "/", "OUTSIDE", "OUTSIDE/secret", "."])
+ENTRIES = st.tuples(
+    st.sampled_from(["LAYERS", "LAYERS", "LAYERS", "OUTSIDE", "", "/"]),
+    st.lists(PARTS, max_size=4),
+    st.sampled_from([b"0", b"0", b"5", b"5", b"2", b"2", b"1", b"3", b"6", b"7", b"L", b"g"]),
+    TARGETS,
+    MODES,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ENTRIES, max_size=8), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255))))
+def test_nothing_outside_ever_changes(
+    entries: list[tuple[str, list[str], bytes, str, int]], damage: list[tuple[float, int]]
+) -> None:
+    with tempfile.TemporaryDirectory() as work:
+        layers, outside = Path(work, "layers"), Path(work, "outside")
+        layers.mkdir()
+        outside.mkdir()
+        (outside / "secret").write_bytes(b"secret")
+        outside.chmod(0o711)
+        raw = bytearray(_tar(entries, layers, outside))
+        for place, value in damage[:2]:
+            raw[int(place * (len(raw) - 1))] = value
+        with suppress(InvalidContent, OSError):
+            extract(io.BytesIO(bytes(raw)), layers)
+        assert {path.name for path in Path(work).iterdir()} == {"layers", "outside"}
+        assert [path.name for path in outside.iterdir()] == ["secret"]
+        assert (outside / "secret").read_bytes() == b"secret"
+        assert (outside / "secret").stat().st_nlink == 1
+        assert outside.stat().st_mode & 0o7777 == 0o711
+
+
+def _tar(
+    entries: list[tuple[str, list[str], bytes, str, int]], layers: Path, outside: Path
+) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for start, parts, kind, target, mode in entries:
+            above = {"LAYERS": str(layers), "OUTSIDE": str(outside)}.get(start, start)
+            info = tarfile.TarInfo("/".join([above, *parts]) or "/")
+            info.type, info.mode = kind, mode
+            info.linkname = target.replace("OUTSIDE", str(outside))
+            content = b"x" if kind in {b"0", b"7"} else b""
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
