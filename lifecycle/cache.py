@@ -63,7 +63,7 @@ class Cache(Protocol):
 
     @property
     def exists(self) -> bool:
-        """Whether it was found; a directory without layers was."""
+        """Whether there is anything to read."""
         ...
 
     def metadata(self) -> CacheMetadata:

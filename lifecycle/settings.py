@@ -5,7 +5,7 @@ Source: buildpacks/spec, platform.md, "Exporter"; Go's lifecycle, phase/exporter
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ..oci.errors import InvalidContent
@@ -45,44 +45,22 @@ def configured(
     for name, value in labels:
         console.info(f"Adding label '{name}'")
         merged[name] = value
-    variables = _variables(inputs)
-    for name, value in variables.items():
+    for name, value in _variables(inputs).items():
         console.debug(f"Setting {name}={value}")
-    env = with_variables(config.env, variables)
+        config = config.with_variable(name, value)
     console.debug(f"Prepending {PROCESS_DIR} and {LIFECYCLE_DIR} to PATH")
+    path = f"{PROCESS_DIR}:{LIFECYCLE_DIR}:{config.variable('PATH')}"
     console.debug(f"Setting WORKDIR: '{inputs.app_dir}'")
     console.info(f"Setting default process type '{process}'" if process else _NO_PROCESS)
     entrypoint = f"{PROCESS_DIR}/{process}" if process else LAUNCHER
     console.debug(f"Setting ENTRYPOINT: '{entrypoint}'")
     return replace(
-        config,
+        config.with_variable("PATH", path),
         labels=merged,
-        env=with_path(env),
         working_dir=str(inputs.app_dir),
         entrypoint=(entrypoint,),
         cmd=(),
     )
-
-
-def with_variables(env: Sequence[str], variables: Mapping[str, str]) -> tuple[str, ...]:
-    """Set variables: those that are there keep their places, others come last."""
-    result = list(env)
-    for name, value in variables.items():
-        places = (n for n, setting in enumerate(result) if setting.partition("=")[0] == name)
-        place = next(places, len(result))
-        result[place : place + 1] = [f"{name}={value}"]
-    return tuple(result)
-
-
-def with_path(env: Sequence[str]) -> tuple[str, ...]:
-    """Let the image's processes, and the launcher, be found first.
-
-    A PATH that contains `=` is lost. Go's lifecycle does not see it either, and the images
-    must be equal.
-    """
-    settings = (setting.split("=") for setting in env)
-    path = next((s[1] for s in settings if len(s) == 2 and s[0] == "PATH"), "")
-    return with_variables(env, {"PATH": f"{PROCESS_DIR}:{LIFECYCLE_DIR}:{path}"})
 
 
 _NO_PROCESS = "no default process type"

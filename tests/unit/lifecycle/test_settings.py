@@ -9,7 +9,7 @@ from ocistow.lifecycle.console import Console, Level
 from ocistow.lifecycle.files.metadata import BuildMetadata, Process
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Version
-from ocistow.lifecycle.settings import configured, default_process, with_path, with_variables
+from ocistow.lifecycle.settings import configured, default_process
 from ocistow.oci.errors import InvalidContent
 
 INPUTS = Inputs(Version(0, 12), app_dir=Path("/app"), layers_dir=Path("/l"))
@@ -35,31 +35,6 @@ def test_a_process_that_does_not_exist_is_refused_in_the_words_of_the_lifecycle(
     with pytest.raises(InvalidContent) as refused:
         default_process(BUILD, "cron")
     assert str(refused.value) == "tried to set cron to default but it doesn't exist"
-
-
-@pytest.mark.parametrize(
-    ("env", "expected"),
-    [
-        ((), ("A=1", "B=2")),
-        (("X=0", "B=0", "Y=0"), ("X=0", "B=2", "Y=0", "A=1")),
-        (("A", "AB=3"), ("A=1", "AB=3", "B=2")),
-        (("A=x=y", "A=z"), ("A=1", "A=z", "B=2")),
-    ],
-)
-def test_variables_keep_their_places(env: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    assert with_variables(env, {"A": "1", "B": "2"}) == expected
-
-
-@pytest.mark.parametrize(
-    ("env", "expected"),
-    [
-        (("PATH=/bin",), "PATH=/cnb/process:/cnb/lifecycle:/bin"),
-        ((), "PATH=/cnb/process:/cnb/lifecycle:"),
-        (("PATH=/odd=/bin",), "PATH=/cnb/process:/cnb/lifecycle:"),
-    ],
-)
-def test_the_path_begins_with_processes_and_launcher(env: tuple[str, ...], expected: str) -> None:
-    assert with_path(env) == (expected,)
 
 
 def test_an_image_starts_the_default_process_in_the_directory_of_the_application() -> None:
