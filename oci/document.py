@@ -1,4 +1,4 @@
-"""JSON documents from outside: bounded, typed access to their members.
+"""Documents from outside, JSON or TOML: bounded, typed access to their members.
 
 Every accessor raises `InvalidContent` naming the member when it is not of the
 expected type, so parsers above read like the schemas they implement.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias, cast
 
 from .errors import InvalidContent
@@ -39,19 +39,31 @@ def parse_object(raw: bytes, what: str) -> Object:
 
 
 def as_object(value: object, what: str) -> Object:
-    """Return `value` as a JSON object."""
+    """Return `value` as an object, which TOML calls a table."""
     if not isinstance(value, dict):
-        raise InvalidContent(f"{what} is not a JSON object")
-    return cast("Object", value)  # JSON object keys are always strings
+        raise InvalidContent(f"{what} is not an object")
+    return cast("Object", value)  # keys are always strings
 
 
 def members(value: object, what: str) -> list[object]:
-    """Return `value` as a JSON array; absent and null count as empty."""
+    """Return `value` as an array; absent and null count as empty."""
     if value is None:
         return []
     if not isinstance(value, list):
-        raise InvalidContent(f"{what} is not a JSON array")
+        raise InvalidContent(f"{what} is not an array")
     return cast("list[object]", value)
+
+
+def inner(document: Object, key: str, what: str) -> Object:
+    """Return a member that is an object; absent and null count as empty."""
+    value = document.get(key)
+    return {} if value is None else as_object(value, f"{key} of {what}")
+
+
+def inners(document: Object, key: str, what: str) -> list[Object]:
+    """Return a member that is an array of objects; absent and null count as empty."""
+    found = members(document.get(key), f"{key} of {what}")
+    return [as_object(value, f"an entry in {key} of {what}") for value in found]
 
 
 def string(document: Object, key: str, what: str) -> str:
@@ -61,6 +73,26 @@ def string(document: Object, key: str, what: str) -> str:
         return ""
     if not isinstance(value, str):
         raise InvalidContent(f"{key} of {what} is not a string")
+    return value
+
+
+def texts(document: Object, key: str, what: str) -> tuple[str, ...]:
+    """Return a member that is an array of strings; absent and null count as empty."""
+    found: list[str] = []
+    for value in members(document.get(key), f"{key} of {what}"):
+        if not isinstance(value, str):
+            raise InvalidContent(f"an entry in {key} of {what} is not a string")
+        found.append(value)
+    return tuple(found)
+
+
+def flag(document: Object, key: str, what: str) -> bool:
+    """Return a member that is true or false; absent and null count as false."""
+    value = document.get(key)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise InvalidContent(f"{key} of {what} is not true or false")
     return value
 
 
@@ -87,13 +119,20 @@ def size(document: Object, key: str, what: str) -> int:
 
 def writable(document: Object, what: str) -> Object:
     """Return `document`, which then can be written again: not too deep, and without infinity."""
+    for level in levels(document, what):
+        if any(isinstance(value, float) and not math.isfinite(value) for value in level):
+            raise InvalidContent(f"{what} has a number that is too large")
+    return document
+
+
+def levels(document: Object, what: str) -> Iterator[list[object]]:
+    """Yield what is in a document, level by level; at most `MAX_DEPTH` are accepted."""
     level = list(document.values())
     for _ in range(MAX_DEPTH):
         if not level:
-            return document
-        if any(isinstance(value, float) and not math.isfinite(value) for value in level):
-            raise InvalidContent(f"{what} has a number that is too large")
-        level = [inner for value in level for inner in _inside(value)]
+            return
+        yield level
+        level = [each for value in level for each in _inside(value)]
     raise InvalidContent(f"{what} has over {MAX_DEPTH} levels")
 
 

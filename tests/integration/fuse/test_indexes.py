@@ -87,7 +87,7 @@ def assert_refused(mount: Mount, index: Path, content: bytes, words: str) -> Non
         (b"not JSON", "is not JSON"),
         (b'{"schemaVersion":2,"manifests":[]', "is not JSON"),
         (b"[" * 200_000, "is not JSON"),
-        (b"[]", "is not a JSON object"),
+        (b"[]", "is not an object"),
         (b'{"schemaVersion":2,"manifests":{}}', "manifests"),
         (b'{"schemaVersion":2,"manifests":[{}]}', "index.json"),
         (b'{"schemaVersion":2,"manifests":[' + b" " * (4 << 20) + b"]}", "bytes, at most"),

@@ -53,7 +53,7 @@ def test_an_index_is_parsed() -> None:
         ({"schemaVersion": 1}, OCI_MANIFEST, "has schemaVersion 1, not 2"),
         ({"schemaVersion": "2"}, OCI_MANIFEST, "has schemaVersion '2', not 2"),
         ({"schemaVersion": [2]}, OCI_MANIFEST, "has schemaVersion list, not 2"),
-        ({"config": None}, OCI_MANIFEST, "config of manifest .* is not a JSON object"),
+        ({"config": None}, OCI_MANIFEST, "config of manifest .* is not an object"),
         ({"config": {**ENTRY, "mediaType": ""}}, OCI_MANIFEST, "mediaType of config .* not given"),
         ({"config": {**ENTRY, "mediaType": 1}}, OCI_MANIFEST, "mediaType .* is not a string"),
         ({"config": {**ENTRY, "digest": None}}, OCI_MANIFEST, "not a digest"),
@@ -64,16 +64,16 @@ def test_an_index_is_parsed() -> None:
         (
             {"config": {**ENTRY, "annotations": []}},
             OCI_MANIFEST,
-            "annotations .* not a JSON object",
+            "annotations .* not an object",
         ),
         (
             {"config": {**ENTRY, "annotations": {"a\x1b": 1}}},
             OCI_MANIFEST,
             r"'a\\x1b' in annotations .* is not a string",
         ),
-        ({"config": {**ENTRY, "platform": 1}}, OCI_MANIFEST, "platform of .* not a JSON object"),
-        ({"layers": {}}, OCI_MANIFEST, "layers of .* is not a JSON array"),
-        ({"layers": [1]}, OCI_MANIFEST, "a layer of .* is not a JSON object"),
+        ({"config": {**ENTRY, "platform": 1}}, OCI_MANIFEST, "platform of .* not an object"),
+        ({"layers": {}}, OCI_MANIFEST, "layers of .* is not an array"),
+        ({"layers": [1]}, OCI_MANIFEST, "a layer of .* is not an object"),
     ],
 )
 def test_what_is_not_a_manifest_is_refused(
@@ -87,7 +87,7 @@ def test_what_is_not_a_manifest_is_refused(
     ("raw", "message"),
     [
         (b"", "is not JSON"),
-        (b"[]", "is not a JSON object"),
+        (b"[]", "is not an object"),
         (b'{"a": NaN}', "is not JSON: NaN"),
         (b'{"a": "\xff"}', "is not JSON"),
         (b'{"a": "\\udc00"}', "is not JSON"),

@@ -98,7 +98,7 @@ def test_something_else_is_not_made_a_store(tmp_path: Path) -> None:
         (b'{"version": 1.0}', "does not state a version"),
         (b'{"version": "1"}', "does not state a version"),
         (b"{}", "does not state a version"),
-        (b"[]", "is not a JSON object"),
+        (b"[]", "is not an object"),
         (b"", "is not JSON"),
         (b"[" * 4096, "is not JSON"),
         (b" " * 4096 + b'{"version": 1}', "is not JSON"),

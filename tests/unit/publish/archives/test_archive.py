@@ -234,8 +234,8 @@ def test_a_config_that_is_not_its_name_is_refused(
     ("manifest", "why"),
     [
         (b"{", "not JSON"),
-        (b"{}", "not a JSON array"),
-        (b"[1]", "not a JSON object"),
+        (b"{}", "not an array"),
+        (b"[1]", "not an object"),
         (b"[" * 99999, "not JSON"),
         (b"[]", "there: nothing"),
         (b'[{"Config": "config.json", "Layers": [1]}]', "not a string"),

@@ -1,0 +1,86 @@
+"""Files of TOML: read with bounds, written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...oci.document import MAX_DEPTH, MAX_DOCUMENT, Object, levels
+from ...oci.errors import InvalidContent
+from ...store.disk import open_directory, replacing
+from .. import gotoml
+
+_IN_PLACE = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS)
+_PART = rb"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_DEEP_KEY = re.compile(rb"(?:^|[\[{,])[ \t]*+(?:%b){%d}" % (_PART, MAX_DEPTH), re.MULTILINE)
+
+
+def read_toml(path: Path) -> Object | None:
+    """Read a file of at most `MAX_DOCUMENT` bytes; None if there is none.
+
+    Raises:
+        InvalidContent: it is no regular file, too large, or not TOML; the message names it.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not wait
+    except FileNotFoundError:
+        return None
+    with open(file, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise InvalidContent(f"{path} is not a regular file")
+        return parse_toml(stream.read(MAX_DOCUMENT + 1), str(path))
+
+
+def parse_toml(raw: bytes, what: str) -> Object:
+    """Read a document of at most `MAX_DOCUMENT` bytes; `what` names it in messages.
+
+    Integers are those of 64 bits, as TOML promises and Go has.
+
+    Raises:
+        InvalidContent: it is too large, too deep, or not TOML.
+    """
+    if len(raw) > MAX_DOCUMENT:
+        raise InvalidContent(f"{what} has over {MAX_DOCUMENT} bytes")
+    if _DEEP_KEY.search(raw):  # tomllib would take the square of its length, of time and memory
+        raise InvalidContent(f"{what} has a key of over {MAX_DEPTH} parts")
+    try:
+        document: dict[str, object] = tomllib.loads(raw.decode())
+    except (ValueError, RecursionError) as error:
+        raise InvalidContent(f"{what} is not TOML: {error}") from error
+    for level in levels(document, what):
+        if any(isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 for value in level):
+            raise InvalidContent(f"{what} has an integer of over 64 bits")
+    return document
+
+
+def write_toml(path: Path, document: Mapping[str, object]) -> None:
+    """Write a file, and the directories above it that are missing.
+
+    Whoever reads it meets what was there before, or all of this. Only a file that cannot be
+    replaced is written in place: one that is mounted itself, such as Kubernetes' termination log,
+    one that is not regular, or one in a directory that may not be written.
+
+    Raises:
+        InvalidContent: a value is nothing that TOML has.
+    """
+    content = gotoml.encode(document)
+    path = Path(os.path.realpath(path))  # a link stays one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    directory = open_directory(path.parent)
+    try:
+        with replacing(directory, path.name) as file, open(file, "wb", closefd=False) as stream:
+            stream.write(content)
+    except OSError as error:
+        if error.errno not in _IN_PLACE or not path.exists():
+            raise
+        path.write_bytes(content)
+    finally:
+        os.close(directory)
