@@ -63,7 +63,7 @@ class Cache(Protocol):
 
     @property
     def exists(self) -> bool:
-        """Whether there is anything to read."""
+        """Whether it was found; a directory without layers was."""
         ...
 
     def metadata(self) -> CacheMetadata:

@@ -25,7 +25,7 @@ from ..store.blobs import READ_SIZE
 from ..store.layers import Layer
 from ..store.layout import Layout
 from ..store.store import Store
-from .archives.tarball import BLOCK
+from .archives.entries import BLOCK
 from .compression import form_of, inflated
 from .layout import file_blob
 from .packing import Hashed

@@ -26,8 +26,8 @@ from ...publish.registry import RegistrySink, RegistrySource
 from ...publish.sink import host_platform
 from ...publish.source import Source, read_document
 from ...store.blobs import BlobStore
-from ..images import Image, Saved
-from .described import described
+from ..images import Image, Saved, open_image
+from ..staging import Staging
 
 REGISTRY_AUTH = "CNB_REGISTRY_AUTH"
 INSECURE_REGISTRIES = "CNB_INSECURE_REGISTRIES"
@@ -74,7 +74,7 @@ class RegistryTarget:
                 yield None
                 return
             identifier = f"{parsed.registry}/{parsed.repository}@{root.digest}"
-            image = described(reference, identifier, root, source)
+            image = open_image(reference, identifier, source, root)
             self._note(parsed, (layer.blob.digest for layer in image.layers))
             yield image
 
@@ -95,13 +95,13 @@ class RegistryTarget:
             self._check(reference, "read/write", push=True)
 
     @contextmanager
-    def staging(self, reference: str) -> Generator[BlobStore]:
+    def staging(self, reference: str) -> Generator[Staging]:
         """Yield a pool in the directory for temporary files, gone when the block is left."""
         with (
             TemporaryDirectory(prefix="ocistow-") as directory,
             BlobStore(Path(directory)) as pool,
         ):
-            yield pool
+            yield Staging(pool)
 
     def save(self, source: Source, references: Sequence[str]) -> Saved:
         """Push the image under all its names: its blobs once, each further name alone.

@@ -24,8 +24,8 @@ from ..packing import WORKERS, Hashed, Packed, pack
 from ..recognition import Recognition
 from ..source import Blob
 from .archive import Archive, Section, read_member
+from .entries import BLOCK
 from .oci import OciArchiveSource
-from .tarball import BLOCK
 
 MANIFEST = "manifest.json"
 

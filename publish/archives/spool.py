@@ -23,7 +23,8 @@ from ..packing import WORKERS, Packed, Packer
 from ..recognition import Recognition
 from ..source import Blob, Stream, Watch, unwatched
 from .archive import Archive, ArchiveFile, Section, check_size, follow
-from .tarball import BLOCK, Forward, Member, Members, is_header
+from .entries import BLOCK, Forward, is_header
+from .tarball import Member, Members
 
 SMALL = 64 << 10  # bytes; smaller files share one unnamed file
 MAX_FILES = 256  # unnamed files; what comes after them shares that one, too

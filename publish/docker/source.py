@@ -19,9 +19,10 @@ from ...oci.manifest import ImageConfig
 from ...oci.platform import Platform
 from ...oci.reference import Reference
 from ..archives.docker import DockerArchiveSource, config_name, image_manifest
+from ..archives.entries import Forward
 from ..archives.oci import OciArchiveSource
 from ..archives.spool import Spool, never, unless_known
-from ..archives.tarball import Forward, Members
+from ..archives.tarball import Members
 from ..compression import read_block
 from ..recognition import Recognition
 from ..source import Blob, Source, Watch, select_platform, unwatched

@@ -160,8 +160,8 @@ def test_without_any_success_the_first_error_is_raised(
 
 def test_the_pool_of_new_layers_is_gone_in_the_end(target: RegistryTarget) -> None:
     with target.staging("app") as pool:
-        pool.add([b"content"])
-        path = pool.path
+        pool.blobs.add([b"content"])
+        path = pool.blobs.path
     assert not path.exists()
 
 

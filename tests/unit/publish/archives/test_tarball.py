@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from ocistow.oci.errors import InvalidContent, NotFound
 from ocistow.publish.archives.archive import Archive, read_member
+from ocistow.publish.archives.entries import MAX_RECORD
 from ocistow.publish.archives.spool import SMALL, Spool, never, open_archive
-from ocistow.publish.archives.tarball import MAX_RECORD
 from ocistow.store.blobs import BlobStore
 
 NAMES = st.from_regex(r"[a-zé]{1,120}(/[a-z0-9]{1,90}){0,3}", fullmatch=True)
