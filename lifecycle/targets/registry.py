@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http import HTTPStatus
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
@@ -25,9 +23,9 @@ from ...publish.provenance import Provenance
 from ...publish.registry import RegistrySink, RegistrySource
 from ...publish.sink import host_platform
 from ...publish.source import Source, read_document
-from ...store.blobs import BlobStore
 from ..images import Image, Saved, open_image
 from ..staging import Staging
+from .pools import temporary_staging
 
 REGISTRY_AUTH = "CNB_REGISTRY_AUTH"
 INSECURE_REGISTRIES = "CNB_INSECURE_REGISTRIES"
@@ -94,14 +92,9 @@ class RegistryTarget:
         for reference in filter(None, writable):
             self._check(reference, "read/write", push=True)
 
-    @contextmanager
-    def staging(self, reference: str) -> Generator[Staging]:
-        """Yield a pool in the directory for temporary files, gone when the block is left."""
-        with (
-            TemporaryDirectory(prefix="ocistow-") as directory,
-            BlobStore(Path(directory)) as pool,
-        ):
-            yield Staging(pool)
+    def staging(self, reference: str) -> AbstractContextManager[Staging]:
+        """Return a pool in the directory for temporary files, gone when the block is left."""
+        return temporary_staging()
 
     def save(self, source: Source, references: Sequence[str]) -> Saved:
         """Push the image under all its names: its blobs once, each further name alone.

@@ -252,11 +252,13 @@ def config_name(member: str) -> str | None:
     return match[1] if match else None
 
 
-def image_manifest(config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
+def image_manifest(
+    config: Descriptor, layers: Iterable[Descriptor], media_type: str = OCI_MANIFEST
+) -> bytes:
     """Return a new manifest; the same parts always give the same bytes."""
     document = {
         "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
+        "mediaType": media_type,
         "config": config.to_document(),
         "layers": [layer.to_document() for layer in layers],
     }

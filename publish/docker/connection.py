@@ -35,12 +35,21 @@ class Connections:
         self._timeout = timeout
         self._tls = host.certificates.context() if host.certificates else None
         self._idle: http.client.HTTPConnection | None = None
+        self._reserve: list[socket.socket] = []
+
+    def reserve(self, count: int) -> None:
+        """Connect `count` times ahead, for when this process may not any more."""
+        with self._translated():
+            while len(self._reserve) < count:
+                self._reserve.append(self._connect().sock)
 
     def close(self) -> None:
-        """Close the connection that was kept."""
+        """Close the connection that was kept, and what was not needed of the reserve."""
         if self._idle is not None:
             self._idle.close()
             self._idle = None
+        while self._reserve:
+            self._reserve.pop().close()
 
     @contextmanager
     def answer(self, method: str, path: str) -> Generator[http.client.HTTPResponse]:
@@ -96,6 +105,9 @@ class Connections:
         except UnicodeError as error:  # of the codec for host names
             raise RegistryError(str(self._host), 0, (), "not a host name") from error
         except (PermissionError, ssl.SSLError) as error:
+            if isinstance(error, PermissionError) and self._reserve:
+                connection.sock = self._reserve.pop()
+                return connection
             raise RegistryError(str(self._host), 0, (), _words(error)) from error
         except OSError as error:
             raise RegistryUnavailable(str(self._host), 0, (), words_of(error)) from error

@@ -73,6 +73,10 @@ class Engine:
         self.api_version: tuple[int, ...] = ()
         self.is_podman = False
 
+    def reserve(self, count: int) -> None:
+        """Connect `count` times ahead, for a process that is about to give privileges up."""
+        self._connections.reserve(count)
+
     def close(self) -> None:
         """Close the connection."""
         self._connections.close()
