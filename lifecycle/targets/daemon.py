@@ -55,6 +55,7 @@ class DaemonTarget:
         self._jobs = jobs
         self._stack = ExitStack()
         self._pool: BlobStore | None = None
+        self._found: dict[str, None] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +84,7 @@ class DaemonTarget:
         encoded, pool = config.encode(), self._documents()
         with HeldSource(self._engine, name, encoded, config.diff_ids, pool) as source:
             root = source.resolve()
+            self._found[name] = None
             layers = tuple(map(Layer, config.diff_ids, source.layers))
             yield Image(reference, identifier.encoded, root, config, layers, source)
 
@@ -113,7 +115,7 @@ class DaemonTarget:
             try:
                 reference = Reference.parse(text)
                 if loaded is None:
-                    sink = DaemonSink(self._engine, reference, self._pool)
+                    sink = DaemonSink(self._engine, reference, self._pool, self._found)
                     losses = copy(source, sink, jobs=self._jobs).losses
                     loaded = self._identifier(reference)
                 else:

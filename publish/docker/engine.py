@@ -160,7 +160,12 @@ class Engine:
         return frozenset(found)
 
     def tag(self, name: str, reference: Reference) -> None:
-        """Give an image another name (POST /images/…/tag)."""
+        """Give an image another name (POST /images/…/tag).
+
+        Raises:
+            InvalidContent: it is a digest.
+        """
+        check_has_tag(reference)
         repository = f"{reference.registry}/{reference.repository}"
         query = urlencode({"repo": repository, "tag": reference.tag})
         with self._answer("POST", f"/images/{quote(name)}/tag?{query}") as answer:
@@ -297,6 +302,16 @@ class _Body:
 
     def close(self) -> None:
         self._answer.close()
+
+
+def check_has_tag(reference: Reference) -> None:
+    """Refuse a name that only registries have.
+
+    Raises:
+        InvalidContent: it is a digest.
+    """
+    if reference.digest is not None:
+        raise InvalidContent(f"{reference}: a docker daemon gives names by tag only")
 
 
 def familiar(reference: Reference) -> str:

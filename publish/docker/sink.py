@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
-from ...oci.errors import InvalidContent
 from ...oci.platform import Platform
 from ...oci.reference import Reference
 from ...store.blobs import BlobStore
 from ..sink import Action, Image
 from ..source import Source
-from .engine import Engine
+from .engine import Engine, check_has_tag
 from .wanted import ImageStore, Wanted
 
 
@@ -20,17 +19,23 @@ class DaemonSink:
     """A name in a daemon, whichever image store that has.
 
     Blobs go over in one stream, when the image is tagged. `pool` is where the image comes
-    from, if that is a store.
+    from, if that is a store; `kin` names images of the daemon that it has layers of.
     """
 
     sparse = False
 
-    def __init__(self, engine: Engine, reference: Reference, pool: BlobStore | None = None) -> None:
-        if reference.digest is not None:
-            raise InvalidContent(f"{reference}: a docker daemon gives names by tag only")
+    def __init__(
+        self,
+        engine: Engine,
+        reference: Reference,
+        pool: BlobStore | None = None,
+        kin: Iterable[str] = (),
+    ) -> None:
+        check_has_tag(reference)
         self._engine = engine
         self._reference = reference
         self._pool = pool
+        self._kin = kin
         self._store: ImageStore | None = None
         self._lacking: frozenset[Digest] = frozenset()
         self._from_index = False
@@ -48,7 +53,8 @@ class DaemonSink:
             RegistryError: the daemon cannot take such an image.
         """
         there = self._engine.image(str(self._reference))
-        wanted = Wanted.of(image, self._reference, there)
+        kin = filter(None, map(self._engine.image, self._kin))
+        wanted = Wanted.of(image, self._reference, there, kin)
         self._store = self._choose(wanted)
         self._lacking = self._store.lacking()
 

@@ -58,6 +58,7 @@ class ContainerdStore:
         names = {familiar(self._wanted.reference): self._wanted.there}
         if not self._wanted.is_named and (other := self._engine.image(str(root))) is not None:
             names |= dict.fromkeys(other.names[:1], other)
+        names |= {name: image for image in self._wanted.kin for name in image.names[:1]}
         known: frozenset[Digest] = frozenset()
         for name in (name for name, image in names.items() if image is not None):
             known |= self._engine.complete(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,7 @@ class Wanted:
 
     Attributes:
         there: the image that has the name now.
+        kin: other images of the daemon that have some of its layers.
     """
 
     reference: Reference
@@ -29,16 +30,19 @@ class Wanted:
     config: ImageConfig
     source: Source
     there: Found | None
+    kin: tuple[Found, ...] = ()
 
     @classmethod
-    def of(cls, image: Image, reference: Reference, there: Found | None) -> Wanted:
+    def of(
+        cls, image: Image, reference: Reference, there: Found | None, kin: Iterable[Found] = ()
+    ) -> Wanted:
         """Read what a daemon has to be told.
 
         Raises:
             InvalidContent: it is no image, or its config and its layers do not match.
         """
         manifest, config = image.for_one_platform()
-        return cls(reference, image.root, manifest, config, image.source, there)
+        return cls(reference, image.root, manifest, config, image.source, there, tuple(kin))
 
     @property
     def is_named(self) -> bool:
