@@ -9,11 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from ..oci.descriptor import OCI_LAYER_GZIP, Descriptor
+from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest, new_hash
 from ..store.blobs import READ_SIZE, Ingest
 from ..store.layers import Layer
-from .compression import gzipped, read_block
+from .compression import GZIP, Compression, read_block
 from .source import Stream
 
 ROOM = 16  # blocks of READ_SIZE that may wait for compression
@@ -28,12 +28,16 @@ class Packed:
     ingest: Ingest
 
 
-def pack(stream: Stream, ingest: Ingest, algorithm: str) -> Packed:
+def pack(stream: Stream, ingest: Ingest, algorithm: str, compression: Compression = GZIP) -> Packed:
     """Compress a plain tar; its diffID is of `algorithm`."""
     plain = Hashed(stream, algorithm)
-    for data in gzipped(plain):
+    for data in compression.compressed(plain):
         ingest.write(data)
-    blob = Descriptor(OCI_LAYER_GZIP, ingest.digest(), ingest.size)
+    return _packed(plain, ingest, compression)
+
+
+def _packed(plain: Hashed, ingest: Ingest, compression: Compression) -> Packed:
+    blob = Descriptor(compression.media_type, ingest.digest(), ingest.size)
     return Packed(Layer(plain.digest, plain.size, blob), ingest)
 
 
@@ -70,8 +74,9 @@ class Packer:
     `executor`. What waits is bounded, over all layers.
     """
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, compression: Compression = GZIP) -> None:
         self._executor = executor
+        self._compression = compression
         self._room = threading.BoundedSemaphore(ROOM)
 
     def pack(self, stream: Stream, ingest: Ingest, algorithm: str) -> Callable[[], Packed]:
@@ -81,7 +86,7 @@ class Packer:
         """
         plain = Hashed(stream, algorithm)
         pipe = _Pipe(self._room)
-        job = self._executor.submit(_compress, pipe, ingest)
+        job = self._executor.submit(_compress, pipe, ingest, self._compression)
         try:
             while not pipe.closed and (data := read_block(plain, READ_SIZE)):
                 pipe.put(data)
@@ -92,8 +97,7 @@ class Packer:
 
         def packed() -> Packed:
             job.result()
-            blob = Descriptor(OCI_LAYER_GZIP, ingest.digest(), ingest.size)
-            return Packed(Layer(plain.digest, plain.size, blob), ingest)
+            return _packed(plain, ingest, self._compression)
 
         return packed
 
@@ -133,7 +137,7 @@ class _Pipe:
             pass
 
 
-def _compress(pipe: _Pipe, ingest: Ingest) -> None:
+def _compress(pipe: _Pipe, ingest: Ingest, compression: Compression) -> None:
     with closing(pipe):
-        for data in gzipped(pipe):
+        for data in compression.compressed(pipe):
             ingest.write(data)

@@ -10,12 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from ..oci.descriptor import (
-    IMAGE_CONFIGS,
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
-    Descriptor,
-)
+from ..oci.descriptor import IMAGE_CONFIGS, OCI_LAYER_GZIP, Descriptor
 from ..oci.digest import Digest
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound, OcistowError
@@ -26,7 +21,7 @@ from ..store.layers import Layer
 from ..store.layout import Layout
 from ..store.store import Store
 from .archives.entries import BLOCK
-from .compression import form_of, inflated
+from .compression import LAYERS, form_of, inflated
 from .layout import file_blob
 from .packing import Hashed
 from .source import Blob
@@ -35,7 +30,6 @@ MAX_IMAGES = 4096  # of the store that are looked at; each takes some 0.2 ms
 MAX_CLAIMS = 3  # blobs said to be one layer that are inflated to see whether one is
 WORKERS = 2  # threads that inflate; each keeps a core busy
 
-_MEDIA_TYPES = {"": OCI_LAYER, "gzip": OCI_LAYER_GZIP}
 _Claim = tuple[Digest, Descriptor]
 T = TypeVar("T")
 
@@ -192,10 +186,10 @@ class Recognition:
         """Return what a blob inflates to; None if nothing that we can read."""
         try:
             with self.open(blob) as opened:
-                media_type = _MEDIA_TYPES.get(form_of(opened.read(BLOCK)))
+                media_type = LAYERS.get(form_of(opened.read(BLOCK)))
             if media_type is None:
                 return None
-            plain = Hashed(inflated(self.open(blob), f"layer {blob.digest}"), algorithm)
+            plain = Hashed(inflated(self.open(blob)), algorithm)
             with closing(plain):
                 while plain.read(READ_SIZE):
                     pass

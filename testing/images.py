@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NotRequired, Protocol, TypedDict
 
+import zstandard
+
 from ..oci.digest import Digest
 from .tarballs import busybox_tar, random_tar
 
-Compression = Literal["gzip", "none"]
+Compression = Literal["gzip", "zstd", "none"]
 Media = Literal["oci", "docker"]
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -32,6 +34,7 @@ _TYPES: dict[Media, dict[str, str]] = {
         "manifest": "application/vnd.oci.image.manifest.v1+json",
         "config": "application/vnd.oci.image.config.v1+json",
         "gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
+        "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
         "none": "application/vnd.oci.image.layer.v1.tar",
     },
     "docker": {
@@ -273,6 +276,10 @@ def _layer(
             # no name and no time in the header, so that equal layers are equal bytes
             with gzip.GzipFile("", "wb", 1, blob, mtime=0) as packed:
                 diff_id = _copy(tar, packed)
+        elif compression == "zstd":
+            content = b"".join(tar)
+            diff_id = Digest.of(content)
+            blob.write(zstandard.compress(content))
         else:
             diff_id = _copy(tar, blob)
     return _Layer(

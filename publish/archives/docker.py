@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Self
 
-from ...oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, REF_NAME, Descriptor
+from ...oci.descriptor import OCI_CONFIG, OCI_MANIFEST, REF_NAME, Descriptor
 from ...oci.digest import CANONICAL, Digest
 from ...oci.document import MAX_DOCUMENT, as_object, members, string
 from ...oci.errors import DigestMismatch, InvalidContent, NotFound
@@ -19,7 +19,7 @@ from ...oci.manifest import ImageConfig, Manifest
 from ...oci.reference import Reference
 from ...store.blobs import READ_SIZE, Ingest
 from ...store.layers import Layer
-from ..compression import Inflated, form_of, inflated, read_block
+from ..compression import LAYERS, Inflated, form_of, inflated, read_block
 from ..packing import WORKERS, Hashed, Packed, pack
 from ..recognition import Recognition
 from ..source import Blob
@@ -220,7 +220,7 @@ class DockerArchiveSource:
             return self._keep(member, diff_id, form)
         with closing(self._archive.open(member)) as stream:
             ingest = self._stack.enter_context(self._recognition.pool.ingest())
-            plain = inflated(stream, f"{member!r} of {self._archive.name}")
+            plain = inflated(stream)
             return self._checked(pack(plain, ingest, diff_id.algorithm), diff_id)
 
     def _checked(self, packed: Packed, diff_id: Digest) -> Descriptor:
@@ -231,17 +231,16 @@ class DockerArchiveSource:
         return packed.layer.blob
 
     def _keep(self, member: str, diff_id: Digest, form: str) -> Descriptor:
-        """Describe a layer that is compressed already; zstd's diffID is not checked."""
+        """Describe a layer that is compressed already."""
         hashed = Hashed(self._archive.open(member), CANONICAL)
-        plain = Hashed(Inflated(hashed), diff_id.algorithm) if form == "gzip" else hashed
+        plain = Hashed(Inflated(hashed, form), diff_id.algorithm)
         with closing(plain):
             while plain.read(READ_SIZE):
                 pass
-        blob = Descriptor(f"{OCI_LAYER}+{form}", hashed.digest, hashed.size)
-        if plain is not hashed:
-            layer = Layer(plain.digest, plain.size, blob)
-            _check(layer, diff_id)
-            self._seen.append(layer)
+        blob = Descriptor(LAYERS[form], hashed.digest, hashed.size)
+        layer = Layer(plain.digest, plain.size, blob)
+        _check(layer, diff_id)
+        self._seen.append(layer)
         self._kept[blob.digest] = member
         return blob
 

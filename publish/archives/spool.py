@@ -83,7 +83,7 @@ class Spool:
             InvalidContent: it is no archive, ends early, or has members that could not be
                 unpacked safely; see `Members`.
         """
-        plain = Forward(inflated(_Watched(stream, watch), self.name))
+        plain = Forward(inflated(_Watched(stream, watch)))
         waiting: dict[str, Callable[[], Packed]] = {}
         with ThreadPoolExecutor(WORKERS, "pack") as executor:
             packer = Packer(executor)

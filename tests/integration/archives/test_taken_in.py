@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import zstandard
 
 from ocistow.oci.descriptor import Descriptor
 from ocistow.oci.manifest import Manifest, parse_manifest
@@ -108,7 +109,7 @@ def test_podmans_archives(
     assert manifest.config.digest == image.config
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
 def test_archives_that_were_compressed(
     tmp_path: Path, image: GeneratedImage, add: Add, pack: Callable[[bytes], bytes]
 ) -> None:

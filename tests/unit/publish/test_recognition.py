@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP
+from ocistow.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound
 from ocistow.oci.manifest import Manifest, parse_manifest
@@ -141,6 +141,14 @@ def test_the_media_type_is_what_was_seen(
     found = Recognition(store).layers(docker.diff_ids)
     assert [found[diff_id].digest for diff_id in docker.diff_ids] == list(docker.layers)
     assert {blob.media_type for blob in found.values()} == {media}
+
+
+def test_zstd_layers_are_recognised(tmp_path: Path, store: Store) -> None:
+    image = image_layout(tmp_path / "zstd", layers=2, compression="zstd")
+    copy(LayoutSource(image.path), StoreSink(store, BASE))
+    found = Recognition(store).layers(image.diff_ids)
+    assert [found[diff_id].digest for diff_id in image.diff_ids] == list(image.layers)
+    assert {blob.media_type for blob in found.values()} == {OCI_LAYER_ZSTD}
 
 
 def test_a_layer_that_is_gone_is_not_recognised(

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from ocistow.oci.descriptor import OCI_LAYER_GZIP
 from ocistow.oci.digest import Digest
@@ -52,6 +53,9 @@ def add(store: Store, text: str) -> Copied:
         return copy(source, StoreSink(store, NAME))
 
 
+WRAPPERS = [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress]
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> GeneratedImage:
     return image_layout(tmp_path / "layout", layers=3, layer_size=LARGE)
@@ -70,7 +74,7 @@ def packed(tmp_path: Path, image: GeneratedImage) -> bytes:
 
 
 @pytest.mark.parametrize("text", ["-", "oci-archive:-", "oci-archive:-:latest"])
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("pack", WRAPPERS)
 def test_a_layout_stays_what_it_is(
     store: Store,
     image: GeneratedImage,
