@@ -6,13 +6,13 @@ Source: buildpacks/spec, buildpack.md, "Layer Types", "Layer Content Metadata (<
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..oci.document import MAX_DOCUMENT, as_object
+from ..oci.document import flag, inner
 from ..oci.errors import InvalidContent
+from .files.document import read_toml
 from .files.group import GroupElement
 from .labels import LayerMetadata
 
@@ -120,25 +120,14 @@ def read_layer_metadata(file: Path) -> LayerMetadata:
     Raises:
         InvalidContent: it is malformed, or has the types where they were before API 0.6.
     """
-    try:
-        document = _parse(file)
-    except FileNotFoundError:
-        return LayerMetadata()
+    document = read_toml(file) or {}
     if any(name in document for name in TYPES):
         raise InvalidContent(
             f"the launch, cache and build flags should be in the types table of {file}"
         )
-    types = as_object(document.get("types", {}), f"types of {file}")
-    flags = {name: types.get(name, False) for name in TYPES}
-    for name, flag in flags.items():
-        if not isinstance(flag, bool):
-            raise InvalidContent(f"{file}: types.{name} is no boolean")
-    return LayerMetadata(
-        data=document.get("metadata"),
-        build=flags["build"] is True,
-        launch=flags["launch"] is True,
-        cache=flags["cache"] is True,
-    )
+    types, what = inner(document, "types", str(file)), f"types of {file}"
+    build, launch, cache = (flag(types, name, what) for name in TYPES)
+    return LayerMetadata("", document.get("metadata"), build, launch, cache)
 
 
 def _entries(path: Path) -> list[tuple[str, bool]]:
@@ -172,19 +161,8 @@ def _read_sha(file: Path) -> str:
 
 def _read_store(file: Path, buildpack: str) -> Mapping[str, object]:
     try:
-        return as_object(_parse(file).get("metadata", {}), f"metadata of {file}")
+        return inner(read_toml(file) or {}, "metadata", str(file))
     except InvalidContent as error:
         raise InvalidContent(
             f'failed decoding store.toml for buildpack "{buildpack}": {error}'
         ) from error
-
-
-def _parse(file: Path) -> dict[str, object]:
-    with file.open("rb") as stream:
-        raw = stream.read(MAX_DOCUMENT + 1)
-    if len(raw) > MAX_DOCUMENT:
-        raise InvalidContent(f"{file} has over {MAX_DOCUMENT} bytes")
-    try:
-        return tomllib.loads(raw.decode())
-    except ValueError as error:
-        raise InvalidContent(f"{file}: {error}") from error
