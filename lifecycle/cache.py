@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from ..oci.digest import CANONICAL, Digest
-from ..publish.packing import Hashed
+from ..oci.digest import Digest
 from ..publish.source import Stream
-from ..store.blobs import READ_SIZE
 from .labels import CacheMetadata
+from .tarball import LayerTar
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +31,12 @@ class Cached:
     fault: str = ""
 
 
-class CacheWriter(Protocol):
-    """One layer on its way into a cache. Not thread-safe."""
-
-    def write(self, block: bytes) -> None:
-        """Take the next bytes of the plain tar."""
-        ...
-
-    def finish(self, diff_id: Digest) -> Cached:
-        """Keep what was written, as a layer; the caller vouches that it hashes to this.
-
-        Raises:
-            OSError: the cache has no room for it.
-        """
-        ...
-
-
 class Cache(Protocol):
     """Layers and their metadata, in a directory or an image.
 
     What is read is what was committed last; what is written takes its place, as a whole, with
-    `commit`, and is discarded when the block is left without. A layer that is neither written
-    nor kept again is not in the cache any more. Thread-safe but for `commit`.
+    `commit`, and is discarded when the block is left without. A layer that is neither added
+    nor kept is not in the cache any more. Thread-safe but for `commit`.
     """
 
     @property
@@ -80,11 +63,14 @@ class Cache(Protocol):
         """
         ...
 
-    def writer(self, likely: Digest | None = None) -> AbstractContextManager[CacheWriter]:
-        """Start a layer; what was not finished when the block is left is discarded.
+    def add(self, tar: LayerTar, likely: Digest | None = None) -> Cached:
+        """Take a layer, which had the diffID `likely` last time.
 
-        `likely` is the diffID that the layer had last time: as long as its bytes are those of
-        the layer in the cache, nothing is written.
+        What the cache has already is only compared.
+
+        Raises:
+            InvalidContent: a file became shorter while it was read.
+            OSError: the layer cannot be read, or the cache has no room for it.
         """
         ...
 
@@ -110,12 +96,3 @@ class Cache(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
-
-
-def add(cache: Cache, tar: Stream, likely: Digest | None = None) -> Cached:
-    """Write all of a plain tar into a cache."""
-    hashed = Hashed(tar, likely.algorithm if likely else CANONICAL)
-    with cache.writer(likely) as writer:
-        while block := hashed.read(READ_SIZE):
-            writer.write(block)
-        return writer.finish(hashed.digest)

@@ -6,12 +6,11 @@ Source: Go's lifecycle, phase/cache.go.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, OcistowError
-from .cache import Cache, add
+from .cache import Cache
 from .console import Console
 from .inputs import Inputs
 from .labels import BuildpackLayers, CacheMetadata, LayerMetadata
@@ -75,8 +74,7 @@ def _cached(
 
 
 def _added(cache: Cache, tar: LayerTar, likely: str, console: Console) -> Digest:
-    with closing(tar.open()) as stream:
-        cached = add(cache, stream, _digest(likely))
+    cached = cache.add(tar, _digest(likely))
     if cached.fault:
         console.warn(f"Skipping reuse for layer {tar.id}: {cached.fault}")
     console.info(f"{'Reusing' if cached.reused else 'Adding'} cache layer '{tar.id}'")
