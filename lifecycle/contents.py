@@ -5,7 +5,8 @@ Source: buildpacks/spec, platform.md, "Exporter"; Go's lifecycle, phase/exporter
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
@@ -78,11 +79,13 @@ def parts(
     if inputs.platform_api >= _SBOM_LAYERS and (sboms := sbom_dir(inputs.layers_dir, "launch")):
         tar = dir_layer(LAUNCH_SBOM, sboms, *ids)
         yield Part(Role.SBOM, tar.id, "Software Bill-of-Materials", tar, _likely(previous.sbom))
-    apps = slice_layers(inputs.app_dir, build.slices, *ids)
+    with _naming("exporting app layers: creating app layers"):
+        apps = slice_layers(inputs.app_dir, build.slices, *ids)
     for number, tar in enumerate(apps, 1):
         created_by = f"Application Slice: {number}" if len(apps) > 1 else "Application Layer"
         yield Part(Role.APP, tar.id, created_by, tar, _likely(*previous.app))
-    tar = launcher_layer(inputs.launcher_path)
+    with _naming("creating launcher layers"):
+        tar = launcher_layer(inputs.launcher_path)
     yield Part(
         Role.LAUNCHER,
         tar.id,
@@ -150,6 +153,15 @@ def _of_buildpack(
         if tar is None and not likely:
             raise InvalidContent(f"reusing layer: '{layer.identifier}': failed to get layer hash")
         yield Part(Role.BUILDPACK, layer.identifier, created_by, tar, likely, owner, layer)
+
+
+@contextmanager
+def _naming(what: str) -> Generator[None]:
+    """Let what is refused say what it was for."""
+    try:
+        yield
+    except InvalidContent as error:
+        raise InvalidContent(f"{what}: {error}") from error
 
 
 def _likely(*texts: str) -> tuple[Digest, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Collection
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -81,8 +82,8 @@ class LayerPacker:
         self._stopped = threading.Event()
         self._ingests = ExitStack()
 
-    def pack(self, tar: LayerTar, expected: Digest | None = None) -> Future[PackedLayer]:
-        """Start to pack a layer, of which the previous image may have had this diffID.
+    def pack(self, tar: LayerTar, expected: Collection[Digest] = ()) -> Future[PackedLayer]:
+        """Start to pack a layer; the previous image has layers with these diffIDs.
 
         One that may well be there is hashed first, which takes a fraction of the time of
         compression, and is read again only if it is not.
@@ -105,11 +106,11 @@ class LayerPacker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pack(self, tar: LayerTar, expected: Digest | None) -> PackedLayer:
+    def _pack(self, tar: LayerTar, expected: Collection[Digest]) -> PackedLayer:
         may_know = self._known is not None and self._known.may_know(tar.size)
-        if expected is not None or may_know:
+        if expected or may_know:
             diff_id = self._hash(tar)
-            if diff_id == expected:
+            if diff_id in expected:
                 return PackedLayer(diff_id, tar.size, reused=True)
             if may_know and (blob := self._find(diff_id)) is not None:
                 return PackedLayer(diff_id, tar.size, blob, reused=True)

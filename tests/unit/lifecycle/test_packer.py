@@ -90,8 +90,8 @@ def test_what_the_previous_image_has_is_not_packed(store: Store, tree: Path) -> 
     tar = layer(tree)
     expected = Digest.of(plain(tar))
     with LayerPacker(store.blobs, GZIP) as packer:
-        assert packer.pack(tar, expected).result() == PackedLayer(expected, tar.size, reused=True)
-        other = packer.pack(tar, Digest.of(b"before")).result()
+        assert packer.pack(tar, [expected]).result() == PackedLayer(expected, tar.size, reused=True)
+        other = packer.pack(tar, [Digest.of(b"before")]).result()
         assert (other.diff_id, other.reused) == (expected, False)
         assert gzip.decompress(committed(store.blobs, other)) == plain(tar)
 
