@@ -7,17 +7,45 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from ...oci.document import MAX_DEPTH, MAX_DOCUMENT, Object, levels
 from ...oci.errors import InvalidContent
 from ...store.disk import open_directory, replacing
 from .. import gotoml
 
+T = TypeVar("T")
+
 _IN_PLACE = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS)
 _PART = rb"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
 _DEEP_KEY = re.compile(rb"(?:^|[\[{,])[ \t]*+(?:%b){%d}" % (_PART, MAX_DEPTH), re.MULTILINE)
+
+
+def read_file(path: Path, noun: str, parse: Callable[[Object, str], T]) -> T | None:
+    """Read a file that may be absent, which is None; `noun` is what Go's lifecycle calls it.
+
+    Raises:
+        InvalidContent: it cannot be read or understood; the message is that of Go's lifecycle.
+    """
+    try:
+        document = read_toml(path)
+        return None if document is None else parse(document, str(path))
+    except InvalidContent as error:
+        raise InvalidContent(f"failed to read {noun} file: {error}") from error
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InvalidContent(f"failed to read {noun} file: open {path}: {reason}") from error
+
+
+def read_required(path: Path, noun: str, parse: Callable[[Object, str], T]) -> T:
+    """Read a file that must be there; see `read_file`."""
+    found = read_file(path, noun, parse)
+    if found is None:
+        reason = os.strerror(errno.ENOENT).lower()
+        raise InvalidContent(f"failed to read {noun} file: open {path}: {reason}")
+    return found
 
 
 def read_toml(path: Path) -> Object | None:
