@@ -6,18 +6,16 @@ docs/publishing.md says what the members of a report mean.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from ..oci.errors import OcistowError
 from ..oci.reference import Reference
 from ..oci.wording import printable
+from ..publish.records import write_digest, write_record, write_references
 from ..publish.sink import Action
 from .exits import message_of
 from .output import SCHEMA_VERSION, count, human
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from ..oci.descriptor import Descriptor
     from ..publish.copy import Copied, Outcome
 
-_STREAMS = ("/dev/stdout", "/dev/stderr")  # opened anew, a file would be written over
-_DEVICES = ("/dev/", "/proc/")  # may lead to a file, but nobody means to replace it
 _NAMED = ("docker-daemon", "containerd", "podman")  # transports whose rest is a reference
 
 
@@ -80,14 +76,14 @@ def write_records(
     Raises:
         OSError: one cannot be written.
     """
-    done = [(r.name, str(r.copied.root.digest)) for r in results if r.copied is not None]
+    done = [(r.name, r.copied.root.digest) for r in results if r.copied is not None]
     if records.digest is not None and done:
-        _write(records.digest, f"{root.digest}\n")
+        write_digest(records.digest, root.digest)
     if records.references is not None and done:
-        lines = [f"{name.removesuffix(f'@{digest}')}@{digest}\n" for name, digest in done]
-        _write(records.references, "".join(lines))
+        write_references(records.references, done)
     if records.report is not None:
-        _write(records.report, json.dumps(_report(source, root, began, results), indent=2) + "\n")
+        report = json.dumps(_report(source, root, began, results), indent=2)
+        write_record(records.report, f"{report}\n")
 
 
 def summary(name: str, copied: Copied, *, added: bool = False) -> str:
@@ -207,32 +203,3 @@ def _blob(outcome: Outcome) -> dict[str, object]:
 
 def _timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file, or replace it at once; what is no regular file is written into.
-
-    `-` is stdout.
-    """
-    path = Path("/dev/stdout") if str(path) == "-" else path.absolute()
-    try:
-        if str(path) in _STREAMS:
-            click.echo(text, err=path.name == "stderr", nl=False)
-        elif str(path).startswith(_DEVICES) or (path.exists() and not path.is_file()):
-            with path.open("a") as stream:
-                stream.write(text)
-        else:
-            _replace(path.resolve(), text)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None  # not the name before the right one
-        raise
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text)
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

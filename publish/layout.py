@@ -44,15 +44,23 @@ class LayoutSource:
 
     def resolve(self) -> Descriptor:
         """Return the image that the name selects, see `select`."""
+        root = select(self.index(), self._name, str(self._path), self._platform)
+        return select_platform(self, root, self._platform)
+
+    def index(self) -> Index:
+        """Return what `index.json` says.
+
+        Raises:
+            NotFound: there is none.
+            InvalidContent: it is malformed, or no regular file inside the directory.
+        """
         try:
             file = self._open(INDEX)
         except FileNotFoundError:
             raise NotFound(f"an image layout at {self._path}") from None
         with open(file, "rb") as stream:
             raw = stream.read(MAX_DOCUMENT + 1)
-        index = Index.parse(raw, f"{self._path / INDEX}")
-        root = select(index, self._name, str(self._path), self._platform)
-        return select_platform(self, root, self._platform)
+        return Index.parse(raw, f"{self._path / INDEX}")
 
     def open(self, descriptor: Descriptor) -> Blob:
         """Open a blob of the layout.

@@ -20,6 +20,7 @@ from ..oci.errors import InvalidContent, NotFound
 from ..oci.graph import walk
 from ..oci.manifest import Index, parse_manifest
 from ..oci.reference import Reference
+from ..store.leases import Leases
 from ..store.store import Store
 from .access import JOBS, Access
 from .copy import Copied, Progress, copy
@@ -94,7 +95,7 @@ def take_referrers(
                 )
             return entries
 
-        _each(_subjects(store, name, root), take)
+        each_referrer(_subjects(store, name, root), take)
         provenance.save()
     return Referrers(tuple(copied))
 
@@ -120,39 +121,84 @@ def publish_referrers(
         NotFound: the image, or a part of a referrer, is absent.
         InvalidContent: a list is malformed, or the tag of one names something else.
     """
-    copied: list[Copied] = []
-    listed: list[str] = []
     with open_repository(where, access or Access(), push=True) as repository:
         provenance = Provenance(store.locations, where.registry, where.repository)
 
-        def send(referrer: Descriptor, source: Source) -> bool:
-            target = replace(where, tag="", digest=referrer.digest)
-            sink = RegistrySink(repository, target, provenance)
-            copied.append(
-                copy(
-                    _Part(source, referrer), sink, jobs=jobs, progress=progress, leases=store.leases
-                )
-            )
-            if not copied[-1].sent:  # it was there, but is not listed
-                raw = read_document(source, referrer)
-                return repository.put_manifest(referrer.digest, referrer, raw)
-            return sink.refers
-
-        def publish(subject: Digest) -> Sequence[Descriptor]:
+        def stored(subject: Digest) -> Sequence[Referrer]:
             source = StoreSource(store.layout(_named(name, subject).path))
             try:
                 listing = source.resolve()
             except NotFound:
                 return ()
-            ours = Index.parse(read_document(source, listing), f"referrers of {subject}").manifests
-            theirs = _listed(repository, subject)
-            if unlisted := [e for e in ours if e not in theirs and not send(e, source)]:
-                _list(repository, subject, unlisted)
-                listed.append(fallback_tag(subject))
-            return ours
+            found = Index.parse(read_document(source, listing), f"referrers of {subject}")
+            return [Referrer(entry, source) for entry in found.manifests]
 
-        _each(_subjects(store, name, root), publish)
-    return Referrers(tuple(copied), tuple(listed))
+        sending = Sending(repository, where, provenance, jobs, progress, store.leases)
+        return sending.referrers(_subjects(store, name, root), stored)
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """A manifest that refers to another one, and where it can be read."""
+
+    root: Descriptor
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """Sends what is attached to an image into the repository `where` that has the image."""
+
+    repository: Repository
+    where: Reference
+    provenance: Provenance
+    jobs: int = JOBS
+    progress: Progress | None = None
+    leases: Leases | None = None
+
+    def referrers(
+        self, subjects: Sequence[Digest], ours: Callable[[Digest], Sequence[Referrer]]
+    ) -> Referrers:
+        """Send what refers to these manifests, and what refers to that; `ours` finds it.
+
+        Raises:
+            NotFound: a part of a referrer is absent.
+            InvalidContent: a list is malformed, the tag of one names something else, or there are
+                over `MAX_REFERRERS`.
+        """
+        copied: list[Copied] = []
+        listed: list[str] = []
+
+        def send(referrer: Referrer) -> bool:
+            root = referrer.root
+            where = replace(self.where, tag="", digest=root.digest)
+            sink = RegistrySink(self.repository, where, self.provenance)
+            copied.append(self._copy(referrer, sink))
+            if not copied[-1].sent:  # it was there, but is not listed
+                raw = read_document(referrer.source, root)
+                return self.repository.put_manifest(root.digest, root, raw)
+            return sink.refers
+
+        def publish(subject: Digest) -> Sequence[Descriptor]:
+            found = ours(subject)
+            theirs = _listed(self.repository, subject) if found else ()
+            unlisted = [r.root for r in found if r.root not in theirs and not send(r)]
+            if unlisted:
+                _list(self.repository, subject, unlisted)
+                listed.append(fallback_tag(subject))
+            return [referrer.root for referrer in found]
+
+        each_referrer(subjects, publish)
+        return Referrers(tuple(copied), tuple(listed))
+
+    def tagged(self, tag: str, attached: Referrer) -> Copied:
+        """Send something that is asked for by a tag of its own."""
+        where = replace(self.where, tag=tag, digest=None)
+        return self._copy(attached, RegistrySink(self.repository, where, self.provenance))
+
+    def _copy(self, attached: Referrer, sink: RegistrySink) -> Copied:
+        part = _Part(attached.source, attached.root)
+        return copy(part, sink, jobs=self.jobs, progress=self.progress, leases=self.leases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +241,14 @@ def _subjects(store: Store, name: Reference, root: Descriptor) -> list[Digest]:
     return [node.descriptor.digest for node in reversed(nodes) if node.document is not None]
 
 
-def _each(subjects: Sequence[Digest], visit: Callable[[Digest], Sequence[Descriptor]]) -> None:
-    """Visit manifests, what refers to them, and so on, each once."""
+def each_referrer(
+    subjects: Sequence[Digest], visit: Callable[[Digest], Sequence[Descriptor]]
+) -> None:
+    """Visit manifests, what refers to them, and so on, each once.
+
+    Raises:
+        InvalidContent: there are over `MAX_REFERRERS`.
+    """
     waiting, seen = deque(subjects), set(subjects)
     left = MAX_REFERRERS
     while waiting:
@@ -230,6 +282,29 @@ def _fallback(repository: Repository, subject: Digest) -> Index | None:
     return document
 
 
+def read_referrer(source: Source, entry: Descriptor) -> tuple[Digest | None, Descriptor]:
+    """Return what a manifest refers to, and how a list describes it.
+
+    Source: distribution-spec, "Listing Referrers".
+
+    Raises:
+        NotFound: it is absent.
+        InvalidContent: it is malformed.
+    """
+    what = f"manifest {entry.digest}"
+    document = parse_object(read_document(source, entry), what)
+    config = as_object(document.get("config", {}), f"config of {what}")
+    kind = string(document, "artifactType", what) or string(config, "mediaType", what)
+    described = Descriptor(
+        entry.media_type,
+        entry.digest,
+        entry.size,
+        strings(document, "annotations", what),
+        given={"artifactType": kind} if kind else {},
+    )
+    return _subject(document, what), described
+
+
 def _referring(
     source: Source, entries: Iterable[Descriptor], subject: Digest
 ) -> Iterator[Descriptor]:
@@ -239,35 +314,20 @@ def _referring(
             log.warning("%s refers to %s, but is no manifest", entry.digest, subject)
             continue
         try:
-            raw = read_document(source, entry)
+            stated, described = read_referrer(source, entry)
         except NotFound:
             log.warning("%s refers to %s, but is absent", entry.digest, subject)
             continue
-        what = f"manifest {entry.digest}"
-        document = parse_object(raw, what)
-        if _subject(document, what) != subject:
+        if stated != subject:
             log.warning("%s is listed as a referrer of %s, which it is not", entry.digest, subject)
             continue
-        yield _described(entry, document, what)
+        yield described
 
 
 def _subject(document: Object, what: str) -> Digest | None:
     if document.get("subject") is None:
         return None
     return Descriptor.from_document(document["subject"], f"subject of {what}").digest
-
-
-def _described(entry: Descriptor, document: Object, what: str) -> Descriptor:
-    """Return a list's entry for a manifest; distribution-spec, "Listing Referrers"."""
-    config = as_object(document.get("config", {}), f"config of {what}")
-    kind = string(document, "artifactType", what) or string(config, "mediaType", what)
-    return Descriptor(
-        entry.media_type,
-        entry.digest,
-        entry.size,
-        strings(document, "annotations", what),
-        given={"artifactType": kind} if kind else {},
-    )
 
 
 def _list(repository: Repository, subject: Digest, entries: Sequence[Descriptor]) -> None:

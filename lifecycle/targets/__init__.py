@@ -1,1 +1,69 @@
-"""Where the phases look images up and save them, one module each."""
+"""Where the phases look images up and save them, one module each, and the choice among them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from ...oci.document import as_object, string
+from ...oci.errors import OcistowError
+from ...publish.access import JOBS, Access
+from ..files.document import read_toml
+from ..images import Target
+from ..inputs import Inputs
+
+if TYPE_CHECKING:
+    from .registry import RegistryTarget
+
+_CONNECTIONS = 8  # to a daemon, for what a phase does once it has given privileges up
+
+
+def open_destination(inputs: Inputs) -> AbstractContextManager[Target]:
+    """Open where an image is published: a daemon or registries.
+
+    Call it while the process may still read credentials and connect to a daemon.
+
+    Raises:
+        InvalidContent, NotFound, RegistryError, OSError: it cannot be reached.
+    """
+    return _open_daemon(inputs) if inputs.daemon else open_registries(inputs)
+
+
+@contextmanager
+def open_registries(inputs: Inputs) -> Generator[RegistryTarget]:
+    """Open the registries, whatever the phase's target is: that of a cache image is always one."""
+    from .registry import RegistryTarget, known_registries
+
+    references = (
+        *inputs.references,
+        *(inputs.previous_image, inputs.run_image, inputs.build_image, inputs.cache_image),
+        *_analyzed(inputs),
+    )
+    named = filter(None, references)
+    environ = known_registries(inputs.environ, named, inputs.insecure_registries)
+    yield RegistryTarget(environ, jobs=inputs.jobs or JOBS)
+
+
+@contextmanager
+def _open_daemon(inputs: Inputs) -> Generator[Target]:
+    from ...publish.docker.engine import Engine
+    from ...publish.docker.host import find_host
+    from .daemon import DaemonTarget
+
+    access = Access()
+    with Engine(find_host(access, inputs.environ), access.timeout) as engine:
+        if inputs.uid:
+            engine.reserve(_CONNECTIONS)
+        with DaemonTarget(engine, jobs=inputs.jobs or JOBS) as target:
+            yield target
+
+
+def _analyzed(inputs: Inputs) -> Generator[str]:
+    """Yield the references that the analyzer found, if it ran; who needs them complains of them."""
+    with suppress(OcistowError, OSError):
+        document = read_toml(inputs.analyzed_path) or {}
+        for key in ("image", "run-image", "build-image"):
+            table = document.get(key)
+            if table is not None:
+                yield string(as_object(table, key), "reference", key)

@@ -16,10 +16,12 @@ from ...oci.errors import InvalidContent, NotFound, OcistowError, RegistryError,
 from ...oci.manifest import Manifest, parse_manifest
 from ...oci.reference import Reference
 from ...publish.access import JOBS, Access
+from ...publish.attached import Attached
 from ...publish.copy import copy
 from ...publish.distribution.hosts import open_repository
 from ...publish.distribution.keychain import Keychain
 from ...publish.provenance import Provenance
+from ...publish.referrers import Sending
 from ...publish.registry import RegistrySink, RegistrySource
 from ...publish.sink import host_platform
 from ...publish.source import Source, read_document
@@ -126,6 +128,23 @@ class RegistryTarget:
         return Saved(
             tuple(names), root.digest, document.config.digest, root.size, failed=tuple(failed)
         )
+
+    def attach(self, reference: Reference, image: Digest, attached: Attached) -> None:
+        """Send what is attached to an image into a repository that has it.
+
+        Raises:
+            InvalidContent, NotFound, RegistryError, OSError: something of it was not sent.
+        """
+        if not (attached.referrers or attached.tagged):
+            return
+        place = reference.registry, reference.repository
+        with open_repository(
+            reference, self._access, push=True, environ=self._environ
+        ) as repository:
+            sending = Sending(repository, reference, Provenance(None, *place), self._jobs)
+            sending.referrers([image], lambda subject: attached.referrers.get(subject, ()))
+            for one in attached.tagged:
+                sending.tagged(one.tag, one.what)
 
     def _push(
         self,

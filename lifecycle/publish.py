@@ -1,0 +1,200 @@
+"""The publisher: what the exporter left in a layout goes to a registry, or into a daemon.
+
+Source: the draft "Publish Operation". The exit statuses are those of ADR 12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..oci.descriptor import Descriptor
+from ..oci.document import Object, as_object, parse_object, strings
+from ..oci.errors import OcistowError, PhaseFailed
+from ..oci.manifest import Manifest, parse_manifest
+from ..oci.reference import Reference
+from ..publish.attached import Attached, Tagged, find_attached
+from ..publish.source import read_document
+from .console import Console
+from .files.document import read_toml, write_toml
+from .images import Image, Saved, Target
+from .inputs import Inputs
+from .platform_api import Code
+from .records import write_records
+from .saving import save
+from .targets.registry import RegistryTarget
+
+DAEMON_REPORT = "daemon-report.toml"
+
+_OURS = {"tags", "digest", "image-id", "manifest-size"}  # of the report's image
+_TITLE = "org.opencontainers.image.title"
+
+
+def publish_from(layouts: Target, destination: Target, inputs: Inputs, console: Console) -> Saved:
+    """Publish an image of a layout, and report it.
+
+    Nothing is pushed when two artifacts claim one tag, or one claims the image's. The report
+    is written last, and not at all when something is not where it should be.
+
+    Raises:
+        PhaseFailed: with 112, or with 113 because of an artifact.
+    """
+    with _failing(inputs), layouts.find(inputs.image) as image:
+        if image is None:
+            where = layouts.name(inputs.image)
+            raise PhaseFailed(Code.PUBLISH, f"image '{inputs.image}' could not be found at {where}")
+        attached = find_attached([image.root.digest], Path(image.name), _siblings(inputs, image))
+        _check_tags(inputs, attached)
+        saved = save(destination, image.source, inputs.references, console)
+        if isinstance(destination, RegistryTarget):
+            _attach(destination, attached, image, saved, console)
+        else:
+            _report_losses(inputs, image, attached, saved, console)
+        _report(inputs, image, saved)
+        write_records(inputs, saved)
+    return saved
+
+
+@contextmanager
+def _failing(inputs: Inputs) -> Generator[None]:
+    """End the phase for what is raised in the block, in one line."""
+    try:
+        yield
+    except PhaseFailed:
+        raise
+    except (OcistowError, OSError) as error:
+        raise PhaseFailed(Code.PUBLISH, f"failed to publish {inputs.image}: {error}") from error
+
+
+def _siblings(inputs: Inputs, image: Image) -> Path | None:
+    """Return the directory of the image's repository, unless the image lies outside of one."""
+    reference = Reference.parse(inputs.image)
+    path = Path(image.name)
+    if path.parts[-len(reference.path.parts) :] != reference.path.parts:
+        return None
+    return path.parent if reference.digest is None else path.parent.parent
+
+
+def _check_tags(inputs: Inputs, attached: Attached) -> None:
+    """Refuse artifacts that would take a name away from another one, or from the image.
+
+    Raises:
+        PhaseFailed: one does.
+    """
+    ours = {Reference.parse(name).tag: name for name in inputs.references}
+    claimed: dict[str, Tagged] = {}
+    for one in attached.tagged:
+        what = f"artifact {_shown(one)} of {one.path}"
+        if one.tag in ours:
+            message = f"{what} claims the tag '{one.tag}' of the image {ours[one.tag]}"
+            raise PhaseFailed(Code.ARTIFACTS, message)
+        other = claimed.setdefault(one.tag, one)
+        if other is not one:
+            message = f"{what} claims the tag '{one.tag}', as {_shown(other)} of {other.path} does"
+            raise PhaseFailed(Code.ARTIFACTS, message)
+
+
+def _shown(one: Tagged) -> str:
+    """Return the file that became an artifact, if that is known, or its digest."""
+    digest = str(one.what.root.digest)
+    return one.what.root.annotations.get(_TITLE) or digest
+
+
+def _attach(
+    destination: RegistryTarget, attached: Attached, image: Image, saved: Saved, console: Console
+) -> None:
+    """Send what is attached to the image into each repository that has it now.
+
+    Raises:
+        PhaseFailed: that was refused; the image is there.
+    """
+    names = {(r.registry, r.repository): r for r in map(Reference.parse, saved.names)}
+    for reference in names.values():
+        try:
+            destination.attach(reference, image.root.digest, attached)
+        except (OcistowError, OSError) as error:
+            message = f"failed to attach artifacts to {reference}: {error}"
+            raise PhaseFailed(Code.ARTIFACTS, message) from error
+    for referrers in attached.referrers.values():
+        for referrer in referrers:
+            console.info(f"      {_kind(referrer.root)}: {referrer.root.digest}")
+    for one in attached.tagged:
+        console.info(f"      {one.tag}: {one.what.root.digest}")
+
+
+def _report(inputs: Inputs, image: Image, saved: Saved) -> None:
+    """Write what was published over what the exporter reported; the rest of that stays."""
+    before = read_toml(inputs.report_path) or {}
+    given = as_object(before.get("image", {}), f"image of {inputs.report_path}")
+    kept = {key: value for key, value in given.items() if key not in _OURS}
+    about: dict[str, object] = {"tags": list(saved.names)}
+    if saved.digest is not None:
+        about["digest"] = str(saved.digest)
+    if inputs.daemon:
+        about["image-id"] = saved.image_id.encoded
+    if saved.manifest_size:
+        about["manifest-size"] = saved.manifest_size
+    published = {"digest-in": str(image.root.digest)}
+    if saved.digest is not None:
+        published["digest-out"] = str(saved.digest)
+    document = {**before, "image": {**about, **kept}, "published": published}
+    write_toml(inputs.report_path, document)
+
+
+def _report_losses(
+    inputs: Inputs, image: Image, attached: Attached, saved: Saved, console: Console
+) -> None:
+    """Write what the daemon does not keep."""
+    what = f"manifest {image.root.digest}"
+    manifest = parse_manifest(read_document(image.source, image.root), image.root)
+    assert isinstance(manifest, Manifest)
+    document = parse_object(manifest.raw, what)
+    layers = zip(image.layers, manifest.layers, strict=True)
+    tags = {one.what.root.digest: one.tag for one in attached.tagged}
+    artifacts = {
+        referrer.root.digest: referrer.root
+        for referrers in (*attached.referrers.values(), [one.what for one in attached.tagged])
+        for referrer in referrers
+    }
+    report = {
+        "image": {
+            "tags": list(saved.names),
+            "image-id": saved.image_id.encoded,
+            "not-kept": list(saved.losses),
+        },
+        "manifest": {
+            **_described(image.root, {}),
+            "annotations": strings(document, "annotations", what),
+        },
+        "config": _described(manifest.config, {}),
+        "layers": [
+            _described(blob, {"diff-id": str(layer.diff_id), "annotations": dict(blob.annotations)})
+            for layer, blob in layers
+        ],
+        "artifacts": [
+            _described(root, {"artifact-type": _kind(root), "tag": tags.get(digest, "")})
+            for digest, root in sorted(artifacts.items())
+        ],
+    }
+    path = inputs.layers_dir / DAEMON_REPORT
+    write_toml(path, {key: value for key, value in report.items() if value})
+    if saved.losses:
+        console.info(f"*** Not kept by the daemon, but in {path}: {', '.join(saved.losses)}")
+    if artifacts:
+        console.warn(f"{len(artifacts)} artifacts stay behind: a daemon has none")
+
+
+def _described(descriptor: Descriptor, more: Mapping[str, object]) -> Object:
+    facts = {
+        "digest": str(descriptor.digest),
+        "media-type": descriptor.media_type,
+        "size": descriptor.size,
+        **more,
+    }
+    return {key: value for key, value in facts.items() if value or key == "size"}
+
+
+def _kind(root: Descriptor) -> str:
+    kind = root.given.get("artifactType")
+    return kind if isinstance(kind, str) else root.media_type

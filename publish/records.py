@@ -1,0 +1,59 @@
+"""Files that say which image was published, as Tekton and kbld read them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..oci.digest import Digest
+
+_STDOUT = "/dev/stdout"
+_STREAMS = (_STDOUT, "/dev/stderr")  # opened anew, a file would be written over
+_DEVICES = ("/dev/", "/proc/")  # may lead to a file, but nobody means to replace it
+
+
+def write_digest(path: Path, digest: Digest) -> None:
+    """Write the digest of an image; see `write_record`."""
+    write_record(path, f"{digest}\n")
+
+
+def write_references(path: Path, published: Iterable[tuple[str, Digest]]) -> None:
+    """Write `NAME@DIGEST` for each name that an image has now; see `write_record`."""
+    lines = [f"{name.removesuffix(f'@{digest}')}@{digest}\n" for name, digest in published]
+    write_record(path, "".join(lines))
+
+
+def write_record(path: Path, text: str) -> None:
+    """Write a file, or replace it at once; what is no regular file is written into.
+
+    `-` is stdout.
+
+    Raises:
+        OSError: it cannot be written; `filename` is the path.
+    """
+    path = Path(_STDOUT) if str(path) == "-" else path.absolute()
+    try:
+        if str(path) in _STREAMS:
+            stream = sys.stdout if str(path) == _STDOUT else sys.stderr
+            stream.write(text)
+            stream.flush()
+        elif str(path).startswith(_DEVICES) or (path.exists() and not path.is_file()):
+            with path.open("a") as file:
+                file.write(text)
+        else:
+            _replace(path.resolve(), text)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # not the name before the right one
+        raise
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
