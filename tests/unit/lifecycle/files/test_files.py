@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocistow.lifecycle import gotoml
@@ -64,6 +64,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_bytes_are_read_or_refused(name: str, data: st.DataObject) -> None:
     kind = KINDS[name]
