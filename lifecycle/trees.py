@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,7 @@ def launcher_layer(path: Path) -> LayerTar:
         cause = f"stat {path}: {(error.strerror or '').lower()}"
         raise InvalidContent(f"failed to stat launcher at path '{path}': {cause}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidContent(f"failed to open launcher at path '{path}': not a regular file")
+        raise InvalidContent(f"failed to write launcher to layer: read {path}: is a directory")
     directories = (_directory(b"/cnb"), _directory(b"/cnb/lifecycle"))
     launcher = Entry(LAUNCHER, REGULAR, 0o755, 0, 0, status.st_size)
     return LayerTar.of(LAUNCHER_ID, (*directories, launcher), partial(OneFile, path))
@@ -118,7 +118,7 @@ def ancestors(path: bytes) -> list[Entry]:
     return entries
 
 
-def walk(root: bytes, uid: int, gid: int) -> Iterator[Entry]:
+def walk(root: bytes, uid: int, gid: int) -> Generator[Entry]:
     """Yield what there is at an absolute path and below, owned by `uid` and `gid`.
 
     A socket has the kind `SOCKET`.
