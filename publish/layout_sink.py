@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -14,21 +15,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..oci.descriptor import OCI_INDEX, REF_NAME, Descriptor
+from ..oci.digest import Digest
 from ..oci.document import MAX_DOCUMENT, Object, parse_object, string
-from ..oci.errors import Busy, DigestMismatch, InvalidContent
+from ..oci.errors import Busy, DigestMismatch, InvalidContent, OcistowError
+from ..oci.graph import walk
 from ..oci.manifest import Index
 from ..oci.wording import quoted
-from ..store.blobs import digest_of_file
-from ..store.disk import Disk, open_directory, open_file, replacing
+from ..store.blobs import BlobStore, digest_of_file
+from ..store.disk import Disk, disk_of, open_directory, open_file, replacing
 from ..store.layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER, MARKER_CONTENT
 from ..store.lock import TIMEOUT, take
 from ..store.store import make_directory
 from .archives.layout_tar import check_ref_name
 from .checked import CheckedSource
+from .layout import LayoutSource
 from .sink import Action, Image
-from .source import Source
+from .source import Source, read_document
 
 _EMPTY: Object = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+_FOR_ALL = 0o644  # the mode of what many users read
+
+log = logging.getLogger(__name__)
 
 
 class LayoutSink:
@@ -40,15 +47,42 @@ class LayoutSink:
     `index.json` mentions it.
     """
 
-    sparse = False
+    def __init__(
+        self,
+        path: Path,
+        name: str = "",
+        *,
+        alone: bool = False,
+        trusted: bool = False,
+        pool: BlobStore | None = None,
+        disk: Disk | None = None,
+    ) -> None:
+        """Name a place in a layout; nothing is made yet.
 
-    def __init__(self, path: Path, name: str = "") -> None:
+        Args:
+            path: the layout.
+            name: of the image in it; empty for the one it has already, if any.
+            alone: whether the layout is for one image, which may lack layers. It takes the place
+                of all others, which lose the blobs that it does not need; but when it is there
+                already, what else is there belongs to it and stays. Directories of other layouts
+                may be inside. All users can read it.
+            trusted: whether the file system itself sees to it that a blob is what its name
+                says, as a mount of ours does.
+            pool: the blobs of this layout; what waits in it need not be written again.
+            disk: to write to; by default the one that the file system needs.
+        """
         if name:
             check_ref_name(name)
         self._path = path
         self._name = name
+        self._alone = alone
+        self._trusted = trusted
+        self._pool = pool
+        self._given = disk
+        self._disk = disk or Disk()
         self._algorithms = set[str]()
-        self._disk = Disk()
+        self._mode = _FOR_ALL if alone else None
+        self.sparse = alone
 
     def platform(self) -> None:
         """A layout takes indexes."""
@@ -61,8 +95,10 @@ class LayoutSink:
         """
         make_directory(self._path.resolve(), self._disk)
         with self._opened() as directory:
+            self._disk = self._given or disk_of(directory)
             names = set(os.listdir(directory))
-            if strays := sorted(names - {BLOBS} if not names & {MARKER, INDEX} else ()):
+            strays = sorted(names - {BLOBS} if not names & {MARKER, INDEX} else ())
+            if strays and not self._alone:
                 raise InvalidContent(
                     f"{self._path} is no image layout and not empty: it holds {strays[0]!r}"
                 )
@@ -82,6 +118,8 @@ class LayoutSink:
     def has(self, descriptor: Descriptor) -> bool:
         """Tell whether the blob is there, whole and on disk."""
         digest = descriptor.digest
+        if self._trusted:
+            return self._size(digest) == descriptor.size
         with self._opened(BLOBS, digest.algorithm) as blobs:
             try:
                 file = open_file(digest.encoded, blobs)
@@ -100,10 +138,12 @@ class LayoutSink:
     def put_blob(self, descriptor: Descriptor, source: Source) -> Action:
         """Take a blob, in the place of a damaged one."""
         digest = descriptor.digest
+        if self._commit(descriptor, source):
+            return Action.SENT
         with (
             CheckedSource(source).open(descriptor) as blob,
             self._opened(BLOBS, digest.algorithm) as blobs,
-            replacing(blobs, digest.encoded) as file,
+            replacing(blobs, digest.encoded, self._disk, self._mode) as file,
         ):
             if blob.file is not None and self._disk.clone(blob.file, file):
                 if (actual := digest_of_file(file, digest.algorithm)) != digest:
@@ -129,8 +169,11 @@ class LayoutSink:
         with self._opened() as directory:
             if not take(directory, fcntl.LOCK_EX, TIMEOUT):
                 raise Busy(f"{self._path}: locked by another process")
-            self._write(directory, INDEX, self._with(root, self._read(directory)))
+            before = self._read(directory)
+            self._write(directory, INDEX, self._with(root, before))
             self._disk.sync(directory)
+            if self._alone and not self._trusted:  # a mount's store collects what nobody mentions
+                self._prune(before, self._read(directory))
 
     def losses(self) -> Sequence[str]:
         """A layout keeps an image as it is."""
@@ -140,17 +183,59 @@ class LayoutSink:
         """Return an `index.json` that mentions the image too; its other members stay."""
         name = self._name or root.annotations.get(REF_NAME, "")
         entries = Index.parse(json.dumps(document).encode(), INDEX).manifests
-        others = [
-            entry.to_document()
-            for entry in entries
-            if entry.annotations.get(REF_NAME, "") != name or not (name or entry == root)
-        ]
+        others = [entry.to_document() for entry in entries if self._stays(entry, root, name)]
+        if self._alone and root not in entries:
+            others = []
         annotations = {**root.annotations, **({REF_NAME: name} if name else {})}
         named = replace(root, annotations=annotations).to_document()
         raw = json.dumps({**document, "manifests": [*others, named]}, indent=2).encode() + b"\n"
         if len(raw) > MAX_DOCUMENT:
             raise InvalidContent(f"{self._path / INDEX} would have over {MAX_DOCUMENT} bytes")
         return raw
+
+    def _stays(self, entry: Descriptor, root: Descriptor, name: str) -> bool:
+        if self._alone:
+            return entry != root
+        return entry.annotations.get(REF_NAME, "") != name or not (name or entry == root)
+
+    def _commit(self, descriptor: Descriptor, source: Source) -> bool:
+        """Name what waits among the layout's own blobs; False if this does not."""
+        if self._pool is None:
+            return False
+        with source.open(descriptor) as blob:
+            if blob.ingest is None or blob.ingest.blobs is not self._pool:
+                return False
+            if not self._trusted:
+                self._pool.delete(descriptor.digest)  # what is there is damaged
+            blob.ingest.commit(descriptor.digest)
+            return True
+
+    def _prune(self, before: Object, after: Object) -> None:
+        """Remove what the images of one index have and those of another have not."""
+        try:
+            old, new = self._contents(before), self._contents(after)
+        except (OcistowError, OSError) as error:
+            log.warning("%s: blobs of the image before stay: %s", self._path, error)
+            return
+        for digest in sorted(old - new):
+            with self._opened(BLOBS, digest.algorithm) as blobs:
+                self._disk.unlink(blobs, digest.encoded)
+
+    def _contents(self, document: Object) -> set[Digest]:
+        source = LayoutSource(self._path)
+        entries = Index.parse(json.dumps(document).encode(), INDEX).manifests
+        return {
+            node.descriptor.digest
+            for entry in entries
+            for node in walk(entry, lambda descriptor: read_document(source, descriptor))
+        }
+
+    def _size(self, digest: Digest) -> int | None:
+        with self._opened(BLOBS, digest.algorithm) as blobs:
+            try:
+                return os.stat(digest.encoded, dir_fd=blobs, follow_symlinks=False).st_size
+            except FileNotFoundError:
+                return None
 
     def _read(self, directory: int) -> Object:
         try:
@@ -171,7 +256,7 @@ class LayoutSink:
             raise InvalidContent(f"{what} has version {quoted(version)}, not {LAYOUT_VERSION}")
 
     def _write(self, directory: int, name: str, content: bytes) -> None:
-        with replacing(directory, name) as file:
+        with replacing(directory, name, self._disk, self._mode) as file:
             self._fill(file, [content])
 
     def _fill(self, file: int, chunks: Iterable[bytes]) -> None:

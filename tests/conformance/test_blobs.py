@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.store.blobs import BlobStore
+from ocistow.store.disk import NamedDisk
 from ocistow.testing.blob_suite import Blobs, BlobSuite, DirectoryBlobs, Kind
 
 
@@ -21,12 +22,19 @@ def pool(path: Path) -> Generator[Blobs]:
 
 
 @contextmanager
+def named(path: Path) -> Generator[Blobs]:
+    with BlobStore(path, NamedDisk(), 0o644) as blobs:
+        yield blobs
+
+
+@contextmanager
 def directory(path: Path) -> Generator[Blobs]:
     yield DirectoryBlobs(path / "blobs")
 
 
 KINDS = [
     Kind("pool", pool),
+    Kind("pool without unnamed files", named),
     Kind("directory", directory, checks=False),  # shows that the suite asks nothing impossible
 ]
 
