@@ -34,7 +34,7 @@ from .uploads import Uploads
 VERSION = 1
 
 _VERSION_FILE = "ocistow.json"
-_LAYOUTS = "layouts"
+LAYOUTS = "layouts"
 _LOCK = "lock"
 _INDEX = "index.sqlite"
 _MAX_VERSION_FILE = 4096  # bytes
@@ -78,7 +78,7 @@ class Store:
             raise InvalidContent(f"{path} has format version {version}, expected {VERSION}")
         blobs = BlobStore(path / BLOBS, disk)
         try:
-            return cls(path, blobs, open_directory(path / _LAYOUTS), disk)
+            return cls(path, blobs, open_directory(path / LAYOUTS), disk)
         except BaseException:
             blobs.close()
             raise
@@ -108,14 +108,14 @@ class Store:
     @staticmethod
     def _begin(path: Path, disk: Disk) -> None:
         make_directory(path, disk)
-        ours = {BLOBS, _LAYOUTS, _LOCK, _VERSION_FILE, "lost+found"}
+        ours = {BLOBS, LAYOUTS, _LOCK, _VERSION_FILE, "lost+found"}
         if strays := sorted(set(os.listdir(path)) - ours):
             raise InvalidContent(f"{path} is no store and not empty: it holds {strays[0]!r}")
         with Lock(path / _LOCK).held():
             root = open_directory(path)
             try:
                 disk.mkdir(root, BLOBS)
-                disk.mkdir(root, _LAYOUTS)
+                disk.mkdir(root, LAYOUTS)
                 file = disk.create(root, 0o644)
                 try:
                     disk.write(file, json.dumps({"version": VERSION}).encode() + b"\n", 0)
@@ -130,7 +130,7 @@ class Store:
     @property
     def layouts(self) -> Path:
         """The directory that a mount shows."""
-        return self.path / _LAYOUTS
+        return self.path / LAYOUTS
 
     def layout(self, name: PurePosixPath) -> Layout:
         """Return the layout with this path below the layout root, which need not exist yet.

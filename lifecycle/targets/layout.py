@@ -1,0 +1,272 @@
+"""A directory of image layouts as the place of images.
+
+Three kinds of directory serve: `layouts` of a store, whose pool has every blob once; the same
+as a mount shows it, to whom may see no more than that; and any other, where each image has all
+of its blobs. Source: image-spec, image-layout.md; imgutil, layout.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from ...oci.descriptor import REF_NAME
+from ...oci.digest import CANONICAL, Digest
+from ...oci.errors import InvalidContent, NotFound, OcistowError
+from ...oci.manifest import Manifest, parse_manifest
+from ...oci.platform import Platform
+from ...oci.reference import Reference
+from ...publish.access import JOBS
+from ...publish.copy import copy
+from ...publish.layout import LayoutSource, StoreSink
+from ...publish.layout_sink import LayoutSink
+from ...publish.sink import Sink, host_platform
+from ...publish.source import Source, read_document
+from ...store.blobs import BlobStore
+from ...store.disk import Disk, disk_of, open_directory
+from ...store.layout import BLOBS, INDEX
+from ...store.store import LAYOUTS, Store, make_directory
+from ..images import Image, Saved, open_image
+from ..staging import Staging
+
+_OURS = "fuse.ocistow"  # the type of a mount of ours
+_FOR_ALL = 0o644  # the mode of blobs
+
+
+class LayoutTarget:
+    """Images in a directory, each a layout where its reference says. Thread-safe.
+
+    What is called an image's name is its layout's directory, and its identifier is that with
+    `@` and the digest of its manifest. Directories are absolute in both.
+    """
+
+    keeps_identifier = False
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        store: Store | None = None,
+        trusted: bool = False,
+        platform: Platform | None = None,
+        jobs: int = JOBS,
+        disk: Disk | None = None,
+    ) -> None:
+        """Use a directory, which need not exist yet.
+
+        Args:
+            directory: of the layouts.
+            store: the one whose layouts they are; the caller closes it.
+            trusted: whether a mount of a store vouches for blobs.
+            platform: what is wanted of an image for several; by default this machine's.
+            jobs: how many blobs are under way at once.
+            disk: to write to, outside a store.
+        """
+        self.directory = Path(os.path.abspath(directory))
+        self._given = Path(os.path.normpath(directory))
+        self._store = store
+        self._trusted = trusted
+        self._platform = platform or host_platform()
+        self._jobs = jobs
+        self._disk = disk
+        self._pools: dict[Path, BlobStore] = {}
+
+    @contextmanager
+    def find(self, reference: str) -> Generator[Image | None]:
+        """Yield the image of a reference, a directory or an identifier; None if there is none.
+
+        Raises:
+            InvalidContent: what is there is no image for this platform, or another one than an
+                identifier says.
+        """
+        yield self._find(reference)
+
+    def name(self, reference: str) -> str:
+        """Return the directory of an image, whether or not there is one."""
+        located = self._located(reference)
+        return str(located[0] if located else self._full(reference))
+
+    def places(self, reference: str) -> tuple[str, str]:
+        """Return where an image of a reference is looked up: the short form, and the full path."""
+        return str(self._short(reference)), str(self._full(reference))
+
+    def check_access(self, readable: Sequence[str], writable: Sequence[str]) -> None:
+        """Do nothing: what is in the way of a file shows when it is written."""
+
+    @contextmanager
+    def staging(self, reference: str) -> Generator[Staging]:
+        """Yield the pool of the store, or of the image's layout, in which layers are packed."""
+        if self._store is not None:
+            from ...publish.recognition import Recognition
+
+            yield Staging(self._store.blobs, Recognition(self._store))
+            return
+        path = self._full(reference)
+        make_directory(path.resolve() / BLOBS, self._disk or Disk())
+        with self._opened(path / BLOBS) as blobs:
+            disk = self._disk or disk_of(blobs)
+        try:
+            with BlobStore(path / BLOBS, disk, _FOR_ALL) as pool:
+                self._pools[path] = pool
+                yield Staging(pool)
+        finally:
+            self._pools.pop(path, None)
+            self._remove_empty(path, disk)
+
+    def save(self, source: Source, references: Sequence[str]) -> Saved:
+        """Write the image to the layouts of all its names; each is whole, or what it was before.
+
+        Raises:
+            InvalidContent, NotFound, OSError: it could be given none of them.
+        """
+        root = source.resolve()
+        document = parse_manifest(read_document(source, root), root)
+        if not isinstance(document, Manifest):
+            raise InvalidContent(f"{root.digest} is not an image for one platform")
+        names: list[str] = []
+        failed: list[tuple[str, str]] = []
+        first: OcistowError | OSError | None = None
+        leases = self._store.leases if self._store else None
+        for reference in references:
+            try:
+                copy(source, self._sink(reference), jobs=self._jobs, leases=leases)
+            except (OcistowError, OSError) as error:
+                first = first or error
+                failed.append((self.name(reference), str(error)))
+            else:
+                names.append(self.name(reference))
+        if first is not None and not names:
+            raise first
+        return Saved(
+            tuple(names), root.digest, document.config.digest, root.size, failed=tuple(failed)
+        )
+
+    def _sink(self, reference: str) -> Sink:
+        parsed = Reference.parse(reference)
+        if self._store is not None:
+            return StoreSink(self._store, parsed)
+        path = self._full(reference)
+        return LayoutSink(
+            path,
+            parsed.tag,
+            alone=True,
+            trusted=self._trusted,
+            pool=self._pools.get(path),
+            disk=self._disk,
+        )
+
+    def _find(self, reference: str) -> Image | None:
+        if located := self._located(reference):
+            return self._open(*located)
+        parsed = Reference.parse(reference)
+        return self._open(self._full(reference), parsed.digest, parsed.tag) or self._open(
+            self._short(reference), parsed.digest, parsed.tag
+        )
+
+    def _open(self, path: Path, digest: Digest | None, tag: str = "") -> Image | None:
+        """Open what a layout calls `tag`, or the only image that it has."""
+        try:
+            entries = LayoutSource(path).index().manifests
+        except NotFound:
+            return None
+        if not entries:  # as Go's lifecycle leaves it for a moment
+            return None
+        named = any(entry.annotations.get(REF_NAME) == tag for entry in entries)
+        source = LayoutSource(path, tag if named else "", self._platform)
+        try:
+            root = source.resolve()
+            image = open_image(str(path), f"{path}@{root.digest}", source, root)
+        except NotFound as error:
+            raise InvalidContent(f"{path}: {error}") from error
+        if digest is not None and digest not in {root.digest, *(e.digest for e in entries)}:
+            raise InvalidContent(f"{path} is {root.digest} now, not {digest}")
+        return image
+
+    def _located(self, reference: str) -> tuple[Path, Digest | None] | None:
+        """Return the directory and digest that an identifier says; None for a reference.
+
+        A directory that another phase was given as a relative one is believed to be
+        an identifier's if it is there.
+
+        Raises:
+            InvalidContent: the directory is no layout's here.
+        """
+        text, at, encoded = reference.rpartition("@")
+        try:
+            digest = Digest.parse(encoded) if at else None
+        except InvalidContent:
+            digest = None
+        path = Path(os.path.normpath(text if digest else reference))
+        if not path.is_absolute():
+            if digest is None or not path.is_relative_to(self._given) or not _is_layout(path):
+                return None
+            path = Path(os.path.abspath(path))
+        if not path.is_relative_to(self.directory):
+            raise InvalidContent(f"{path} is not in {self.directory}")
+        return path, digest
+
+    def _full(self, reference: str) -> Path:
+        return self.directory / Reference.parse(reference).path
+
+    def _short(self, reference: str) -> Path:
+        """Return where the draft has an image: where its name leads as it was written."""
+        Reference.parse(reference)  # which refuses what would lead elsewhere
+        above, slash, last = reference.partition("@")[0].rpartition("/")
+        return self.directory / f"{above}{slash}{last.partition(':')[0]}"
+
+    @contextmanager
+    def _opened(self, path: Path) -> Generator[int]:
+        directory = open_directory(path.resolve())
+        try:
+            yield directory
+        finally:
+            os.close(directory)
+
+    def _remove_empty(self, path: Path, disk: Disk) -> None:
+        """Remove the directories that were made for an image which was not saved."""
+        with self._opened(path / BLOBS) as blobs:
+            disk.rmdir(blobs, CANONICAL)
+        names = [path / BLOBS, path, *path.parents]
+        for name in names[: names.index(self.directory)]:
+            with self._opened(name.parent) as above:
+                if not disk.rmdir(above, name.name):
+                    return
+
+
+@contextmanager
+def open_layouts(directory: Path, *, jobs: int = JOBS) -> Generator[LayoutTarget]:
+    """Open a directory of layouts: that of a store, of a mount of one, or any other.
+
+    Raises:
+        InvalidContent: it belongs to a store of a format that is not known.
+    """
+    real = directory.resolve()
+    with ExitStack() as stack:
+        store = None
+        if real.name == LAYOUTS:
+            with suppress(NotFound):
+                store = stack.enter_context(Store.open(real.parent))
+        trusted = store is None and _is_mounted(real)
+        yield LayoutTarget(directory, store=store, trusted=trusted, jobs=jobs)
+
+
+def _is_layout(path: Path) -> bool:
+    return (path / INDEX).is_file()
+
+
+def _is_mounted(directory: Path) -> bool:
+    """Tell whether a directory is, or will be, on a mount of a store.
+
+    In a container the mount shows no more of itself than its type, and the directory may be
+    any below it.
+    """
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    device = there.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        return any(
+            line.split()[2] == number and line.partition(" - ")[2].startswith(f"{_OURS} ")
+            for line in mounts
+        )
