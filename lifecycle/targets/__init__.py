@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...oci.document import as_object, string
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
     from .registry import RegistryTarget
 
 _CONNECTIONS = 8  # to a daemon, for what a phase does once it has given privileges up
+
+
+def open_target(inputs: Inputs) -> AbstractContextManager[Target]:
+    """Open where a phase looks images up and saves one: layouts, a daemon or registries.
+
+    Call it while the process may still read credentials and connect to a daemon.
+
+    Raises:
+        InvalidContent, NotFound, RegistryError, OSError: it cannot be reached.
+    """
+    if not inputs.layout:
+        return open_destination(inputs)
+    from .layout import open_layouts
+
+    return open_layouts(inputs.layout_dir or Path("/oci"), jobs=inputs.jobs or JOBS)
 
 
 def open_destination(inputs: Inputs) -> AbstractContextManager[Target]:
