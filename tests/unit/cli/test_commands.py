@@ -291,3 +291,24 @@ def test_log_lines_are_json(tmp_path: Path, run: Ocistow) -> None:
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert {"time", "level", "logger", "message"} <= lines[0].keys()
     assert lines[-1]["level"] == "INFO"
+
+
+def test_annotations_make_another_image_of_the_same_name(run: Ocistow, tmp_path: Path) -> None:
+    image = image_layout(tmp_path / "layout", tag="1")
+    ok(run("add", f"oci:{image.path}", "e.x/app:1"))
+    said = ok(run("annotate", "e.x/app:1", "org.example.a=b=c", "gone=1"))
+    new = re.fullmatch(rf"annotated e\.x/app:1: digest (\S+), was {image.manifest}\n", said)
+    assert new is not None
+    said = ok(run("annotate", "e.x/app:1", "gone-", "absent-"))
+    assert said.endswith(f", was {new[1]}\n")
+    shown = document(run("inspect", "e.x/app:1", "--json"))
+    assert str(shown["digest"]) in said
+    said = ok(run("annotate", "e.x/app:1", "org.example.a=b=c"))
+    assert said == f"e.x/app:1: digest {shown['digest']}, as before\n"
+
+
+@pytest.mark.parametrize("word", ["no-value", "=value", "-", "a\udc80=b"])
+def test_an_annotation_needs_a_key_and_a_value(run: Ocistow, word: str) -> None:
+    done = run("annotate", "--", "e.x/app:1", word)
+    assert done.returncode == 2
+    assert "expected KEY=VALUE" in done.stderr
