@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ..oci.descriptor import Descriptor
-from ..oci.document import Object, as_object, parse_object, strings
+from ..oci.document import Object, parse_object, strings
 from ..oci.errors import OcistowError, PhaseFailed
 from ..oci.manifest import Manifest, parse_manifest
 from ..oci.reference import Reference
@@ -18,6 +19,8 @@ from ..publish.attached import Attached, Tagged, find_attached
 from ..publish.source import read_document
 from .console import Console
 from .files.document import read_toml, write_toml
+from .files.report import Report, write_exported
+from .gojson import Struct
 from .images import Image, Saved, Target
 from .inputs import Inputs
 from .platform_api import Code
@@ -27,7 +30,6 @@ from .targets.registry import RegistryTarget
 
 DAEMON_REPORT = "daemon-report.toml"
 
-_OURS = {"tags", "digest", "image-id", "manifest-size"}  # of the report's image
 _TITLE = "org.opencontainers.image.title"
 
 
@@ -46,12 +48,13 @@ def publish_from(layouts: Target, destination: Target, inputs: Inputs, console: 
             raise PhaseFailed(Code.PUBLISH, f"image '{inputs.image}' could not be found at {where}")
         attached = find_attached([image.root.digest], Path(image.name), _siblings(inputs, image))
         _check_tags(inputs, attached)
+        before = _reported(inputs)
         saved = save(destination, image.source, inputs.references, console)
         if isinstance(destination, RegistryTarget):
             _attach(destination, attached, image, saved, console)
         else:
             _report_losses(inputs, image, attached, saved, console)
-        _report(inputs, image, saved)
+        _report(inputs, before, image, saved)
         write_records(inputs, saved)
     return saved
 
@@ -123,23 +126,27 @@ def _attach(
         console.info(f"      {one.tag}: {one.what.root.digest}")
 
 
-def _report(inputs: Inputs, image: Image, saved: Saved) -> None:
-    """Write what was published over what the exporter reported; the rest of that stays."""
-    before = read_toml(inputs.report_path) or {}
-    given = as_object(before.get("image", {}), f"image of {inputs.report_path}")
-    kept = {key: value for key, value in given.items() if key not in _OURS}
-    about: dict[str, object] = {"tags": list(saved.names)}
-    if saved.digest is not None:
-        about["digest"] = str(saved.digest)
-    if inputs.daemon:
-        about["image-id"] = saved.image_id.encoded
-    if saved.manifest_size:
-        about["manifest-size"] = saved.manifest_size
+def _reported(inputs: Inputs) -> Report:
+    """Return what the exporter reported, if it did."""
+    found = read_toml(inputs.report_path)
+    return Report(()) if found is None else Report.from_document(found, str(inputs.report_path))
+
+
+def _report(inputs: Inputs, before: Report, image: Image, saved: Saved) -> None:
+    """Write what was published in the place of what was exported; the rest stays."""
+    report = replace(
+        before,
+        tags=saved.names,
+        digest=saved.digest,
+        image_id=saved.image_id.encoded if inputs.daemon else "",
+        manifest_size=saved.manifest_size,
+    )
     published = {"digest-in": str(image.root.digest)}
     if saved.digest is not None:
         published["digest-out"] = str(saved.digest)
-    document = {**before, "image": {**about, **kept}, "published": published}
-    write_toml(inputs.report_path, document)
+    write_toml(inputs.report_path, Struct(report.to_document(), published=published))
+    if inputs.exported_path is not None:
+        write_exported(inputs.exported_path, report)
 
 
 def _report_losses(
