@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from .main import COMMANDS, commands
+from .commands import COMMANDS, commands
 
 MARK = "<!-- What follows is written by python -m ocistow.cli.reference docs/cli.md -->\n"
 _WIDTH = 100

@@ -148,7 +148,7 @@ def name_at(destination: str, name: str) -> str:
 def _report(
     source: str, root: Descriptor, began: datetime, results: Iterable[Result]
 ) -> dict[str, object]:
-    from .version import version
+    from ..oci.version import version
 
     return {
         "schemaVersion": SCHEMA_VERSION,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
-
-import click
 
 from .exits import INTERRUPTED, TERMINATED
 
@@ -58,7 +57,8 @@ def _terminate(_: int, __: FrameType | None) -> None:
 def _end_after(status: int, word: str) -> None:
     def end() -> None:
         if has_last_word():
-            click.echo(f"\nocistow: {word}", err=True)
+            sys.stderr.write(f"\nocistow: {word}\n")
+            sys.stderr.flush()
         os._exit(status)
 
     timer = threading.Timer(PATIENCE, end)

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from ..oci.errors import InvalidContent
 
-_VERSION = re.compile(r"v?(0|[1-9][0-9]{0,8})(?:\.(0|[1-9][0-9]{0,8}))?")
+_VERSION = re.compile(r"v?([0-9]{1,9})\.?([0-9]{0,9})")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from ocistow.cli.main import COMMANDS, commands
+from ocistow.cli.commands import COMMANDS, commands
 from ocistow.cli.reference import replaced
 from ocistow.oci.descriptor import REF_NAME
 from ocistow.publish.access import JOBS
