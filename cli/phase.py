@@ -21,7 +21,8 @@ _MULTICALL = "lifecycle"
 _SCRIPT = """\
 #!{python} -I
 import sys
-sys.path.append({packages!r})
+if {packages!r} not in sys.path:
+    sys.path.insert(0, {packages!r})
 from ocistow.cli.main import main
 main()
 """

@@ -5,57 +5,50 @@ Source: Go's lifecycle, platform/run_image.go and platform/resolve_inputs.go.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
-from ..oci.document import MAX_DOCUMENT, Object, as_object, members, string
 from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
 from .console import Console
-from .flags import quote
+from .files.analyzed import read_analyzed
+from .files.run import read_run, read_stack
 from .inputs import Inputs
+from .labels import StackRunImage
 from .platform_api import Version
 
 
 def chosen_run_image(
     inputs: Inputs, registry: str, console: Console, readable: Callable[[str], bool]
 ) -> str:
-    """Return the run image that run.toml, or below API 0.12 stack.toml, names first.
-
-    Of it and its mirrors that is the one on the `registry` of the app image, otherwise the first
-    one that may be read.
+    """Return the best mirror of what run.toml, or below API 0.12 stack.toml, names first.
 
     Raises:
         InvalidContent: there is none, or the file is malformed.
     """
     if inputs.platform_api < Version(0, 12):
-        stack = _read(inputs.stack_path, "stack", console) or {}
-        image = as_object(stack.get("run-image", {}), "run-image of stack.toml")
-    else:
-        run = _read(inputs.run_path, "run", console) or {}
-        images = members(run.get("images"), "images of run.toml")
-        if not images:
-            message = "-run-image is required when there is no run metadata available"
-            raise InvalidContent(message)
-        image = as_object(images[0], "an image of run.toml")
-    mirrors = [str(mirror) for mirror in members(image.get("mirrors"), "mirrors of a run image")]
-    return best_mirror([string(image, "image", "a run image"), *mirrors], registry, readable)
+        return best_mirror(read_stack(inputs.stack_path, console), registry, readable)
+    images = read_run(inputs.run_path, console)
+    if not images:
+        raise InvalidContent("-run-image is required when there is no run metadata available")
+    return best_mirror(images[0], registry, readable)
 
 
-def best_mirror(images: Sequence[str], registry: str, readable: Callable[[str], bool]) -> str:
-    """Return the first of an image and its mirrors that may be read, best on this registry.
+def best_mirror(image: StackRunImage, registry: str, readable: Callable[[str], bool]) -> str:
+    """Return which of an image and its mirrors is taken for an app image on this registry.
+
+    That is the first one on the same registry, otherwise the first one, that may be read.
 
     Raises:
         InvalidContent: none may, or the image has no name.
     """
-    if not images[0]:
+    if not image.image:
         raise InvalidContent("missing run image metadata (-run-image)")
-    near = [image for image in images if _registry(image) == registry]
-    for image in (*near, *images):
-        if readable(image):
-            return image
+    names = (image.image, *image.mirrors)
+    near = [name for name in names if _registry(name) == registry]
+    for name in (*near, *names):
+        if readable(name):
+            return name
     raise InvalidContent("failed to find accessible run image")
 
 
@@ -65,29 +58,13 @@ def analyzed_run_image(inputs: Inputs, console: Console) -> str:
     Raises:
         InvalidContent: it does not say, or is malformed.
     """
-    document = _read(inputs.analyzed_path, "analyzed", console) or {}
-    run_image = as_object(document.get("run-image", {}), "run-image of analyzed.toml")
-    reference = string(run_image, "reference", "run-image of analyzed.toml")
-    if not reference:
+    run_image = read_analyzed(inputs.analyzed_path, console).run_image
+    if run_image is None or not run_image.reference:
         raise InvalidContent("run image not found in analyzed metadata")
-    return reference
+    return run_image.reference
 
 
-def _registry(image: str) -> str:
+def _registry(name: str) -> str:
     with suppress(InvalidContent):
-        return Reference.parse(image).registry
+        return Reference.parse(name).registry
     return ""
-
-
-def _read(path: Path, what: str, console: Console) -> Object | None:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_DOCUMENT)
-    except FileNotFoundError:
-        say = console.warn if what == "analyzed" else console.info
-        say(f"No {what} metadata found at path {quote(str(path))}")
-        return None
-    try:
-        return tomllib.loads(raw.decode())
-    except ValueError as error:
-        raise InvalidContent(f"failed to read {what} file: {error}") from error
