@@ -26,11 +26,22 @@ from .inputs import Inputs
 from .platform_api import Code
 from .records import write_records
 from .saving import save
+from .targets import open_destination, open_layouts
 from .targets.registry import RegistryTarget
 
 DAEMON_REPORT = "daemon-report.toml"
 
 _TITLE = "org.opencontainers.image.title"
+
+
+def publish(inputs: Inputs, console: Console) -> Saved:
+    """Publish an image under all its names, with what is attached to it; see `publish_from`."""
+    with (
+        _failing(inputs),
+        open_layouts(inputs) as layouts,
+        open_destination(inputs) as destination,
+    ):
+        return publish_from(layouts, destination, inputs, console)
 
 
 def publish_from(layouts: Target, destination: Target, inputs: Inputs, console: Console) -> Saved:

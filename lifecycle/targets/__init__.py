@@ -15,34 +15,34 @@ from ..images import Target
 from ..inputs import Inputs
 
 if TYPE_CHECKING:
+    from .layout import LayoutTarget
     from .registry import RegistryTarget
 
+_LAYOUTS = Path("/oci")  # the draft's
 _CONNECTIONS = 8  # to a daemon, for what a phase does once it has given privileges up
 
 
 def open_target(inputs: Inputs) -> AbstractContextManager[Target]:
     """Open where a phase looks images up and saves one: layouts, a daemon or registries.
 
-    Call it while the process may still read credentials and connect to a daemon.
+    Call it while the process may still read credentials and connect to a daemon. Layouts load
+    nothing of the network.
 
     Raises:
         InvalidContent, NotFound, RegistryError, OSError: it cannot be reached.
     """
-    if not inputs.layout:
-        return open_destination(inputs)
-    from .layout import open_layouts
+    return open_layouts(inputs) if inputs.layout else open_destination(inputs)
 
-    return open_layouts(inputs.layout_dir or Path("/oci"), jobs=inputs.jobs or JOBS)
+
+def open_layouts(inputs: Inputs) -> AbstractContextManager[LayoutTarget]:
+    """Open the directory of layouts; likewise."""
+    from . import layout
+
+    return layout.open_layouts(inputs.layout_dir or _LAYOUTS, jobs=inputs.jobs or JOBS)
 
 
 def open_destination(inputs: Inputs) -> AbstractContextManager[Target]:
-    """Open where an image is published: a daemon or registries.
-
-    Call it while the process may still read credentials and connect to a daemon.
-
-    Raises:
-        InvalidContent, NotFound, RegistryError, OSError: it cannot be reached.
-    """
+    """Open where an image is published: a daemon or registries; likewise."""
     return _open_daemon(inputs) if inputs.daemon else open_registries(inputs)
 
 
