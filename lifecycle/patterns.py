@@ -6,6 +6,7 @@ not, and may be `/`; a backslash takes the meaning from what follows.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from ..oci.errors import InvalidContent
@@ -84,6 +85,12 @@ class Pattern:
                 end = _end(elements, path, at)
             at = end
         return at == len(path)
+
+
+def cleaned(path: bytes) -> bytes:
+    """Return a path without what does nothing in it, as Go's `filepath.Clean` does."""
+    path = os.path.normpath(path)
+    return path[1:] if path.startswith(b"//") else path  # which POSIX allows to be something else
 
 
 def _end(elements: _Elements, path: bytes, at: int) -> int:

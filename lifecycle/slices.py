@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from ..oci.errors import InvalidContent
-from .patterns import Pattern
-from .tarball import Entry, LayerTar
+from .headers import Entry
+from .patterns import Pattern, cleaned
+from .tarball import LayerTar
 from .trees import Tree, absolute, ancestors, walk
 
 
@@ -69,8 +70,8 @@ class _Application:
         return [entry for name, entry in self._entries.items() if name not in self._sliced]
 
     def _matching(self, text: str) -> Iterable[bytes]:
-        cleaned = os.path.normpath(os.fsencode(text))
-        pattern = Pattern.parse(cleaned)
+        clean = cleaned(os.fsencode(text))
+        pattern = Pattern.parse(clean)
         start = len(self._root.rstrip(b"/")) + 1
         for name in self._entries:
             if name == self._root:
@@ -78,7 +79,7 @@ class _Application:
             try:
                 matches = pattern.matches(name[start:])
             except InvalidContent as error:
-                what = f"'{os.fsdecode(name[start:])}' matches '{os.fsdecode(cleaned)}'"
+                what = f"'{os.fsdecode(name[start:])}' matches '{os.fsdecode(clean)}'"
                 raise InvalidContent(f"failed to check if {what}: {error}") from None
             if matches:
                 yield name

@@ -13,13 +13,12 @@ import errno
 import os
 import stat
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from ..oci.errors import InvalidContent
 from ..store.disk import open_directory
-from .tarball import (
+from .headers import (
     BLOCK_DEVICE,
     CHARACTER,
     DIRECTORY,
@@ -28,8 +27,9 @@ from .tarball import (
     SOCKET,
     SYMLINK,
     Entry,
-    LayerTar,
 )
+from .patterns import cleaned
+from .tarball import LayerTar
 
 LAUNCHER_ID = "buildpacksio/lifecycle:launcher"
 PROCESS_TYPES_ID = "buildpacksio/lifecycle:process-types"
@@ -100,7 +100,7 @@ def process_types_layer(types: Sequence[str]) -> LayerTar:
 
 def absolute(path: Path) -> bytes:
     """Return a path from the root, without `.` and `..`, whatever is there."""
-    return b"/" + os.path.abspath(os.fsencode(path)).lstrip(b"/")
+    return cleaned(os.path.abspath(os.fsencode(path)))
 
 
 def ancestors(path: bytes) -> list[Entry]:
@@ -128,6 +128,7 @@ def walk(root: bytes, uid: int, gid: int) -> Generator[Entry]:
     """
     above, _, name = root.rpartition(b"/")
     levels = [(os.open(above or b"/", _DIRECTORY), above, iter([name]))]
+    path = root
     try:
         while levels:
             directory, above, names = levels[-1]
@@ -138,17 +139,18 @@ def walk(root: bytes, uid: int, gid: int) -> Generator[Entry]:
                 continue
             name = following
             path = above + b"/" + name
-            with _naming(path):
-                status = os.stat(name or b".", dir_fd=directory, follow_symlinks=False)
-                is_link = stat.S_ISLNK(status.st_mode)
-                target = os.readlink(name, dir_fd=directory) if is_link else b""
+            status = os.stat(name or b".", dir_fd=directory, follow_symlinks=False)
+            is_link = stat.S_ISLNK(status.st_mode)
+            target = os.readlink(name, dir_fd=directory) if is_link else b""
             yield _entry(path, status, uid, gid, target)
             if stat.S_ISDIR(status.st_mode):
-                with _naming(path):
-                    below = open_directory(name or b".", directory)
-                    levels.append((below, path.rstrip(b"/"), iter(())))
-                    found = sorted(map(os.fsencode, os.listdir(below)))
-                    levels[-1] = (below, path.rstrip(b"/"), iter(found))
+                below = open_directory(name or b".", directory)
+                levels.append((below, path.rstrip(b"/"), iter(())))
+                found = sorted(map(os.fsencode, os.listdir(below)))
+                levels[-1] = (below, path.rstrip(b"/"), iter(found))
+    except OSError as error:
+        error.filename = os.fsdecode(path)
+        raise
     finally:
         for directory, _, _ in levels:
             os.close(directory)
@@ -159,7 +161,7 @@ class Tree:
 
     def __init__(self, root: bytes) -> None:
         self._above = root.rpartition(b"/")[0]
-        self._directory = self._above
+        self._directory: bytes | None = self._above
         self._names: list[bytes] = []
         self._opened = [os.open(self._above or b"/", _DIRECTORY)]
 
@@ -170,13 +172,16 @@ class Tree:
             OSError: it is gone, or something else now; `filename` is its whole path.
         """
         directory, _, last = name.rpartition(b"/")
-        with _naming(name):
+        try:
             if directory != self._directory:
                 self._go(directory)
             file = os.open(last, _FILE, dir_fd=self._opened[-1])
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 os.close(file)
                 raise OSError(errno.ESTALE, "is no regular file any more")
+        except OSError as error:
+            error.filename = os.fsdecode(name)
+            raise
         return file
 
     def close(self) -> None:
@@ -189,7 +194,7 @@ class Tree:
         shared = 0
         while self._names[shared : shared + 1] == wanted[shared : shared + 1] != []:
             shared += 1
-        self._directory = b""  # should a step fail
+        self._directory = None  # should a step fail
         while len(self._names) > shared:
             os.close(self._opened.pop())
             self._names.pop()
@@ -219,16 +224,6 @@ class OneFile:
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not wait
-
-
-@contextmanager
-def _naming(path: bytes) -> Generator[None]:
-    """Let what the system refuses name the whole path."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = os.fsdecode(path)
-        raise
 
 
 def _directory(name: bytes) -> Entry:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ocistow.lifecycle.tarball import (
+from ocistow.lifecycle.headers import (
     BLOCK,
     BLOCK_DEVICE,
     CHARACTER,
@@ -13,10 +13,10 @@ from ocistow.lifecycle.tarball import (
     REGULAR,
     SYMLINK,
     Entry,
-    LayerTar,
     entry_size,
     header,
 )
+from ocistow.lifecycle.tarball import LayerTar
 
 from .conftest import Golden
 
