@@ -107,6 +107,7 @@ def _run(
         inputs = validated(phase, inputs, deprecated_run_image, console, _readable(inputs))
         console.debug("Ensuring privileges...")
         privileges.refuse_root(phase)
+        inputs = _with_credentials(phase, inputs)
         more = _opened(phase, inputs, console, stack)
         inputs = privileges.drop(phase, inputs)
         console.debug("Executing command...")
@@ -156,6 +157,17 @@ def _readable(inputs: Inputs) -> Callable[[str], bool]:
         return True
 
     return readable
+
+
+def _with_credentials(phase: Phase, inputs: Inputs) -> Inputs:
+    """Find the credentials that the phase will need, as long as we may read them."""
+    in_registries = not inputs.daemon and (phase is Phase.PUBLISH or not inputs.layout)
+    if phase in (Phase.DETECT, Phase.BUILD):
+        return inputs
+    if not (in_registries or inputs.cache_image or inputs.push):
+        return inputs
+    found: Inputs = import_module(".targets", __package__).with_credentials(inputs)
+    return found
 
 
 def _opened(phase: Phase, inputs: Inputs, console: Console, stack: ExitStack) -> tuple[Target, ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...oci.document import as_object, string
-from ...oci.errors import OcistowError
+from ...oci.errors import OcistowError, PhaseFailed
 from ...publish.access import JOBS, Access
 from ..files.document import read_toml
 from ..images import Target
 from ..inputs import Inputs
+from ..platform_api import Code
 
 if TYPE_CHECKING:
     from .layout import LayoutTarget
@@ -49,7 +51,20 @@ def open_destination(inputs: Inputs) -> AbstractContextManager[Target]:
 @contextmanager
 def open_registries(inputs: Inputs) -> Generator[RegistryTarget]:
     """Open the registries, whatever the phase's target is: that of a cache image is always one."""
-    from .registry import RegistryTarget, known_registries
+    from .registry import RegistryTarget
+
+    yield RegistryTarget(with_credentials(inputs).environ, jobs=inputs.jobs or JOBS)
+
+
+def with_credentials(inputs: Inputs) -> Inputs:
+    """Return inputs whose environment has what can be found out about the images' registries.
+
+    Call it before the process gives up the right to read credentials, and pass the result on.
+
+    Raises:
+        PhaseFailed: they cannot be read.
+    """
+    from .registry import known_registries
 
     references = (
         *inputs.references,
@@ -57,8 +72,11 @@ def open_registries(inputs: Inputs) -> Generator[RegistryTarget]:
         *_analyzed(inputs),
     )
     named = filter(None, references)
-    environ = known_registries(inputs.environ, named, inputs.insecure_registries)
-    yield RegistryTarget(environ, jobs=inputs.jobs or JOBS)
+    try:
+        environ = known_registries(inputs.environ, named, inputs.insecure_registries)
+    except (OcistowError, OSError) as error:
+        raise PhaseFailed(Code.FAILED, f"failed to resolve keychain: {error}") from error
+    return replace(inputs, environ=environ)
 
 
 @contextmanager
@@ -68,9 +86,15 @@ def _open_daemon(inputs: Inputs) -> Generator[Target]:
     from .daemon import DaemonTarget
 
     access = Access()
-    with Engine(find_host(access, inputs.environ), access.timeout) as engine:
-        if inputs.uid:
-            engine.reserve(_CONNECTIONS)
+    with ExitStack() as stack:
+        try:
+            host = find_host(access, inputs.environ)
+            engine = stack.enter_context(Engine(host, access.timeout))
+            if inputs.uid:
+                engine.reserve(_CONNECTIONS)
+        except (OcistowError, OSError) as error:
+            message = f"failed to initialize docker client: {error}"
+            raise PhaseFailed(Code.FAILED, message) from error
         with DaemonTarget(engine, jobs=inputs.jobs or JOBS) as target:
             yield target
 

@@ -18,6 +18,7 @@ from ...oci.reference import Reference
 from ...publish.access import JOBS, Access
 from ...publish.attached import Attached
 from ...publish.copy import copy
+from ...publish.distribution.credentials import ANONYMOUS
 from ...publish.distribution.hosts import open_repository
 from ...publish.distribution.keychain import Keychain
 from ...publish.provenance import Provenance
@@ -225,8 +226,8 @@ def known_registries(
         with suppress(InvalidContent):  # which is told where the reference is needed
             reference = Reference.parse(text)
             found = keychain.find(reference.registry, reference.repository)
-            if found is not None:
-                headers[f"{reference.registry}/{reference.repository}"] = found.header
+            header = ANONYMOUS if found is None else found.header
+            headers[f"{reference.registry}/{reference.repository}"] = header
     known = {**environ, INSECURE_REGISTRIES: ",".join(insecure)}
     if headers:
         given: dict[str, str] = json.loads(environ.get(REGISTRY_AUTH) or "{}")

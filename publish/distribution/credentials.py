@@ -16,6 +16,7 @@ from ...oci.errors import InvalidContent
 from ...oci.reference import DEFAULT_REGISTRY
 from ...oci.wording import quoted
 
+ANONYMOUS = "Anonymous"  # in the place of a header: there are no credentials anywhere
 HUB_KEY = f"https://{DEFAULT_REGISTRY}/v1/"  # what files and helpers call Docker Hub
 
 _HUB_ALIASES = {DEFAULT_REGISTRY, "docker.io", "registry-1.docker.io"}

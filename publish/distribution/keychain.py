@@ -10,7 +10,7 @@ from pathlib import Path
 from ...oci.errors import InvalidContent, NotFound
 from ..access import Access, home_of
 from ..words import words_of
-from .credentials import AuthFile, Credentials, header_for, of_header, parse_headers
+from .credentials import ANONYMOUS, AuthFile, Credentials, header_for, of_header, parse_headers
 
 MAX_FILE = 1 << 20  # bytes
 
@@ -48,7 +48,7 @@ class Keychain:
             name = "CNB_REGISTRY_AUTH"
             headers = parse_headers(self._variable(name) or b"{}", name)
             if value := header_for(headers, registry, repository):
-                return of_header(value, name)
+                return None if value == ANONYMOUS else of_header(value, name)
         for file in self._files():
             found = self._in_file(file, registry, repository)
             if found is not None:

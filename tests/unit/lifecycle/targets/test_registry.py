@@ -194,5 +194,7 @@ def test_what_the_environment_gives_is_kept(tmp_path: Path) -> None:
     assert json.loads(known["CNB_REGISTRY_AUTH"]) == {
         "a.example.org": "Bearer token",
         "a.example.org/app": "Bearer token",
+        "b.example.org/app": "Anonymous",
     }
+    assert known_registries(known, ["b.example.org/app"], ["c.org", "d.org"]) == known
     assert known["CNB_INSECURE_REGISTRIES"] == "c.org,d.org"
