@@ -44,6 +44,10 @@ class Supported:
             and (not self.distributions or any(_is(target, known) for known in self.distributions))
         )
 
+    def __str__(self) -> str:
+        known = " ".join(f"{{{each.name} {each.version}}}" for each in self.distributions)
+        return f"{{{self.os} {self.arch} {self.arch_variant} [{known}]}}"
+
     def document(self) -> Struct:
         """Return what messages show, as Go's JSON has it."""
         variant = {"arch-variant": self.arch_variant} if self.arch_variant else {}
@@ -80,16 +84,6 @@ def target_variables(target: Target) -> dict[str, str]:
     }
     given = {name: value for name, value in optional.items() if value}
     return {"CNB_TARGET_OS": target.os, "CNB_TARGET_ARCH": target.arch, **given}
-
-
-def target_document(target: Target) -> Struct:
-    """Return what messages show of a target, as Go's JSON has it."""
-    identifier = {"id": target.id} if target.id else {}
-    variant = {"arch-variant": target.arch_variant} if target.arch_variant else {}
-    known = target.distro_name or target.distro_version
-    distribution = Struct(name=target.distro_name, version=target.distro_version)
-    named = {"distro": distribution} if known else {}
-    return Struct({**identifier, "os": target.os, "arch": target.arch, **variant, **named})
 
 
 def _agree(one: str, other: str) -> bool:

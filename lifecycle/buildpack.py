@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..oci.document import Object, flag, inner, inners, string, texts
 from ..oci.errors import InvalidContent, PhaseFailed
 from .build_target import Distribution, Supported
-from .files.group import GroupElement
-from .files.table import Table
+from .files.document import read_toml
+from .files.group import GroupElement, elements
 from .layer_dirs import escaped
 from .order import Alternatives
 from .platform_api import BUILDPACK_APIS, Code, Version
@@ -68,9 +69,11 @@ class Builder:
         names = (escaped(element.id), element.version)
         if any(name in (".", "..") or "/" in name or "\0" in name for name in names):
             raise InvalidContent(f"'{element}' names no directory of one {kind}")
-        directory = parent.joinpath(*names)
-        path = directory / f"{kind}.toml"
-        return _described(element, kind, Table.read_required(path), directory.absolute())
+        path = parent.joinpath(*names, f"{kind}.toml")
+        document = read_toml(path)
+        if document is None:
+            raise InvalidContent(f"open {path}: no such file or directory")
+        return _described(element, kind, document, path)
 
 
 def supported_api(element: GroupElement, text: str) -> Version:
@@ -96,45 +99,44 @@ def supported_api(element: GroupElement, text: str) -> Version:
     return version
 
 
-def _described(element: GroupElement, kind: str, document: Table, directory: Path) -> Buildpack:
-    table = document.table(kind)
-    api = supported_api(element, document.string("api"))
+def _described(element: GroupElement, kind: str, document: Object, path: Path) -> Buildpack:
+    what = str(path)
+    table = inner(document, kind, what)
+    api = supported_api(element, string(document, "api", what))
+    directory = path.parent.absolute()
     return Buildpack(
         element,
         directory,
         api,
-        homepage=table.string("homepage"),
-        clear_env=table.flag("clear-env"),
-        exec_envs=table.strings("exec-env"),
-        sboms=table.strings("sbom-formats"),
-        order=tuple(
-            tuple(map(_element, group.tables("group"))) for group in document.tables("order")
-        ),
-        targets=tuple(map(_target, document.tables("targets")))
+        homepage=string(table, "homepage", what),
+        clear_env=flag(table, "clear-env", what),
+        exec_envs=texts(table, "exec-env", what),
+        sboms=texts(table, "sbom-formats", what),
+        order=tuple(elements(each, "group", what) for each in inners(document, "order", what)),
+        targets=tuple(_target(each, what) for each in inners(document, "targets", what))
         or _inferred(kind, api, document, directory / "bin"),
     )
 
 
-def _element(table: Table) -> GroupElement:
-    return GroupElement(
-        table.string("id"), table.string("version"), optional=table.flag("optional")
-    )
-
-
-def _target(table: Table) -> Supported:
+def _target(document: Object, what: str) -> Supported:
     distributions = (
-        Distribution(each.string("name"), each.string("version"))
-        for each in table.tables("distros")
+        Distribution(string(each, "name", what), string(each, "version", what))
+        for each in inners(document, "distros", what)
     )
-    names = (table.string("os"), table.string("arch"), table.string("arch-variant"))
-    return Supported(*names, tuple(distributions))
+    return Supported(
+        string(document, "os", what),
+        string(document, "arch", what),
+        string(document, "arch-variant", what),
+        tuple(distributions),
+    )
 
 
-def _inferred(kind: str, api: Version, document: Table, programs: Path) -> tuple[Supported, ...]:
+def _inferred(kind: str, api: Version, document: Object, programs: Path) -> tuple[Supported, ...]:
     if kind == "extension":
         has_programs = any((programs / name).exists() for name in ("detect", "generate"))
         return (Supported("linux"),) if has_programs else (Supported(),)
-    stacks = [stack.string("id") for stack in document.tables("stacks")]
+    what = str(programs.parent)
+    stacks = [string(each, "id", what) for each in inners(document, "stacks", what)]
     bionic = _UBUNTU if api >= Version(0, 10) or len(stacks) == 1 else None
     known = {_BIONIC: bionic, "*": Supported()}
     found = tuple(target for stack in stacks if (target := known.get(stack)) is not None)

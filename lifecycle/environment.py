@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..oci.errors import InvalidContent
+from .failures import words_of
 
 Variables: TypeAlias = Mapping[str, str]
 
@@ -148,9 +149,13 @@ def read_changes(directory: Path, default: Action) -> Iterator[Change]:
     Files with an unknown suffix do nothing. `default` is what one without a suffix does.
 
     Raises:
-        InvalidContent, OSError: one cannot be a variable, or cannot be read.
+        InvalidContent: one cannot be a variable, or cannot be read.
     """
-    files = dict(_files(directory))
+    try:
+        files = dict(_files(directory))
+    except (InvalidContent, OSError) as error:
+        why = words_of(error)
+        raise InvalidContent(f"apply env files from dir '{directory}': {why}") from error
     for file, value in files.items():
         name, dot, suffix = file.partition(".")
         if not dot:

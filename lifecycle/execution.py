@@ -7,9 +7,11 @@ import select
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO, Self, cast
 
 from ..oci.errors import OcistowError
@@ -20,6 +22,10 @@ _CHUNK = 64 << 10  # bytes of output at once
 
 class NotStarted(OcistowError):
     """A program that could not be executed; worded as Go does."""
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
 
 
 class Program:
@@ -120,6 +126,28 @@ def run(
         os.close(reading)
 
 
+@contextmanager
+def ended_by_sigterm() -> Generator[None]:
+    """Let SIGTERM end the programs of the block before it ends this process.
+
+    Without a handler nothing would end them; and the first process of a container would not
+    even notice.
+    """
+    previous = signal.getsignal(signal.SIGTERM)
+    if previous == signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except _Terminated:
+        signal.signal(signal.SIGTERM, previous)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise SystemExit(128 + signal.SIGTERM) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def unnamed() -> BinaryIO:
     """Return a file for what a program writes; it is gone when it is closed."""
     return cast("BinaryIO", tempfile.TemporaryFile(buffering=0))
@@ -140,3 +168,7 @@ def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     # a program ends a name at the first `=`, and takes the last of two variables of one name
     pairs = (f"{name}={value}".partition("=") for name, value in variables.items())
     return {name: value for name, _, value in pairs}
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise _Terminated

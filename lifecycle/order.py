@@ -6,7 +6,7 @@ phase/hermetic_factory.go.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -68,16 +68,19 @@ def alternatives(order: Order) -> Alternatives:
     return Alternatives(groups, optional=False)
 
 
-def with_system(order: Order, system: System) -> Order:
+def with_system(order: Order, system: System, debug: Callable[[str], None]) -> Order:
     """Return an order whose groups have the system's buildpacks around their own.
 
-    What a group has already, in whatever version, is not added to it.
+    What a group has already, in whatever version, is not added to it. `debug` hears how many are.
     """
 
     def surrounded(group: Group) -> Group:
         present = {element.id for element in group.buildpacks}
-        before = (each for each in system.before if each.id not in present)
-        after = (each for each in system.after if each.id not in present)
+        before = [each for each in system.before if each.id not in present]
+        after = [each for each in system.after if each.id not in present]
+        for verb, added in (("Prepending", before), ("Appending", after)):
+            if added:
+                debug(f"{verb} {len(added)} system buildpack(s) to group")
         return replace(group, buildpacks=(*before, *group.buildpacks, *after))
 
     return replace(order, groups=tuple(map(surrounded, order.groups)))

@@ -63,7 +63,7 @@ def _copy_of(source: Path, component: str, target: Path, warn: Callable[[str], N
     for form in FORMATS:
         name = f"{component}.{form}"
         if (source / name).exists():
-            _copy(source / name, target / form)
+            copy_sbom(source / name, target / form)
         else:
             warn(f"Did not find SBOM {name} in {source}")
 
@@ -78,10 +78,10 @@ def _copy_all(source: Path, target: Path, warn: Callable[[str], None]) -> None:
     target.mkdir(0o755, parents=True, exist_ok=True)
     for name in names:
         if name.endswith(FORMATS):
-            _copy(source / name, target / name)
+            copy_sbom(source / name, target / name)
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_sbom(source: Path, target: Path) -> None:
     """Copy a regular file; anything else is left out, as Go's lifecycle does."""
     opened = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not wait
     with open(opened, "rb") as stream:

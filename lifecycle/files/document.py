@@ -87,16 +87,21 @@ def parse_toml(raw: bytes, what: str) -> Object:
 
 
 def write_toml(path: Path, document: Mapping[str, object]) -> None:
+    """Write a file of TOML as `write_file` does.
+
+    Raises:
+        InvalidContent: a value is nothing that TOML has.
+    """
+    write_file(path, gotoml.encode(document))
+
+
+def write_file(path: Path, content: bytes) -> None:
     """Write a file, and the directories above it that are missing.
 
     Whoever reads it meets what was there before, or all of this. Only a file that cannot be
     replaced is written in place: one that is mounted itself, such as Kubernetes' termination log,
     one that is not regular, or one in a directory that may not be written.
-
-    Raises:
-        InvalidContent: a value is nothing that TOML has.
     """
-    content = gotoml.encode(document)
     path = Path(os.path.realpath(path))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():

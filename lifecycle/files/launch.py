@@ -5,22 +5,14 @@ Source: buildpacks/spec, buildpack.md, "launch.toml (TOML)", "build.toml (TOML)"
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...oci.document import Object, flag, inners, string, texts
 from ...oci.errors import InvalidContent
 from ..platform_api import Version
-from .metadata import Label, Process
-from .table import Table
-
-
-@dataclass(frozen=True, slots=True)
-class BillEntry:
-    """An entry of a bill of materials, in the form that SBOM files have replaced."""
-
-    name: str
-    metadata: Mapping[str, object] | None = None
+from .document import read_toml
+from .metadata import BillEntry, Label, Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +20,12 @@ class Launch:
     """launch.toml.
 
     Attributes:
-        default_process: the type that the buildpack marks so; empty without one.
+        default: the place of the process that the buildpack marks so; None without one.
     """
 
     labels: tuple[Label, ...] = ()
     processes: tuple[Process, ...] = ()
-    default_process: str = ""
+    default: int | None = None
     slices: tuple[tuple[str, ...], ...] = ()
     bill: tuple[BillEntry, ...] = ()
 
@@ -52,19 +44,17 @@ def read_launch(path: Path, buildpack: str, api: Version) -> Launch:
     Raises:
         InvalidContent: it is malformed, or not what the API allows.
     """
-    document = Table.read(path) or Table({}, str(path))
-    tables = list(document.tables("processes"))
-    defaults = [table.string("type") for table in tables if table.flag("default")]
+    document, what = read_toml(path) or {}, str(path)
+    tables = inners(document, "processes", what)
+    defaults = [place for place, each in enumerate(tables) if flag(each, "default", what)]
     if len(defaults) > 1:
         raise InvalidContent("multiple default process types aren't allowed")
     return Launch(
-        tuple(
-            Label(each.string("key"), each.string("value")) for each in document.tables("labels")
-        ),
-        tuple(_process(each, buildpack, api) for each in tables),
-        "".join(defaults),
-        tuple(each.strings("paths") for each in document.tables("slices")),
-        tuple(map(_bill_entry, document.tables("bom"))),
+        tuple(Label.from_document(each, what) for each in inners(document, "labels", what)),
+        tuple(_process(each, buildpack, api, what) for each in tables),
+        defaults[0] if defaults else None,
+        tuple(texts(each, "paths", what) for each in inners(document, "slices", what)),
+        _bill(document, what),
     )
 
 
@@ -74,33 +64,33 @@ def read_build_result(path: Path) -> BuildResult:
     Raises:
         InvalidContent: it is malformed.
     """
-    document = Table.read(path) or Table({}, str(path))
-    return BuildResult(
-        tuple(each.string("name") for each in document.tables("unmet")),
-        tuple(map(_bill_entry, document.tables("bom"))),
-    )
+    document, what = read_toml(path) or {}, str(path)
+    unmet = inners(document, "unmet", what)
+    return BuildResult(tuple(string(each, "name", what) for each in unmet), _bill(document, what))
 
 
-def _process(table: Table, buildpack: str, api: Version) -> Process:
+def _process(document: Object, buildpack: str, api: Version, what: str) -> Process:
     is_text = api < Version(0, 9)
-    if not is_text and "direct" in table:
+    if not is_text and "direct" in document:
         raise InvalidContent("process.direct is not supported on this buildpack version")
+    command = (string(document, "command", what),) if is_text else texts(document, "command", what)
     return Process(
-        table.string("type"),
-        (table.string("command"),) if is_text else table.strings("command"),
-        table.strings("args"),
-        direct=table.flag("direct") if is_text else True,
+        string(document, "type", what),
+        command,
+        texts(document, "args", what) if "args" in document else None,
+        direct=flag(document, "direct", what) if is_text else True,
         buildpack_id=buildpack,
-        working_dir=table.string("working-dir"),
-        exec_env=table.strings("exec-env"),
+        working_dir=string(document, "working-dir", what),
+        exec_env=texts(document, "exec-env", what),
     )
 
 
-def _bill_entry(table: Table) -> BillEntry:
-    name = table.string("name")
-    if table.string("version"):
-        raise InvalidContent(
-            f"bom entry '{name}' has a top level version which is not allowed. "
-            "The buildpack should instead set metadata.version"
-        )
-    return BillEntry(name, table.optional("metadata"))
+def _bill(document: Object, what: str) -> tuple[BillEntry, ...]:
+    bill = tuple(BillEntry.from_document(each, what) for each in inners(document, "bom", what))
+    for entry in bill:
+        if entry.version:
+            raise InvalidContent(
+                f"bom entry '{entry.name}' has a top level version which is not allowed. "
+                "The buildpack should instead set metadata.version"
+            )
+    return bill

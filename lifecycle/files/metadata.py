@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Self
 
 from ...oci.document import Object, flag, inner, inners, string, texts
-from ...oci.errors import InvalidContent
 from .. import gojson
 from ..gojson import Struct
 from ..gotoml import Literal
@@ -232,9 +231,7 @@ def write_build_metadata(path: Path, metadata: BuildMetadata, api: Version) -> N
     """Write the file; its bytes are those of Go's lifecycle, since they become a layer.
 
     Raises:
+        InvalidContent: a value is nothing that TOML has.
         OSError: it cannot be written.
     """
-    try:
-        write_toml(path, metadata.to_document(api))
-    except InvalidContent as error:
-        raise InvalidContent(f"failed to write build metadata file: {error}") from error
+    write_toml(path, metadata.to_document(api))

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from ...oci.errors import InvalidContent
+from ...oci.document import Object, inner, inners, string
 from ..gojson import Struct
-from .document import write_toml
-from .group import GroupElement
-from .table import Table
+from .document import read_required, read_toml, write_toml
+from .group import GroupElement, elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,20 @@ class Require:
     version: str = ""
     metadata: Mapping[str, object] | None = None
 
+    @classmethod
+    def from_document(cls, document: Object, what: str) -> Self:
+        """Read an entry of `[[requires]]`."""
+        has_metadata = document.get("metadata") is not None
+        return cls(
+            string(document, "name", what),
+            string(document, "version", what),
+            inner(document, "metadata", what) if has_metadata else None,
+        )
+
+    def to_document(self) -> Struct:
+        """Return what `from_document` reads."""
+        return Struct(name=self.name, version=self.version or None, metadata=self.metadata)
+
 
 @dataclass(frozen=True, slots=True)
 class Sections:
@@ -37,6 +51,15 @@ class Sections:
 
     provides: tuple[str, ...] = ()
     requires: tuple[Require, ...] = ()
+
+    @classmethod
+    def from_document(cls, document: Object, what: str) -> Self:
+        """Read the file, or an entry of `[[or]]`."""
+        provides = inners(document, "provides", what)
+        return cls(
+            tuple(string(each, "name", f"provides of {what}") for each in provides),
+            _requires(document, what),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +69,34 @@ class PlanEntry:
     providers: tuple[GroupElement, ...] = ()
     requires: tuple[Require, ...] = ()
 
+    @classmethod
+    def from_document(cls, document: Object, what: str) -> Self:
+        """Read an entry of `[[entries]]`."""
+        return cls(elements(document, "providers", what), _requires(document, what))
+
+    def to_document(self) -> Struct:
+        """Return what `from_document` reads."""
+        return Struct(
+            providers=[each.to_document() for each in self.providers],
+            requires=[each.to_document() for each in self.requires],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """plan.toml, or what is left of it for the buildpacks to come."""
 
     entries: tuple[PlanEntry, ...] = ()
+
+    @classmethod
+    def from_document(cls, document: Object, what: str) -> Self:
+        """Read plan.toml."""
+        entries = inners(document, "entries", what)
+        return cls(tuple(PlanEntry.from_document(each, f"entries of {what}") for each in entries))
+
+    def to_document(self) -> Struct:
+        """Return what `from_document` reads."""
+        return Struct(entries=[each.to_document() for each in self.entries] or None)
 
     def of(self, buildpack: str) -> tuple[Require, ...]:
         """Return what a buildpack can provide."""
@@ -80,65 +125,40 @@ def read_build_plan(path: Path) -> tuple[Sections, ...] | None:
     Raises:
         InvalidContent: it is malformed.
     """
-    if (document := Table.read(path)) is None:
+    if (document := read_toml(path)) is None:
         return None
-    return tuple(
-        Sections(
-            tuple(each.string("name") for each in table.tables("provides")),
-            tuple(map(_require, table.tables("requires"))),
-        )
-        for table in (document, *document.tables("or"))
-    )
+    what = str(path)
+    tables = (document, *inners(document, "or", what))
+    return tuple(Sections.from_document(table, what) for table in tables)
 
 
 def read_plan(path: Path) -> Plan:
     """Read plan.toml.
 
     Raises:
-        InvalidContent: it is absent or malformed.
+        InvalidContent: it is absent, or cannot be read or understood.
     """
-    try:
-        entries = (
-            PlanEntry(
-                tuple(map(_provider, entry.tables("providers"))),
-                tuple(map(_require, entry.tables("requires"))),
-            )
-            for entry in Table.read_required(path).tables("entries")
-        )
-        return Plan(tuple(entries))
-    except InvalidContent as error:
-        raise InvalidContent(f"failed to read plan file: {error}") from error
+    return read_required(path, "plan", Plan.from_document)
 
 
 def write_plan(path: Path, plan: Plan) -> None:
-    """Write plan.toml."""
-    entries = [
-        Struct(
-            providers=[
-                Struct(id=by.id, version=by.version, extension=by.extension or None)
-                for by in entry.providers
-            ],
-            requires=[_required(require) for require in entry.requires],
-        )
-        for entry in plan.entries
-    ]
-    write_toml(path, Struct(entries=entries or None))
+    """Write plan.toml.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_toml(path, plan.to_document())
 
 
 def write_buildpack_plan(path: Path, requires: Sequence[Require]) -> None:
-    """Write what a buildpack can provide to the others."""
-    write_toml(path, Struct(entries=[_required(require) for require in requires] or None))
+    """Write what a buildpack can provide to the others.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_toml(path, Struct(entries=[each.to_document() for each in requires] or None))
 
 
-def _required(require: Require) -> Struct:
-    return Struct(name=require.name, version=require.version or None, metadata=require.metadata)
-
-
-def _require(table: Table) -> Require:
-    return Require(table.string("name"), table.string("version"), table.optional("metadata"))
-
-
-def _provider(table: Table) -> GroupElement:
-    return GroupElement(
-        table.string("id"), table.string("version"), extension=table.flag("extension")
-    )
+def _requires(document: Object, what: str) -> tuple[Require, ...]:
+    where = f"requires of {what}"
+    return tuple(Require.from_document(each, where) for each in inners(document, "requires", what))

@@ -141,6 +141,14 @@ def test_a_composite_of_itself_is_refused() -> None:
 
 
 def test_the_system_s_buildpacks_surround_every_group() -> None:
-    system = System(group("S T"), group("U V"))
-    assert with_system(order("A", "T B U"), system) == order("S T A U V", "S T B U V")
-    assert with_system(order("A"), System()) == order("A")
+    system, heard = System(group("S T"), group("U V")), list[str]()
+    surrounded = with_system(order("A", "T B U"), system, heard.append)
+    assert surrounded == order("S T A U V", "S T B U V")
+    assert heard == [
+        "Prepending 2 system buildpack(s) to group",
+        "Appending 2 system buildpack(s) to group",
+        "Prepending 1 system buildpack(s) to group",
+        "Appending 1 system buildpack(s) to group",
+    ]
+    assert with_system(order("A"), System(), heard.append) == order("A")
+    assert len(heard) == 4

@@ -1,0 +1,32 @@
+"""How errors of the library become the end of a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from ..oci.errors import OcistowError, PhaseFailed
+from .platform_api import Code
+
+
+def words_of(error: OcistowError | OSError) -> str:
+    """Return what a person reads of an error."""
+    if not isinstance(error, OSError):
+        return str(error)
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([*names, error.strerror or str(error) or type(error).__name__])
+
+
+@contextmanager
+def failing(code: Code, doing: str = "") -> Generator[None]:
+    """End the phase with whatever the block raises, which is no end of a phase yet.
+
+    `doing` is what a person reads after `failed to`; without, the error's own words are all.
+    """
+    try:
+        yield
+    except PhaseFailed:
+        raise
+    except (OcistowError, OSError) as error:
+        words = words_of(error)
+        raise PhaseFailed(code, f"failed to {doing}: {words}" if doing else words) from error
