@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..oci.descriptor import REF_NAME, Descriptor
+from ..oci.descriptor import OCI_INDEX, REF_NAME, Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import NotFound
 from ..oci.manifest import Index
 from .layout import LayoutSource
-from .referrers import Referrer, each_referrer, fallback_tag, read_referrer
-from .source import read_document
+from .referrers import Part, Referrer, each_referrer, fallback_tag, read_referrer
+from .source import Blob, Source, read_document
 
 _SUFFIXES = ("sig", "att", "sbom")  # of cosign's tags
 _KIND = "kind"  # how `cosign save` marks what it saves without a name
@@ -68,6 +69,60 @@ def find_attached(
     each_referrer(subjects, search.visit)
     tagged = sorted(search.tagged.values(), key=lambda one: (one.tag, one.what.root.digest))
     return Attached(search.referrers, tagged)
+
+
+def list_of(subject: Digest, layout: Path, attached: Attached) -> Source:
+    """Return the list of what refers to a manifest, as an index with all that it mentions.
+
+    `layout` has the list as it is up to now, if there is one. What it mentions stays, unless
+    its tag goes to something else. What has a tag is marked so, that `find_attached` sees it.
+
+    Raises:
+        InvalidContent: the list is malformed.
+        NotFound: something that it mentions is absent.
+    """
+    before = find_attached([subject], layout)
+    tags = {one.tag: one.what for known in (before, attached) for one in known.tagged}
+    lost = {one.what.root.digest for one in before.tagged} - {
+        one.root.digest for one in tags.values()
+    }
+    referrers = {
+        one.root.digest: one
+        for known in (before, attached)
+        for one in known.referrers.get(subject, ())
+        if one.root.digest not in lost
+    }
+    entries: list[Descriptor] = []
+    for digest, one in referrers.items():
+        names = [tag for tag, what in tags.items() if what.root.digest == digest]
+        entries += [_named(one.root, name) for name in names] or [one.root]
+    raw = Index.of(entries).raw
+    root = Descriptor(OCI_INDEX, Digest.of(raw), len(raw))
+    return Part(_Together([one.source for one in referrers.values()]), root, raw)
+
+
+class _Together:
+    """What several sources have. Thread-safe."""
+
+    sparse = False
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = list(dict.fromkeys(sources))
+
+    def resolve(self) -> Descriptor:
+        """Return what the first one calls its root."""
+        return self._sources[0].resolve()
+
+    def open(self, descriptor: Descriptor) -> Blob:
+        """Open what any of them has."""
+        for source in self._sources:
+            with suppress(NotFound):
+                return source.open(descriptor)
+        raise NotFound(descriptor.digest)
+
+
+def _named(entry: Descriptor, name: str) -> Descriptor:
+    return replace(entry, annotations={**entry.annotations, REF_NAME: name})
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from ..oci.graph import walk
 from ..oci.manifest import Index
 from ..oci.platform import Platform
 from ..oci.reference import Reference
+from ..store.disk import open_inside
 from ..store.layout import INDEX, Layout, blob_path
 from ..store.store import Store
 from .sink import Action, Image, check_name
@@ -55,7 +56,7 @@ class LayoutSource:
             InvalidContent: it is malformed, or no regular file inside the directory.
         """
         try:
-            file = self._open(INDEX)
+            file = open_inside(self._path / INDEX, self._path)
         except FileNotFoundError:
             raise NotFound(f"an image layout at {self._path}") from None
         with open(file, "rb") as stream:
@@ -71,35 +72,10 @@ class LayoutSource:
         """
         digest = descriptor.digest
         try:
-            file = self._open(blob_path(digest))
+            file = open_inside(self._path / blob_path(digest), self._path)
         except FileNotFoundError:
             raise NotFound(digest) from None
         return file_blob(file, descriptor)
-
-    def _open(self, name: str) -> int:
-        """Open a regular file that lies in the directory, wherever links may lead.
-
-        O_PATH touches nothing behind a link, such as a device or a FIFO, before
-        the path that the kernel reports is known to be inside.
-        """
-        path = self._path / name
-        inside = os.path.realpath(self._path)
-        try:
-            os.stat(path)  # the kernel looks again for what a mount replaced; O_PATH would not
-            found = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                raise InvalidContent(f"{path} is not a regular file in the layout") from None
-            raise
-        try:
-            entry = f"/proc/self/fd/{found}"
-            if not os.readlink(entry).startswith(f"{inside.rstrip('/')}/"):
-                raise InvalidContent(f"{path} leads out of the layout")
-            if not stat.S_ISREG(os.fstat(found).st_mode):
-                raise InvalidContent(f"{path} is not a regular file")
-            return os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            os.close(found)
 
 
 class StoreSource:

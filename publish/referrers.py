@@ -197,13 +197,13 @@ class Sending:
         return self._copy(attached, RegistrySink(self.repository, where, self.provenance))
 
     def _copy(self, attached: Referrer, sink: RegistrySink) -> Copied:
-        part = _Part(attached.source, attached.root)
+        part = Part(attached.source, attached.root)
         return copy(part, sink, jobs=self.jobs, progress=self.progress, leases=self.leases)
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Another root in the content of a source, perhaps with a document of our own."""
+class Part:
+    """Another root in the content of a source, perhaps with a document of our own. Thread-safe."""
 
     source: Source
     root: Descriptor
@@ -211,20 +211,27 @@ class _Part:
 
     @property
     def sparse(self) -> bool:
+        """Whether the source is."""
         return self.source.sparse
 
     def resolve(self) -> Descriptor:
+        """Return the root."""
         return self.root
 
     def open(self, descriptor: Descriptor) -> Blob:
+        """Open the document, or what the source has.
+
+        Raises:
+            NotFound: it is absent; `name` is its digest.
+        """
         if self.raw is not None and descriptor.digest == self.root.digest:
             return Blob(BytesIO(self.raw), descriptor)
         return self.source.open(descriptor)
 
 
-def _listing(source: Source, entries: Sequence[Descriptor]) -> _Part:
+def _listing(source: Source, entries: Sequence[Descriptor]) -> Part:
     raw = Index.of(entries).raw
-    return _Part(source, Descriptor(OCI_INDEX, Digest.of(raw), len(raw)), raw)
+    return Part(source, Descriptor(OCI_INDEX, Digest.of(raw), len(raw)), raw)
 
 
 def _digest(descriptor: Descriptor) -> Digest:

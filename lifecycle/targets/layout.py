@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ...oci.descriptor import REF_NAME
@@ -19,9 +20,11 @@ from ...oci.manifest import Manifest, parse_manifest
 from ...oci.platform import Platform
 from ...oci.reference import Reference
 from ...publish.access import JOBS
+from ...publish.attached import Attached, list_of
 from ...publish.copy import copy
 from ...publish.layout import LayoutSource, StoreSink
 from ...publish.layout_sink import LayoutSink
+from ...publish.referrers import Part, fallback_tag
 from ...publish.sink import Sink, host_platform
 from ...publish.source import Source, read_document
 from ...store.blobs import BlobStore
@@ -142,6 +145,25 @@ class LayoutTarget:
         return Saved(
             tuple(names), root.digest, document.config.digest, root.size, failed=tuple(failed)
         )
+
+    def attach(self, reference: Reference, image: Digest, attached: Attached) -> None:
+        """Write what is attached to an image to layouts beside that: by tags, and in lists.
+
+        Raises:
+            InvalidContent, NotFound, OSError: something of it was not written.
+        """
+        leases = self._store.leases if self._store else None
+
+        def put(source: Source, tag: str) -> None:
+            name = replace(reference, tag=tag, digest=None)
+            copy(source, self._sink(str(name)), jobs=self._jobs, leases=leases)
+
+        for one in attached.tagged:
+            put(Part(one.what.source, one.what.root), one.tag)
+        for subject in attached.referrers:
+            tag = fallback_tag(subject)
+            where = self.directory / replace(reference, tag=tag, digest=None).path
+            put(list_of(subject, where, attached), tag)
 
     def _sink(self, reference: str) -> Sink:
         parsed = Reference.parse(reference)
