@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from ..oci.errors import OcistowError
+from ..oci.wording import message_of
 from . import exits, logs
 from .config import LOG_FORMATS, Flags, of_process
 from .signals import Terminated, has_last_word
@@ -165,10 +166,10 @@ def run() -> int:
     except _BrokenPipe as broken:
         if nobody_reads():
             return exits.BROKEN_PIPE
-        _say(exits.message_of(broken.error))
+        _say(message_of(broken.error))
         return exits.status_of(broken.error)
     except (OcistowError, OSError) as error:
-        _say(exits.message_of(error))
+        _say(message_of(error))
         return exits.status_of(error)
     except Exception:
         traceback.print_exc()

@@ -12,7 +12,7 @@ import click
 from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
-from ..oci.wording import printable
+from ..oci.wording import message_of, printable
 from ..publish.access import Access
 from ..publish.copy import Copied
 from ..publish.layout import contents
@@ -23,7 +23,7 @@ from ..publish.transports import check_sink, is_archive, open_sink, writes_to_st
 from ..store.layout import Layout
 from ..store.store import Store
 from .config import Settings
-from .exits import message_of, status_of
+from .exits import status_of
 from .options import Transfer, json_option, name_argument, transfer_options
 from .output import about, document, line, shown
 from .progress import Display

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from ..oci.errors import OcistowError
 from ..oci.reference import Reference
-from ..oci.wording import printable
+from ..oci.wording import message_of, printable
 from ..publish.records import write_digest, write_record, write_references
 from ..publish.sink import Action
-from .exits import message_of
 from .output import SCHEMA_VERSION, count, human
 
 if TYPE_CHECKING:

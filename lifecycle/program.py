@@ -5,27 +5,21 @@ Source: Go's lifecycle, cmd/lifecycle/main.go and cmd/lifecycle/cli/command.go.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-from ..oci.errors import InvalidContent, OcistowError, PhaseFailed, RegistryError
+from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
+from ..oci.wording import message_of
 from . import privileges
 from .arguments import PLATFORM_API, Phase, flags_of
 from .console import Console, Level
 from .flags import parse, usage
-from .inputs import Inputs
+from .opening import opened, readable
 from .platform_api import PLATFORM_APIS, Code, Version
 from .resolution import inputs_of
 from .validation import validated
-
-if TYPE_CHECKING:
-    from .images import Target
 
 PROGRAMS = {phase.program: phase for phase in Phase}
 VERBS = {phase.verb: phase for phase in Phase}
@@ -68,7 +62,7 @@ def run(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> i
         console.error(error.message)
         return error.code
     except (OcistowError, OSError) as error:
-        console.error(_words_of(error))
+        console.error(message_of(error))
         return Code.FAILED
     except Exception as error:
         console.write(traceback.format_exc().encode(errors="backslashreplace"), error=True)
@@ -103,22 +97,19 @@ def _run(
     console.debug(f"Starting {name}...")
     console.debug("Parsing inputs...")
     inputs, deprecated_run_image = inputs_of(phase, api, parsed, environ)
-    with ExitStack() as stack:
-        inputs = validated(phase, inputs, deprecated_run_image, console, _readable(inputs))
-        console.debug("Ensuring privileges...")
-        privileges.refuse_root(phase)
-        inputs = _with_credentials(phase, inputs)
-        more = _opened(phase, inputs, console, stack)
+    may_be_read = readable(inputs)
+    inputs = validated(phase, inputs, deprecated_run_image, console, may_be_read)
+    console.debug("Ensuring privileges...")
+    privileges.refuse_root(phase)
+    with opened(phase, inputs, console) as (inputs, execute):
         inputs = privileges.drop(phase, inputs)
         console.debug("Executing command...")
         try:
-            getattr(import_module(f".{phase.verb}", __package__), phase.verb)(
-                inputs, *more, console
-            )
-        except PhaseFailed:
-            raise
+            execute(inputs)
         except (OcistowError, OSError) as error:
-            message = f"failed to {phase.verb}: {_words_of(error)}"
+            if isinstance(error, PhaseFailed):
+                raise
+            message = f"failed to {phase.verb}: {message_of(error)}"
             raise PhaseFailed(STATUSES[phase], message) from error
     return 0
 
@@ -143,75 +134,3 @@ def _say_version(console: Console) -> int:
 
     console.info(version())
     return 0
-
-
-def _readable(inputs: Inputs) -> Callable[[str], bool]:
-    def readable(image: str) -> bool:
-        if inputs.daemon or inputs.layout:
-            return True
-        try:
-            with _target(inputs) as target:
-                target.check_access([image], [])
-        except (InvalidContent, RegistryError):
-            return False
-        return True
-
-    return readable
-
-
-def _with_credentials(phase: Phase, inputs: Inputs) -> Inputs:
-    """Find the credentials that the phase will need, as long as we may read them."""
-    in_registries = not inputs.daemon and (phase is Phase.PUBLISH or not inputs.layout)
-    if phase in (Phase.DETECT, Phase.BUILD):
-        return inputs
-    if not (in_registries or inputs.cache_image or inputs.push):
-        return inputs
-    found: Inputs = import_module(".targets", __package__).with_credentials(inputs)
-    return found
-
-
-def _opened(phase: Phase, inputs: Inputs, console: Console, stack: ExitStack) -> tuple[Target, ...]:
-    """Open where images are looked up, as long as we may: what follows is not done as root."""
-    if phase in (Phase.DETECT, Phase.BUILD, Phase.PUBLISH):
-        return ()
-    stack.enter_context(_passing_on(console))
-    return (stack.enter_context(_target(inputs)),)
-
-
-def _target(inputs: Inputs) -> AbstractContextManager[Target]:
-    opened: AbstractContextManager[Target] = import_module(".targets", __package__).open_target(
-        inputs
-    )
-    return opened
-
-
-@contextmanager
-def _passing_on(console: Console) -> Generator[None]:
-    """Let the console say what the library logs."""
-    log = logging.getLogger("ocistow")
-    handler = _Handler(console)
-    before = log.level
-    log.setLevel(logging.INFO if console.level is Level.DEBUG else logging.WARNING)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(before)
-
-
-class _Handler(logging.Handler):
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        say = self._console.warn if record.levelno >= logging.WARNING else self._console.debug
-        say(record.getMessage())
-
-
-def _words_of(error: OcistowError | OSError) -> str:
-    if not isinstance(error, OSError):
-        return str(error)
-    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    return ": ".join([*names, error.strerror or str(error) or type(error).__name__])

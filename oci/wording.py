@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+from .errors import OcistowError
+
 MAX_WORDS = 300  # characters of a peer's message
 MAX_VALUE = 200  # characters of a single value
 
@@ -24,3 +28,17 @@ def quoted(value: object) -> str:
     if value is None or isinstance(value, int | float):
         return repr(value)[:MAX_VALUE]
     return type(value).__name__
+
+
+def message_of(error: OcistowError | OSError) -> str:
+    """Return one line that says what was refused, with the object it is about.
+
+    An OSError of an open file or of a name within an open directory does not
+    know its object; the first note that was added to it does.
+    """
+    if not isinstance(error, OSError):
+        return printable(str(error))
+    names = [str(name) for name in (error.filename, error.filename2) if name not in (None, ".")]
+    notes: list[str] = getattr(error, "__notes__", [])
+    objects = [*notes[:1], *names] if not names or not os.path.isabs(names[0]) else names
+    return printable(": ".join([*objects, error.strerror or str(error) or type(error).__name__]))

@@ -22,20 +22,29 @@ MULTIPLE = "failed to resolve inputs: exporting to multiples target is not allow
 
 
 def resolved(
-    phase: Phase, *arguments: str, api: str = "0.12", said: io.BytesIO | None = None, **more: str
+    phase: Phase, *arguments: str, api: str = "0.12", environ: Mapping[str, str] = {}
 ) -> Inputs:
-    """Return the inputs of a phase; registries let everything be read but what has `denied`."""
+    """Return the inputs of a phase."""
+    return resolved_aloud(phase, *arguments, api=api, environ=environ)[0]
+
+
+def resolved_aloud(
+    phase: Phase, *arguments: str, api: str = "0.12", environ: Mapping[str, str] = {}
+) -> tuple[Inputs, list[str]]:
+    """Return also what was said; registries let everything be read but what has `denied`."""
     version = Version.parse(api)
-    parsed = parse(flags_of(phase, version, more), arguments)
-    inputs, deprecated = inputs_of(phase, version, parsed, more)
-    console = Console(said or io.BytesIO())
+    parsed = parse(flags_of(phase, version, environ), arguments)
+    inputs, deprecated = inputs_of(phase, version, parsed, environ)
+    said = io.BytesIO()
+    console = Console(said)
     console.color = False
-    return validated(phase, inputs, deprecated, console, lambda image: "denied" not in image)
+    inputs = validated(phase, inputs, deprecated, console, lambda image: "denied" not in image)
+    return inputs, said.getvalue().decode().splitlines()
 
 
-def refused(phase: Phase, *arguments: str, code: int = 3, **more: str) -> str:
+def refused(phase: Phase, *arguments: str, code: int = 3, environ: Mapping[str, str] = {}) -> str:
     with pytest.raises(PhaseFailed) as failed:
-        resolved(phase, *arguments, **more)
+        resolved(phase, *arguments, environ=environ)
     assert failed.value.code == code
     return str(failed.value)
 
@@ -47,7 +56,9 @@ def test_nothing_said_means_the_defaults_of_inputs(tmp_path: Path) -> None:
 
 def test_flags_beat_the_environment_which_beats_defaults() -> None:
     more = {"CNB_USER_ID": "7", "CNB_GROUP_ID": "x", "CNB_CACHE_DIR": "c", "CNB_USE_DAEMON": "t"}
-    inputs = resolved(Phase.CREATE, "-uid", "8", "-daemon=0", "-run-image", "run", "app", **more)
+    inputs = resolved(
+        Phase.CREATE, "-uid", "8", "-daemon=0", "-run-image", "run", "app", environ=more
+    )
     assert (inputs.uid, inputs.gid, inputs.daemon) == (8, 0, False)
     assert inputs.cache_dir == Path.cwd() / "c"
     assert (inputs.image, inputs.previous_image, inputs.run_image) == ("app", "app", "run")
@@ -56,7 +67,7 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
 def test_lists_come_from_the_environment_and_grow_by_flags() -> None:
     more = {"CNB_INSECURE_REGISTRIES": "a,b"}
     flags = ["-insecure-registry", "c", "-tag", "x1", "-tag=x2", "-run-image", "run", "app"]
-    inputs = resolved(Phase.ANALYZE, *flags, api="0.13", **more)
+    inputs = resolved(Phase.ANALYZE, *flags, api="0.13", environ=more)
     assert inputs.insecure_registries == ("a", "b", "c")
     assert inputs.references == ("app", "x1", "x2")
 
@@ -81,7 +92,7 @@ def test_files_lie_in_the_layers_directory(
 
 def test_a_path_of_the_environment_may_name_the_layers_directory_too() -> None:
     more = {"CNB_PLAN_PATH": "/x<layers>/y<layers>"}
-    assert resolved(Phase.BUILD, "-layers", "/l", **more).plan_path == Path("/x/l/y<layers>")
+    assert resolved(Phase.BUILD, "-layers", "/l", environ=more).plan_path == Path("/x/l/y<layers>")
 
 
 def test_the_order_is_that_of_the_layers_directory_if_there_is_one(tmp_path: Path) -> None:
@@ -116,7 +127,7 @@ def test_layout_mode_in_both_spellings(
     flags: list[str], environ: Mapping[str, str], directory: str | None, by_draft: bool
 ) -> None:
     more = {"CNB_EXPERIMENTAL_MODE": "quiet", **environ}
-    inputs = resolved(Phase.ANALYZE, *flags, "-run-image", "run", "app", **more)
+    inputs = resolved(Phase.ANALYZE, *flags, "-run-image", "run", "app", environ=more)
     assert inputs.layout == (directory is not None)
     assert inputs.layout_dir == (Path(directory) if directory else None)
     assert inputs.by_draft == by_draft
@@ -126,16 +137,16 @@ def test_layout_mode_in_both_spellings(
 def test_the_draft_wants_to_be_told_the_run_image(phase: Phase) -> None:
     wanted = "failed to resolve inputs: -run-image is required when OCI feature is enabled"
     assert refused(phase, "-oci", "app") == wanted
-    assert refused(phase, "app", CNB_USE_OCI="true") == wanted
+    assert refused(phase, "app", environ={"CNB_USE_OCI": "true"}) == wanted
 
 
 @pytest.mark.parametrize("phase", [Phase.ANALYZE, Phase.EXPORT, Phase.CREATE, Phase.REBASE])
 def test_the_draft_allows_one_target(phase: Phase) -> None:
     assert refused(phase, "-oci", "-daemon", "app") == MULTIPLE
-    assert refused(phase, "-daemon", "app", CNB_USE_OCI="true") == MULTIPLE
+    assert refused(phase, "-daemon", "app", environ={"CNB_USE_OCI": "true"}) == MULTIPLE
     assert refused(phase, "-oci", "-publish", "app") == MULTIPLE
     assert refused(phase, "-publish", "-daemon", "app") == MULTIPLE
-    assert refused(phase, "-publish", "app", CNB_USE_LAYOUT="1") == MULTIPLE
+    assert refused(phase, "-publish", "app", environ={"CNB_USE_LAYOUT": "1"}) == MULTIPLE
     assert refused(Phase.RESTORE, "-oci", "-daemon") == MULTIPLE
 
 
@@ -149,12 +160,11 @@ def test_the_publisher_reads_a_layout_and_writes_to_one_target() -> None:
 
 
 def test_the_shipped_spelling_takes_the_layout_and_leaves_the_daemon() -> None:
-    said = io.BytesIO()
     more = {"CNB_EXPERIMENTAL_MODE": "silent"}
     flags = ["-layout", "-daemon", "-run-image", "run", "app"]
-    inputs = resolved(Phase.ANALYZE, *flags, said=said, **more)
+    inputs, said = resolved_aloud(Phase.ANALYZE, *flags, environ=more)
     assert (inputs.layout, inputs.daemon) == (True, False)
-    assert said.getvalue().decode().splitlines() == [
+    assert said == [
         "Warning: Ignoring -daemon, since images are exported to OCI layout format",
         "Warning: Platform requested experimental feature 'export to OCI layout format'",
     ]
@@ -173,7 +183,9 @@ def test_the_draft_s_exporter_may_be_told_the_run_image(tmp_path: Path) -> None:
     analyzed.write_text(f'[run-image]\nreference = "/Elsewhere/run/latest@{DIGEST}"\n')
     flags = ["-oci", "-analyzed", str(analyzed)]
     assert resolved(Phase.EXPORT, *flags, "-run-image", "cnb/run", "app").run_image == "cnb/run"
-    assert resolved(Phase.EXPORT, *flags, "app", CNB_RUN_IMAGE="x").run_image.endswith(DIGEST)
+    assert resolved(Phase.EXPORT, *flags, "app", environ={"CNB_RUN_IMAGE": "x"}).run_image.endswith(
+        DIGEST
+    )
 
 
 @pytest.mark.parametrize("name", ["a/../b", "../../etc", "aa:..", "localhost/../x", "/oci/../x"])

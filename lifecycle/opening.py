@@ -1,0 +1,123 @@
+"""What a phase opens as long as it may: places of images, and credentials.
+
+A phase that was started as root becomes the user of the build image before it does anything, and
+that user may neither connect to a daemon nor read root's credentials.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from importlib import import_module
+
+from ..oci.errors import InvalidContent, OcistowError, PhaseFailed, RegistryError
+from ..oci.wording import message_of
+from .arguments import Phase
+from .console import Console, Level
+from .inputs import Inputs
+from .platform_api import Code
+
+Run = Callable[[Inputs], object]
+
+
+@contextmanager
+def opened(phase: Phase, inputs: Inputs, console: Console) -> Generator[tuple[Inputs, Run]]:
+    """Yield the inputs with the credentials that were found, and what runs the phase with them.
+
+    Everything that the phase itself loads is loaded: its user may not be allowed to.
+
+    Raises:
+        PhaseFailed: something cannot be opened.
+    """
+    module = import_module(f".{phase.verb}", __package__)
+    run = getattr(module, phase.verb)
+    if phase in (Phase.DETECT, Phase.BUILD):
+        yield inputs, lambda inputs: run(inputs, console)
+        return
+    with ExitStack() as stack:
+        stack.enter_context(_passing_on(console))
+        try:
+            inputs = _with_credentials(phase, inputs)
+            if phase is Phase.PUBLISH:
+                run = _publish(inputs, console, stack)
+            else:
+                run = _on_target(inputs, console, stack, run)
+        except (OcistowError, OSError) as error:
+            what = "initialize docker client" if inputs.daemon else "resolve keychain"
+            message = f"failed to {what}: {message_of(error)}"
+            raise PhaseFailed(Code.FAILED, message) from error
+        yield inputs, run
+
+
+def readable(inputs: Inputs) -> Callable[[str], bool]:
+    """Return what tells whether an image may be read; layouts and daemons are not asked."""
+
+    def may_be_read(image: str) -> bool:
+        if inputs.daemon or inputs.layout:
+            return True
+        from .targets import open_registries
+
+        try:
+            with open_registries(replace(inputs, run_image=image)) as registries:
+                registries.check_access([image], [])
+        except (InvalidContent, RegistryError):
+            return False
+        return True
+
+    return may_be_read
+
+
+def _with_credentials(phase: Phase, inputs: Inputs) -> Inputs:
+    in_registries = not inputs.daemon and (phase is Phase.PUBLISH or not inputs.layout)
+    if not (in_registries or inputs.cache_image or inputs.push):
+        return inputs
+    from .targets import with_credentials
+
+    return with_credentials(inputs)
+
+
+def _on_target(
+    inputs: Inputs, console: Console, stack: ExitStack, run: Callable[..., object]
+) -> Run:
+    from .targets import open_target
+
+    target = stack.enter_context(open_target(inputs))
+    return lambda inputs: run(inputs, target, console)
+
+
+def _publish(inputs: Inputs, console: Console, stack: ExitStack) -> Run:
+    from .publish import publish_from
+    from .targets import open_destination, open_layouts
+
+    layouts = stack.enter_context(open_layouts(inputs))
+    destination = stack.enter_context(open_destination(inputs))
+    return lambda inputs: publish_from(layouts, destination, inputs, console)
+
+
+@contextmanager
+def _passing_on(console: Console) -> Generator[None]:
+    """Let the console say what the library logs."""
+    log = logging.getLogger("ocistow")
+    handler = _Handler(console)
+    level, propagate = log.level, log.propagate
+    log.setLevel(logging.INFO if console.level is Level.DEBUG else logging.WARNING)
+    log.propagate = False
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+
+
+class _Handler(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = self._console.warn if record.levelno >= logging.WARNING else self._console.debug
+        say(record.getMessage())
