@@ -44,6 +44,8 @@ def opened(phase: Phase, inputs: Inputs, console: Console) -> Generator[tuple[In
                 run = _publish(inputs, console, stack)
             else:
                 run = _on_target(inputs, console, stack, run)
+        except PhaseFailed:
+            raise
         except (OcistowError, OSError) as error:
             what = "initialize docker client" if inputs.daemon else "resolve keychain"
             message = f"failed to {what}: {message_of(error)}"

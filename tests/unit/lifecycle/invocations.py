@@ -222,4 +222,9 @@ INVOCATIONS = (
 PRIVILEGED = (
     Invocation("detector", 1, ("ERROR: failed to detect: refusing to run as root",)),
     Invocation("builder -layers /none", 1, ("ERROR: failed to build: refusing to run as root",)),
+    Invocation(
+        "analyzer -uid 54321 -layers /proc/self/status -run-image bb aa",
+        1,
+        ("ERROR: failed to chown volumes: open /proc/self/status: not a directory",),
+    ),
 )
