@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..oci.descriptor import Descriptor
-from ..oci.document import Object, parse_object, strings
+from ..oci.document import parse_object, strings
 from ..oci.errors import OcistowError, PhaseFailed
 from ..oci.manifest import Manifest, parse_manifest
 from ..oci.reference import Reference
@@ -175,42 +175,39 @@ def _report_losses(
         for referrers in (*attached.referrers.values(), [one.what for one in attached.tagged])
         for referrer in referrers
     }
-    report = {
-        "image": {
-            "tags": list(saved.names),
-            "image-id": saved.image_id.encoded,
-            "not-kept": list(saved.losses),
-        },
-        "manifest": {
-            **_described(image.root, {}),
-            "annotations": strings(document, "annotations", what),
-        },
-        "config": _described(manifest.config, {}),
-        "layers": [
+    annotations = strings(document, "annotations", what)
+    report = Struct(
+        image=Struct(
+            {
+                "tags": list(saved.names),
+                "image-id": saved.image_id.encoded,
+                "not-kept": list(saved.losses),
+            }
+        ),
+        manifest=_described(image.root, {"annotations": annotations}),
+        config=_described(manifest.config, {}),
+        layers=[
             _described(blob, {"diff-id": str(layer.diff_id), "annotations": dict(blob.annotations)})
             for layer, blob in layers
         ],
-        "artifacts": [
+        artifacts=[
             _described(root, {"artifact-type": _kind(root), "tag": tags.get(digest, "")})
             for digest, root in sorted(artifacts.items())
         ],
-    }
+    )
     path = inputs.layers_dir / DAEMON_REPORT
-    write_toml(path, {key: value for key, value in report.items() if value})
+    write_toml(path, report.without_empty("layers", "artifacts"))
     if saved.losses:
         console.info(f"*** Not kept by the daemon, but in {path}: {', '.join(saved.losses)}")
     if artifacts:
         console.warn(f"{len(artifacts)} artifacts stay behind: a daemon has none")
 
 
-def _described(descriptor: Descriptor, more: Mapping[str, object]) -> Object:
-    facts = {
-        "digest": str(descriptor.digest),
-        "media-type": descriptor.media_type,
-        "size": descriptor.size,
-        **more,
-    }
-    return {key: value for key, value in facts.items() if value or key == "size"}
+def _described(descriptor: Descriptor, more: Mapping[str, object]) -> Struct:
+    facts = Struct({"digest": str(descriptor.digest), "media-type": descriptor.media_type})
+    facts["size"] = descriptor.size
+    facts.update(more)
+    return facts.without_empty(*more)
 
 
 def _kind(root: Descriptor) -> str:
