@@ -5,13 +5,13 @@ Source: buildpacks/spec, platform.md, "Exporter"; Go's lifecycle, phase/exporter
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent
+from .failures import naming
 from .files.metadata import BuildMetadata
 from .inputs import Inputs
 from .labels import BuildpackLayers, LayerMetadata, LifecycleMetadata
@@ -20,7 +20,7 @@ from .platform_api import Version
 from .sbom import sbom_dir
 from .slices import slice_layers
 from .tarball import LayerTar
-from .trees import dir_layer, launcher_layer, process_types_layer
+from .trees import PROCESS_TYPES_ID, dir_layer, launcher_layer, process_types_layer
 
 LAUNCH_SBOM = "buildpacksio/lifecycle:launch.sbom"
 CONFIG = "buildpacksio/lifecycle:config"
@@ -79,12 +79,12 @@ def parts(
     if inputs.platform_api >= _SBOM_LAYERS and (sboms := sbom_dir(inputs.layers_dir, "launch")):
         tar = dir_layer(LAUNCH_SBOM, sboms, *ids)
         yield Part(Role.SBOM, tar.id, "Software Bill-of-Materials", tar, _likely(previous.sbom))
-    with _naming("exporting app layers: creating app layers"):
+    with naming("exporting app layers: creating app layers"):
         apps = slice_layers(inputs.app_dir, build.slices, *ids)
     for number, tar in enumerate(apps, 1):
         created_by = f"Application Slice: {number}" if len(apps) > 1 else "Application Layer"
         yield Part(Role.APP, tar.id, created_by, tar, _likely(*previous.app))
-    with _naming("creating launcher layers"):
+    with naming("creating launcher layers"):
         tar = launcher_layer(inputs.launcher_path)
     yield Part(
         Role.LAUNCHER,
@@ -96,7 +96,8 @@ def parts(
     tar = dir_layer(CONFIG, inputs.layers_dir / "config", *ids)
     yield Part(Role.CONFIG, tar.id, "Buildpacks Launcher Config", tar, _likely(previous.config))
     if build.processes:
-        tar = process_types_layer([process.type for process in build.processes])
+        with naming(f"creating layer '{PROCESS_TYPES_ID}'"):
+            tar = process_types_layer([process.type for process in build.processes])
         likely = _likely(previous.process_types)
         yield Part(Role.PROCESS_TYPES, tar.id, "Buildpacks Process Types", tar, likely)
 
@@ -153,15 +154,6 @@ def _of_buildpack(
         if tar is None and not likely:
             raise InvalidContent(f"reusing layer: '{layer.identifier}': failed to get layer hash")
         yield Part(Role.BUILDPACK, layer.identifier, created_by, tar, likely, owner, layer)
-
-
-@contextmanager
-def _naming(what: str) -> Generator[None]:
-    """Let what is refused say what it was for."""
-    try:
-        yield
-    except InvalidContent as error:
-        raise InvalidContent(f"{what}: {error}") from error
 
 
 def _likely(*texts: str) -> tuple[Digest, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from ..oci.errors import OcistowError, PhaseFailed
+from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
 from .platform_api import Code
 
 
@@ -30,3 +30,12 @@ def failing(code: Code, doing: str = "") -> Generator[None]:
     except (OcistowError, OSError) as error:
         words = words_of(error)
         raise PhaseFailed(code, f"failed to {doing}: {words}" if doing else words) from error
+
+
+@contextmanager
+def naming(what: str) -> Generator[None]:
+    """Let what the block refuses say what it was for."""
+    try:
+        yield
+    except InvalidContent as error:
+        raise InvalidContent(f"{what}: {error}") from error

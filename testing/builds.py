@@ -6,10 +6,13 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from ..lifecycle.files.analyzed import Analyzed, AnalyzedRunImage, Target
+from ..lifecycle.files.document import write_toml
 from ..lifecycle.inputs import Inputs
+from ..lifecycle.labels import LifecycleMetadata
 from ..lifecycle.platform_api import Version
 
 BUILDPACKS = """\
@@ -108,9 +111,9 @@ class Build:
         """Where the exporter reports."""
         return self.root / "report.toml"
 
-    def inputs(self, image: str, platform_api: str = "0.15", **more: object) -> Inputs:
-        """Return the inputs of an exporter; `more` are further ones by their names."""
-        inputs = Inputs(
+    def inputs(self, image: str, platform_api: str = "0.15") -> Inputs:
+        """Return the inputs of an exporter."""
+        return Inputs(
             Version.parse(platform_api),
             image=image,
             analyzed_path=self.layers / "analyzed.toml",
@@ -125,11 +128,10 @@ class Build:
             uid=1000,
             gid=1001,
         )
-        return replace(inputs, **more)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-    def arguments(self) -> list[str]:
+    def arguments(self, platform_api: str = "0.15") -> list[str]:
         """Return the flags of an exporter that is a program, without any image."""
-        flags = {
+        flags: dict[str, object] = {
             "analyzed": self.layers / "analyzed.toml",
             "app": self.app,
             "group": self.layers / "group.toml",
@@ -137,19 +139,25 @@ class Build:
             "layers": self.layers,
             "project-metadata": self.layers / "project-metadata.toml",
             "report": self.report,
-            "uid": 1000,
-            "gid": 1001,
         }
+        if Version.parse(platform_api) < Version(0, 12):
+            flags["stack"] = self.root / "stack.toml"
+        else:
+            flags["run"] = self.root / "run.toml"
         return [f"-{name}={value}" for name, value in flags.items()]
 
-    def analyzed(self, run_image: str, previous: str = "", metadata: str = "") -> None:
-        """Write analyzed.toml; `metadata` is its table of that name, written by a phase before."""
-        image = f'[image]\n  reference = "{previous}"\n' if previous else ""
-        (self.layers / "analyzed.toml").write_text(
-            f'{image}{metadata}\n[run-image]\n  reference = "{run_image}"\n'
-            '  image = "example.com/run"\n'
-            '  [run-image.target]\n    os = "linux"\n    arch = "amd64"\n'
+    def analyzed(
+        self, run_image: str, previous: str = "", metadata: LifecycleMetadata | None = None
+    ) -> None:
+        """Write analyzed.toml: identifiers of images, and what the previous one remembers."""
+        analyzed = Analyzed(
+            previous_image=previous,
+            run_image=AnalyzedRunImage(
+                run_image, "example.com/run", target=Target("linux", "amd64")
+            ),
+            metadata=metadata or LifecycleMetadata(),
         )
+        write_toml(self.layers / "analyzed.toml", analyzed.to_document())
 
 
 def build(root: Path, *, long_names: bool = True) -> Build:

@@ -1,0 +1,210 @@
+"""What the exporter makes of a build, seen by others: skopeo, umoci, and a daemon that runs it."""
+
+import io
+import json
+import os
+import stat
+import subprocess
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ocistow.lifecycle.console import Console
+from ocistow.lifecycle.export import export
+from ocistow.lifecycle.files.report import read_report
+from ocistow.lifecycle.images import Saved
+from ocistow.lifecycle.inputs import Inputs
+from ocistow.lifecycle.labels import LIFECYCLE_METADATA, LifecycleMetadata
+from ocistow.testing.builds import Build, build
+from ocistow.testing.images import busybox_image
+
+from ..conftest import Dockerd, program
+from .places import PLACES, Place, opened
+
+# A launcher that only tells what it was started as; the real one is not ours to make.
+LAUNCHER = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    char here[4096];
+    printf("%s", words[0]);
+    for (int i = 1; i < count; i++) printf(" %s", words[i]);
+    printf("\n%s\n%s\n%s\n", getcwd(here, sizeof here), getenv("PATH"), getenv("CNB_APP_DIR"));
+    return 0;
+}
+"""
+OWNER = (1000, 1001)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A build, and where it is exported to."""
+
+    build: Build
+    place: Place
+
+    def inputs(self) -> Inputs:
+        return self.place.given(self.build.inputs("app:v1"))
+
+    def export(self) -> tuple[Saved, list[str]]:
+        inputs, out = self.inputs(), io.BytesIO()
+        with self.place.open(inputs) as target:
+            saved = export(inputs, target, Console(out))
+        return saved, out.getvalue().decode().splitlines()
+
+    def analyze(self, *, previous: bool = False) -> None:
+        """Write analyzed.toml."""
+        inputs = self.inputs()
+        with self.place.find(inputs, "run:latest") as run:
+            if not previous:
+                self.build.analyzed(run.identifier)
+                return
+            with self.place.find(inputs, "app:v1") as app:
+                label = app.config.labels[LIFECYCLE_METADATA].encode()
+                metadata = LifecycleMetadata.parse(label)
+                self.build.analyzed(run.identifier, app.identifier, metadata)
+
+
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    directory = tmp_path_factory.mktemp("launcher")
+    source, made = directory / "launcher.c", directory / "launcher"
+    source.write_text(LAUNCHER)
+    subprocess.run([program("gcc"), "-static", "-O1", "-o", made, source], check=True)
+    return made.read_bytes()
+
+
+@pytest.fixture(params=PLACES)
+def work(request: pytest.FixtureRequest, tmp_path: Path, launcher: bytes) -> Generator[Work]:
+    made = build(tmp_path / "build")
+    made.launcher.write_bytes(launcher)
+    with opened(request.param, request, tmp_path / "place") as place:
+        place.put(busybox_image(tmp_path / "run"), "run:latest")
+        there = Work(made, place)
+        there.analyze()
+        yield there
+
+
+def test_the_image_has_what_the_build_left(work: Work, tmp_path: Path) -> None:
+    saved, _ = work.export()
+    work.place.fetch("app:v1", tmp_path / "fetched")
+    bundle = tmp_path / "bundle"
+    command = [program("umoci"), "unpack", "--image", f"{tmp_path / 'fetched'}:latest", str(bundle)]
+    subprocess.run(command, check=True, capture_output=True)
+    root = bundle / "rootfs"
+    made = work.build
+    for path in ("samples_one/all-types", "samples_one/launched", "two/only", "config"):
+        there = made.layers / path
+        assert tree(root / there.relative_to("/")) == tree(there, OWNER)
+    sbom = made.layers / "sbom" / "launch"
+    assert tree(root / sbom.relative_to("/")) == tree(sbom, OWNER)
+    assert tree(root / made.app.relative_to("/")) == tree(made.app, OWNER)
+    layers = root / made.layers.relative_to("/")
+    assert sorted(path.name for path in layers.iterdir()) == [
+        "config",
+        "samples_one",
+        "sbom",
+        "two",
+    ]
+    assert sorted(path.name for path in (layers / "samples_one").iterdir()) == [
+        "all-types",
+        "launched",
+    ]
+    assert [path.name for path in (layers / "sbom").iterdir()] == ["launch"]
+    for process in ("web", "worker"):
+        assert os.readlink(root / "cnb" / "process" / process) == "/cnb/lifecycle/launcher"
+    launcher = root / "cnb" / "lifecycle" / "launcher"
+    assert launcher.read_bytes() == made.launcher.read_bytes()
+    status = launcher.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o755, 0, 0)
+    assert (root / "bin" / "busybox").exists()
+
+    config = inspected(tmp_path / "fetched")
+    assert config["config"]["Entrypoint"] == ["/cnb/process/web"]
+    report = read_report(made.report)
+    assert report.tags == saved.names
+    assert report.digest == saved.digest
+    assert report.image_id == (saved.image_id.encoded if work.place.docker_host else "")
+
+
+def test_an_unchanged_build_is_the_same_image(work: Work) -> None:
+    first, said = work.export()
+    assert not any(line.startswith("Reusing layer '") for line in said)
+    work.analyze(previous=True)
+    second, said = work.export()
+    assert second.image_id == first.image_id
+    assert second.digest == first.digest
+    assert not any(line.startswith("Adding layer") for line in said)
+    assert "Reused 3/3 app layer(s)" in said
+
+
+def test_what_changed_is_added_and_what_was_removed_is_gone(work: Work, tmp_path: Path) -> None:
+    work.export()
+    work.analyze(previous=True)
+    (work.build.app / "index.html").write_text("<html>changed")
+    (work.build.layers / "two" / "only.toml").unlink()
+    saved, said = work.export()
+    assert "Reused 2/3 app layer(s)" in said
+    assert "Added 1/3 app layer(s)" in said
+    assert "Reusing layer 'samples/one:launched'" in said
+    assert not any("'two:only'" in line for line in said)
+    work.place.fetch("app:v1", tmp_path / "fetched")
+    config = inspected(tmp_path / "fetched")
+    assert len(config["rootfs"]["diff_ids"]) == 1 + 9
+    if not work.place.docker_host:
+        raw = (tmp_path / "fetched" / "index.json").read_bytes()
+        assert json.loads(raw)["manifests"][0]["digest"] == str(saved.digest)
+
+
+def test_a_layer_without_content_comes_from_the_previous_image(work: Work) -> None:
+    first, _ = work.export()
+    work.analyze(previous=True)
+    layer = work.build.layers / "samples_one" / "launched"
+    subprocess.run(["rm", "-r", layer], check=True)
+    second, said = work.export()
+    assert second.image_id == first.image_id
+    assert "Reusing layer 'samples/one:launched'" in said
+
+
+@pytest.mark.parametrize("work", [pytest.param("daemon", marks=pytest.mark.docker)], indirect=True)
+def test_the_image_runs(work: Work, dockerd: Dockerd) -> None:
+    work.export()
+    name = f"{work.place.prefix}app:v1"
+    said = dockerd.run("run", "--rm", "--network", "none", name, "--port", "80").splitlines()
+    assert said == [
+        "/cnb/process/web --port 80",
+        str(work.build.app),
+        "/cnb/process:/cnb/lifecycle:/bin",
+        str(work.build.app),
+    ]
+    tool = ["--entrypoint", str(work.build.layers / "samples_one" / "launched" / "set")]
+    mode = dockerd.run(
+        *("run", "--rm", "--network", "none", "--entrypoint", "/bin/ls", name, "-l", tool[1])
+    )
+    assert mode.startswith("-rwsr-sr-x")
+
+
+def tree(root: Path, owner: tuple[int, int] | None = None) -> dict[str, tuple[object, ...]]:
+    """Return kind, mode, owner and content of a directory and of all below it, by their paths."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in (root, *root.rglob("*")):
+        status = path.lstat()
+        content: object = None
+        if path.is_symlink():
+            content = os.readlink(path)
+        elif path.is_file():
+            content = path.read_bytes()
+        owned = owner or (status.st_uid, status.st_gid)
+        found[str(path.relative_to(root))] = (oct(status.st_mode), *owned, content)
+    return found
+
+
+def inspected(layout: Path) -> dict[str, dict[str, list[str]]]:
+    """Return the config of the only image in a layout, as skopeo sees it."""
+    command = [program("skopeo"), "inspect", "--config", f"oci:{layout}:latest"]
+    done = subprocess.run(command, check=True, capture_output=True)
+    config: dict[str, dict[str, list[str]]] = json.loads(done.stdout)
+    return config
