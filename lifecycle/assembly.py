@@ -48,6 +48,7 @@ class Assembled:
         root: its manifest. It has no name: who saves it gives it one.
         image_id: the digest of its config.
         sparse: whether layers of its base may be missing; others may not.
+        kept: layers that are believed to be what they are, where they are already.
     """
 
     root: Descriptor
@@ -56,6 +57,7 @@ class Assembled:
     sparse: bool
     documents: Mapping[Digest, bytes]
     openers: Mapping[Digest, _Opener]
+    kept: frozenset[Digest] = frozenset()
 
     def resolve(self) -> Descriptor:
         """Return the manifest's descriptor."""
@@ -93,11 +95,17 @@ class Assembly:
     """
 
     def __init__(
-        self, base: Image, previous: Image | None = None, *, manifest_type: str = ""
+        self,
+        base: Image,
+        previous: Image | None = None,
+        *,
+        manifest_type: str = "",
+        lacking: bool = False,
     ) -> None:
         """Begin with the layers and the config of `base`.
 
-        A `manifest_type` that is given is that of the manifest, whatever the base's is.
+        A `manifest_type` that is given is that of the manifest, whatever the base's is. An
+        image that is `lacking` goes without the base's layers where those are not yet.
         """
         docker = (manifest_type or base.root.media_type) == DOCKER_MANIFEST
         self.base = base
@@ -107,8 +115,9 @@ class Assembly:
         self._annotations = {k: v for k, v in base.annotations.items() if k != REF_NAME}
         self._layers = [layer.blob for layer in base.layers]
         self._openers: dict[Digest, _Opener] = {
-            layer.blob.digest: base.source.open for layer in base.layers
+            layer.blob.digest: _absent if lacking else base.source.open for layer in base.layers
         }
+        self._kept: set[Digest] = set()
 
     def add(self, layer: Layer, content: Ingest | BlobStore, created_by: str) -> None:
         """Put a layer on top: a new one, which waits in an ingest, or one that a pool has.
@@ -138,8 +147,13 @@ class Assembly:
             raise NotFound(diff_id)
         self.lend(self.previous, layer, History(created_by))
 
-    def lend(self, image: Image, layer: Layer, history: History) -> None:
-        """Put a layer of another image on top, which must be there when this one is copied."""
+    def lend(self, image: Image, layer: Layer, history: History, *, kept: bool = False) -> None:
+        """Put a layer of another image on top, which must be there when this one is copied.
+
+        A layer that is `kept` stays where it is, so that nobody needs to look at it again.
+        """
+        if kept:
+            self._kept.add(layer.blob.digest)
 
         def lent(descriptor: Descriptor) -> Blob:
             try:
@@ -169,7 +183,8 @@ class Assembly:
         )
         documents = {root.digest: manifest, about.digest: raw}
         sparse = self.base.source.sparse
-        return Assembled(root, about.digest, config, sparse, documents, dict(self._openers))
+        kept = frozenset(self._kept)
+        return Assembled(root, about.digest, config, sparse, documents, dict(self._openers), kept)
 
     def _put(self, layer: Layer, opener: _Opener, history: History) -> None:
         self._layers.append(layer.blob)
@@ -179,6 +194,10 @@ class Assembly:
             diff_ids=(*self.config.diff_ids, layer.diff_id),
             history=(*self.config.history, history),
         )
+
+
+def _absent(descriptor: Descriptor) -> Blob:
+    raise NotFound(descriptor.digest)
 
 
 def manifest_of(

@@ -31,6 +31,7 @@ from ...store.blobs import BlobStore
 from ...store.disk import Disk, disk_of, open_directory
 from ...store.layout import BLOBS, INDEX
 from ...store.store import LAYOUTS, Store, make_directory
+from ..assembly import Assembled
 from ..images import Image, Saved, open_image
 from ..staging import Staging
 
@@ -132,9 +133,10 @@ class LayoutTarget:
         failed: list[tuple[str, str]] = []
         first: OcistowError | OSError | None = None
         leases = self._store.leases if self._store else None
+        kept = source.kept if isinstance(source, Assembled) else frozenset[Digest]()
         for reference in references:
             try:
-                copy(source, self._sink(reference), jobs=self._jobs, leases=leases)
+                copy(source, self._sink(reference, kept), jobs=self._jobs, leases=leases)
             except (OcistowError, OSError) as error:
                 first = first or error
                 failed.append((self.name(reference), str(error)))
@@ -165,7 +167,7 @@ class LayoutTarget:
             where = self.directory / replace(reference, tag=tag, digest=None).path
             put(list_of(subject, where, attached), tag)
 
-    def _sink(self, reference: str) -> Sink:
+    def _sink(self, reference: str, kept: frozenset[Digest] = frozenset()) -> Sink:
         parsed = Reference.parse(reference)
         if self._store is not None:
             return StoreSink(self._store, parsed)
@@ -175,6 +177,7 @@ class LayoutTarget:
             parsed.tag,
             alone=True,
             trusted=self._trusted,
+            believed=kept,
             pool=self._pools.get(path),
             disk=self._disk,
         )
