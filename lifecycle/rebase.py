@@ -6,16 +6,15 @@ phase/rebaser.go; go-containerregistry, pkg/v1/mutate/rebase.go.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ..oci.errors import InvalidContent, NotFound, OcistowError, PhaseFailed, RegistryError
+from ..oci.errors import InvalidContent, NotFound, PhaseFailed, RegistryError
 from ..oci.reference import Reference
 from .assembly import Assembled, Assembly
-from .build_target import target_document
 from .config import Config, History, moment
 from .console import Console
+from .failures import failing
 from .files.analyzed import Target as BuildTarget
 from .files.report import Report, write_report
 from .files.run import run_image_of
@@ -55,34 +54,23 @@ def rebase(inputs: Inputs, target: Target, console: Console) -> Saved:
         PhaseFailed: the images do not go together, or one is absent or could not be saved.
     """
     reference = inputs.previous_image or inputs.image
-    with _failing(Code.REBASE, "failed to set app image: "), target.find(reference) as app:
+    with failing(Code.REBASE, "set app image"), target.find(reference) as app:
         if app is None:
             raise InvalidContent("failed to access image to rebase")
         metadata = _metadata(app)
         name = inputs.run_image or _run_image(inputs, target, metadata, reference)
-        with _failing(Code.FAILED, "failed to access run image: "), target.find(name) as base:
+        with failing(Code.FAILED, "access run image"), target.find(name) as base:
             if base is None:
                 raise PhaseFailed(Code.FAILED, "failed to access run image")
-            with _failing(Code.REBASE, "failed to rebase: "), console.timer("Rebaser"):
+            with failing(Code.REBASE, "rebase"), console.timer("Rebaser"):
                 _check(inputs, app.config, base.config, console)
                 own = _above(app, metadata)
                 metadata = _rebased(inputs, metadata, base, name, console)
                 image = _assembled(inputs, app, base, own, metadata)
                 saved = save(target, image, inputs.references, console)
-            with _failing(Code.REBASE, "failed to write rebase report: "):
+            with failing(Code.REBASE, "write rebase report"):
                 _report(inputs, target, saved, metadata)
     return saved
-
-
-@contextmanager
-def _failing(code: Code, action: str) -> Generator[None]:
-    """Let what goes wrong in the block end the phase."""
-    try:
-        yield
-    except PhaseFailed:
-        raise
-    except (OcistowError, OSError) as error:
-        raise PhaseFailed(code, f"{action}{error}") from error
 
 
 def _metadata(app: Image) -> LifecycleMetadata:
@@ -139,8 +127,8 @@ def _check(inputs: Inputs, app: Config, base: Config, console: Console) -> None:
             inputs,
             console,
             "unable to satisfy target os/arch constraints; "
-            f"new run image: {_json(target_document(offered))}, "
-            f"old run image: {_json(target_document(wanted))}",
+            f"new run image: {_json(offered.to_document())}, "
+            f"old run image: {_json(wanted.to_document())}",
         )
 
 
