@@ -16,9 +16,9 @@ from .build_target import completed, target_variables
 from .buildpack import Builder, Buildpack, supported_api
 from .console import Console
 from .environment import Variables, of_buildpack, passed_through
-from .execution import NotStarted, ended_by_sigterm, how_ended, run
+from .execution import NotStarted, how_ended, run
 from .failures import failing
-from .files.analyzed import Target, read_analyzed
+from .files.analyzed import Analyzed, Target, read_analyzed
 from .files.document import write_file
 from .files.group import Group, GroupElement, read_group
 from .files.metadata import BillEntry, BuildMetadata, Label, write_build_metadata
@@ -47,8 +47,19 @@ def build(inputs: Inputs, console: Console) -> None:
     if group.extensions:
         words = "group contains extensions which is not supported by the builder"
         raise PhaseFailed(Code.BUILD, f"failed to build: {words}")
+    build_group(inputs, group, plan, analyzed, console)
+
+
+def build_group(
+    inputs: Inputs, group: Group, plan: Plan, analyzed: Analyzed, console: Console
+) -> None:
+    """Run the buildpacks of a group, whose APIs are known, and write what they are to become.
+
+    Raises:
+        PhaseFailed: a buildpack failed, `BUILDPACK_BUILD`; or wrote what it must not.
+    """
     target = analyzed.run_image.target if analyzed.run_image else None
-    with failing(Code.BUILD, "build"), console.timer("Builder"), ended_by_sigterm():
+    with failing(Code.BUILD, "build"), console.timer("Builder"):
         metadata = _Build(inputs, target, console).of(group, plan)
     with failing(Code.FAILED, "write build metadata file"):
         path = inputs.layers_dir / "config" / "metadata.toml"

@@ -9,7 +9,6 @@ from ..oci.errors import InvalidContent, PhaseFailed
 from .buildpack import Builder
 from .console import Console
 from .detection import Detection
-from .execution import ended_by_sigterm
 from .failures import failing
 from .files.analyzed import Target, read_analyzed
 from .files.group import Group, GroupElement, Order, read_order, read_system, write_group
@@ -86,11 +85,7 @@ def _given(inputs: Inputs, builder: Builder, console: Console) -> tuple[Target |
 def _first(
     order: Order, inputs: Inputs, builder: Builder, target: Target | None, console: Console
 ) -> Detected:
-    with (
-        console.timer("Detector"),
-        ended_by_sigterm(),
-        Detection(inputs, builder, target, console) as detection,
-    ):
+    with console.timer("Detector"), Detection(inputs, builder, target, console) as detection:
         try:
             found = first_detected(alternatives(order), detection)
         except (PhaseFailed, InvalidContent, OSError):

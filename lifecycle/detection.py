@@ -5,6 +5,7 @@ Source: buildpacks/spec, buildpack.md, "Detection"; Go's lifecycle, buildpack/de
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -63,6 +64,8 @@ class Detection:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for started in self._started.values():
+            started.program.send(signal.SIGTERM)  # all at once, then wait for one after the other
         self._stack.close()
 
     def visit(self, element: GroupElement) -> GroupElement | Alternatives | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..oci.errors import InvalidContent
-from .failures import words_of
+from ..oci.wording import message_of
 
 Variables: TypeAlias = Mapping[str, str]
 
@@ -154,7 +154,7 @@ def read_changes(directory: Path, default: Action) -> Iterator[Change]:
     try:
         files = dict(_files(directory))
     except (InvalidContent, OSError) as error:
-        why = words_of(error)
+        why = message_of(error)
         raise InvalidContent(f"apply env files from dir '{directory}': {why}") from error
     for file, value in files.items():
         name, dot, suffix = file.partition(".")

@@ -7,11 +7,9 @@ import select
 import signal
 import subprocess
 import tempfile
-import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import BinaryIO, Self, cast
 
 from ..oci.errors import OcistowError
@@ -22,10 +20,6 @@ _CHUNK = 64 << 10  # bytes of output at once
 
 class NotStarted(OcistowError):
     """A program that could not be executed; worded as Go does."""
-
-
-class _Terminated(BaseException):
-    """SIGTERM came."""
 
 
 class Program:
@@ -63,14 +57,16 @@ class Program:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is not None:
-            return
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+            self.send(number)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE)
                 return
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it and to what it started, unless it has ended."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, number)
 
     def wait(self) -> int:
         """Return the exit status, or the negative number of the signal that ended it."""
@@ -126,28 +122,6 @@ def run(
         os.close(reading)
 
 
-@contextmanager
-def ended_by_sigterm() -> Generator[None]:
-    """Let SIGTERM end the programs of the block before it ends this process.
-
-    Without a handler nothing would end them; and the first process of a container would not
-    even notice.
-    """
-    previous = signal.getsignal(signal.SIGTERM)
-    if previous == signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except _Terminated:
-        signal.signal(signal.SIGTERM, previous)
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise SystemExit(128 + signal.SIGTERM) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 def unnamed() -> BinaryIO:
     """Return a file for what a program writes; it is gone when it is closed."""
     return cast("BinaryIO", tempfile.TemporaryFile(buffering=0))
@@ -168,7 +142,3 @@ def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     # a program ends a name at the first `=`, and takes the last of two variables of one name
     pairs = (f"{name}={value}".partition("=") for name, value in variables.items())
     return {name: value for name, _, value in pairs}
-
-
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise _Terminated

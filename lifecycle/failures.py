@@ -6,15 +6,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
+from ..oci.wording import message_of
 from .platform_api import Code
-
-
-def words_of(error: OcistowError | OSError) -> str:
-    """Return what a person reads of an error."""
-    if not isinstance(error, OSError):
-        return str(error)
-    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    return ": ".join([*names, error.strerror or str(error) or type(error).__name__])
 
 
 @contextmanager
@@ -28,7 +21,7 @@ def failing(code: Code, doing: str = "") -> Generator[None]:
     except PhaseFailed:
         raise
     except (OcistowError, OSError) as error:
-        words = words_of(error)
+        words = message_of(error)
         raise PhaseFailed(code, f"failed to {doing}: {words}" if doing else words) from error
 
 

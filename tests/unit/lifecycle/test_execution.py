@@ -134,21 +134,3 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
 
 def _refuse(_: bytes) -> None:
     raise subprocess.TimeoutExpired("phase", 0)
-
-
-def test_sigterm_ends_programs_then_the_process(tmp_path: Path) -> None:
-    script = """
-import os, pathlib, sys
-from ocistow.lifecycle.execution import ended_by_sigterm, run
-with ended_by_sigterm():
-    command = ["/bin/sh", "-c", "echo $$; exec sleep 60"]
-    run(command, pathlib.Path("/"), {}, lambda data: os.write(1, data))
-"""
-    command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as process:
-        assert process.stdout is not None
-        number = int(process.stdout.readline())
-        process.terminate()
-        assert process.wait(30) == -signal.SIGTERM
-    with pytest.raises(ProcessLookupError):
-        os.kill(number, 0)
