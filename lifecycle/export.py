@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ..oci.document import inners
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
+from ..oci.wording import message_of
 from .buildpack import supported_api
 from .cache import Cache
 from .cache_export import export_cache
@@ -20,7 +21,7 @@ from .caches import open_cache
 from .config import Config
 from .console import Console
 from .contents import metadata, parts
-from .failures import failing, naming, words_of
+from .failures import failing, naming
 from .files.analyzed import Analyzed, AnalyzedRunImage, read_analyzed
 from .files.document import read_toml
 from .files.group import Group, read_group
@@ -235,7 +236,7 @@ def _save_cache(
     try:
         export_cache(inputs, cache, left, console)
     except (OcistowError, OSError) as error:
-        console.warn(f"Failed to export cache: {words_of(error)}")
+        console.warn(f"Failed to export cache: {message_of(error)}")
 
 
 def _refuse_extensions(analyzed: Analyzed, group: Group) -> None:
