@@ -10,9 +10,14 @@ import pytest
 
 from ocistow.cli.commands import COMMANDS, commands
 from ocistow.cli.reference import replaced
+from ocistow.lifecycle.targets.layout import LayoutTarget
 from ocistow.oci.descriptor import REF_NAME
+from ocistow.oci.digest import Digest
+from ocistow.oci.reference import Reference
 from ocistow.publish.access import JOBS
-from ocistow.testing.images import image_layout, index_layout, sparse_layout
+from ocistow.publish.attached import Attached, Tagged, find_attached
+from ocistow.store.store import Store
+from ocistow.testing.images import artifact_layout, image_layout, index_layout, sparse_layout
 from ocistow.testing.registry import Registry
 
 from .conftest import Ocistow
@@ -312,3 +317,32 @@ def test_an_annotation_needs_a_key_and_a_value(run: Ocistow, word: str) -> None:
     done = run("annotate", "--", "e.x/app:1", word)
     assert done.returncode == 2
     assert "expected KEY=VALUE" in done.stderr
+
+
+def test_artifacts_follow_an_image_that_is_annotated(run: Ocistow, tmp_path: Path) -> None:
+    image = image_layout(tmp_path / "layout", tag="1")
+    ok(run("add", f"oci:{image.path}", "e.x/app:1"))
+    kind, listing = "application/x-chart", f"sha256-{image.manifest.encoded}"
+    chart = artifact_layout(tmp_path / "chart", [b"chart"], tag="", kind=kind, subject=image)
+    with Store.open(tmp_path / "store") as store:
+        target = LayoutTarget(store.layouts, store=store)
+        found = find_attached([image.manifest], tmp_path / "chart")
+        [referrer] = found.referrers[image.manifest]
+        attached = Attached(found.referrers, [Tagged("chart", referrer, tmp_path)])
+        target.attach(Reference.parse("e.x/app:1"), image.manifest, attached)
+    signature = artifact_layout(tmp_path / "signature", [b"signature"])
+    ok(run("add", f"oci:{tmp_path / 'signature'}", f"e.x/app:{listing}.sig"))
+    done = run("annotate", "e.x/app:1", "a=b")
+    new = re.fullmatch(r"annotated e\.x/app:1: digest sha256:(\S+), was \S+\n", ok(done))
+    assert new is not None
+    assert f"still about {image.manifest}" in done.stderr
+    assert str(signature) in done.stderr
+    layouts = tmp_path / "store" / "layouts" / "e.x" / "app"
+    digest = Digest("sha256", new[1])
+    after = find_attached([digest], layouts / "1", layouts)
+    assert not (layouts / listing).exists()
+    [moved] = after.referrers[digest]
+    assert moved.root.digest != chart
+    assert moved.root.given["artifactType"] == kind
+    assert [one.tag for one in after.tagged] == ["chart"]
+    assert str(moved.root.digest) in ok(run("inspect", "e.x/app:chart", "--json"))
