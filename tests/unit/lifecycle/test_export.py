@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,9 +16,16 @@ from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.platform_api import Code
 from ocistow.lifecycle.targets.layout import open_layouts
+from ocistow.oci.descriptor import DOCKER_MANIFEST, OCI_MANIFEST
 from ocistow.oci.errors import PhaseFailed
 from ocistow.testing.builds import Build, build
-from ocistow.testing.images import GeneratedImage, image_layout, sparse_layout
+from ocistow.testing.images import (
+    GeneratedImage,
+    Media,
+    image_layout,
+    index_layout,
+    sparse_layout,
+)
 
 RUN = "example.com/run/latest"
 APP = "example.com/app"
@@ -265,6 +273,86 @@ def test_a_cache_that_cannot_be_written_is_told(workplace: Workplace, tmp_path: 
 
 
 def change_nothing(made: Build) -> None: ...
+
+
+def test_a_run_image_for_several_platforms_is_chosen_from(workplace: Workplace) -> None:
+    path = workplace.layouts / "example.com" / "many" / "latest"
+    index = index_layout(path, platforms=(("linux", "amd64"), ("linux", "arm64")))
+    (own,) = (each for each in index.images if each.diff_ids == here(path).config.diff_ids)
+    workplace.build.analyzed(f"{path}@{own.manifest}")
+    workplace.export()
+    assert workplace.image().config.diff_ids[:2] == own.diff_ids
+    assert workplace.image().config.architecture == here(path).config.architecture
+
+
+def here(path: Path) -> Image:
+    """Return the image of a layout that runs on this machine."""
+    with open_layouts(path.parents[2]) as target, target.find(str(path)) as image:
+        assert image is not None
+        return image
+
+
+@pytest.mark.parametrize(
+    ("media", "manifest", "layer"),
+    [
+        ("oci", OCI_MANIFEST, "application/vnd.oci.image.layer.v1.tar+gzip"),
+        ("docker", DOCKER_MANIFEST, "application/vnd.docker.image.rootfs.diff.tar.gzip"),
+    ],
+)
+def test_all_media_types_are_of_the_family_of_the_run_image(
+    workplace: Workplace, media: Media, manifest: str, layer: str
+) -> None:
+    path = workplace.layouts / "example.com" / media / "latest"
+    run = image_layout(path, media=media)
+    workplace.build.analyzed(f"{path}@{run.manifest}")
+    workplace.export()
+    image = workplace.image()
+    assert image.root.media_type == manifest
+    assert {each.blob.media_type for each in image.layers} == {layer}
+
+
+def test_layers_stay_as_they_are_compressed_or_become_so(workplace: Workplace) -> None:
+    workplace.export(replace(workplace.inputs(), compression="zstd"))
+    kinds = [layer.blob.media_type.rpartition("+")[2] for layer in workplace.image().layers]
+    assert kinds == ["gzip"] * 2 + ["zstd"] * 10
+
+
+def test_everybody_can_read_what_the_image_consists_of(workplace: Workplace) -> None:
+    old = os.umask(0o077)
+    try:
+        workplace.export()
+    finally:
+        os.umask(old)
+    files = [path for path in (workplace.layouts / APP).rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
+
+
+def test_blobs_of_the_image_before_go_with_it(workplace: Workplace) -> None:
+    workplace.export()
+    (workplace.build.app / "rest" / "of" / "it").write_text("other")
+    saved = workplace.export()
+    image = workplace.image()
+    document = json.loads(
+        (blobs := workplace.layouts / APP / "latest" / "blobs" / "sha256")
+        .joinpath(image.root.digest.encoded)
+        .read_bytes()
+    )
+    needed = {image.root.digest, *(layer.blob.digest for layer in image.layers)}
+    assert {path.name for path in blobs.iterdir()} == {
+        *(digest.encoded for digest in needed),
+        document["config"]["digest"].removeprefix("sha256:"),
+    }
+    assert saved.digest == image.root.digest
+
+
+def test_no_layer_of_the_run_image_is_inflated(workplace: Workplace) -> None:
+    for digest in workplace.run_image.layers:
+        blob = workplace.run_image.blob(digest)
+        raw = blob.read_bytes()
+        blob.unlink()
+        blob.write_bytes(b"\0" * len(raw))  # no gzip stream at all
+    failed = workplace.fails()
+    assert "content has digest" in failed.message  # it is copied, checked, and not inflated
 
 
 def remove(*names: str) -> Callable[[Build], None]:
