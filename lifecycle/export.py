@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ..oci.document import inners
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
 from ..oci.wording import message_of
+from .artifacts import attach, check_names, collect
 from .buildpack import supported_api
 from .cache import Cache
 from .cache_export import export_cache
@@ -59,7 +60,8 @@ def export(
     """Save the image of a build under all of its names, and after it the report and the cache.
 
     What the analyzer found is read from its file unless `analyzed` says it. A cache that cannot
-    be written is told, and no failure. Unless the image has all of its names there is no report.
+    be written is told, and no failure. Unless the image has all of its names, and what buildpacks
+    want beside it, there is no report.
 
     Raises:
         PhaseFailed: the image could not be made, or not be given all of its names.
@@ -78,12 +80,17 @@ def export(
         beside = resources.enter_context(ThreadPoolExecutor(1, "cache"))
         with failing(Code.EXPORT, "export"):
             left = _left(inputs, group, console)
+        with failing(Code.ARTIFACTS, "export artifacts"):
+            artifacts = collect(inputs.layers_dir, group.buildpacks, inputs.references)
+            check_names(artifacts, inputs.image, target)
         build = _Build(analyzed, left, project)
         caching = None
         if inputs.parallel and cache is not None:
             caching = beside.submit(_save_cache, inputs, cache, left, console)
         with failing(Code.EXPORT, "export"), console.timer("Exporter"):
             saved, run_image = _export(inputs, target, console, build)
+        with failing(Code.ARTIFACTS, "export artifacts"):
+            attach(artifacts, inputs.image, target, console)
         with failing(Code.EXPORT, "write export report"):
             _report(inputs, target, saved, run_image, left)
         if caching is not None:

@@ -355,6 +355,22 @@ def test_no_layer_of_the_run_image_is_inflated(workplace: Workplace) -> None:
     assert "content has digest" in failed.message  # it is copied, checked, and not inflated
 
 
+ARTIFACT = '[[artifact]]\ntag = "{tag}"\nfile = "launched/bin/program"\n'
+
+
+def declare(tag: str) -> Callable[[Build], None]:
+    return write("layers/samples_one/launched/artifacts.toml", ARTIFACT.format(tag=tag))
+
+
+def test_what_buildpacks_want_beside_the_image_is_there(workplace: Workplace) -> None:
+    declare("chart")(workplace.build)
+    said: list[str] = []
+    saved = workplace.export(said=said)
+    assert any(line.startswith("Adding artifact 'chart': sha256:") for line in said)
+    assert workplace.image().root.digest == saved.digest
+    assert (workplace.layouts / APP / "chart" / "index.json").exists()
+
+
 def remove(*names: str) -> Callable[[Build], None]:
     def change(made: Build) -> None:
         (made.root.joinpath(*names)).unlink()
@@ -429,6 +445,12 @@ def write(name: str, content: str) -> Callable[[Build], None]:
             "",
             Code.EXPORT,
             "failed to export: run image not found in analyzed metadata",
+        ),
+        (
+            declare("latest"),
+            "",
+            Code.ARTIFACTS,
+            "failed to export artifacts: artifact 'latest' of ",
         ),
         (
             change_nothing,
