@@ -107,7 +107,7 @@ ARGUMENTS = (
         "gzip",
     ),
     Argument("daemon", "A R12 E C X P", "export to docker daemon", ("CNB_USE_DAEMON",), False),
-    Argument("exported", "E C", "path to exported.toml, which is written only if this is given"),
+    Argument("exported", "E C X P", "path to exported.toml, written only if given"),
     Argument(
         "extended",
         "E12",

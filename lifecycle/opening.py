@@ -7,7 +7,8 @@ that user may neither connect to a daemon nor read root's credentials.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+import os
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -20,6 +21,8 @@ from .inputs import Inputs
 from .platform_api import Code
 
 Run = Callable[[Inputs], object]
+
+_REGISTRY_AUTH = "CNB_REGISTRY_AUTH"
 
 
 @contextmanager
@@ -72,12 +75,28 @@ def readable(inputs: Inputs) -> Callable[[str], bool]:
 
 
 def _with_credentials(phase: Phase, inputs: Inputs) -> Inputs:
+    _check_headers(inputs.environ)
     in_registries = not inputs.daemon and (phase is Phase.PUBLISH or not inputs.layout)
     if not (in_registries or inputs.cache_image or inputs.push):
         return inputs
     from .targets import with_credentials
 
     return with_credentials(inputs)
+
+
+def _check_headers(environ: Mapping[str, str]) -> None:
+    """See that the platform's credentials can be read, whether or not they are needed."""
+    text = environ.get(_REGISTRY_AUTH)
+    if not text:
+        return
+    from ..publish.distribution.credentials import parse_headers
+
+    try:
+        parse_headers(os.fsencode(text), "it")
+    except InvalidContent as error:
+        parsing = f"reading auth env var: failed to parse {_REGISTRY_AUTH} value"
+        message = f"failed to resolve keychain: {parsing}: {error}"
+        raise PhaseFailed(Code.FAILED, message) from error
 
 
 def _on_target(

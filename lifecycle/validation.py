@@ -14,12 +14,9 @@ from ..oci.errors import InvalidContent, PhaseFailed
 from ..oci.reference import Reference
 from .arguments import EXPERIMENTAL_MODE, Phase
 from .console import Console
-from .flags import quote
 from .inputs import Inputs
 from .platform_api import Code
-from .run_image import analyzed_run_image, chosen_run_image
 
-_COMPRESSION = re.compile(r"gzip(?::[0-9])?|zstd(?::[0-9]{1,2})?|none")
 # go-containerregistry, pkg/name, weak validation; `Reference` refuses more
 _REFERENCE = re.compile(
     r"(?:(?:localhost|[^/]*[.:][^/]*)/)?+[a-z0-9_\-./]{2,255}"
@@ -75,9 +72,10 @@ def validated(
 
 def _with_one_target(phase: Phase, inputs: Inputs, console: Console) -> Inputs:
     """Refuse more than one target where that is new; the shipped `-layout` beats `-daemon`."""
-    if _COMPRESSION.fullmatch(inputs.compression) is None:
-        value = quote(inputs.compression)
-        raise InvalidContent(f"-compression is gzip, gzip:LEVEL, zstd or none, not {value}")
+    if inputs.compression != "gzip":
+        from ..publish.compression import Compression
+
+        Compression.parse(inputs.compression)
     if inputs.jobs < 0:
         raise InvalidContent(f"-jobs is the number of jobs, or 0, not {inputs.jobs}")
     if inputs.push and not inputs.layout:
@@ -113,6 +111,8 @@ def _with_images(
             raise InvalidContent("-image is unsupported")
         if given:
             _check_place(inputs, given)
+        from .run_image import analyzed_run_image
+
         return replace(inputs, run_image=given or analyzed_run_image(inputs, console))
     if deprecated_run_image:  # of the rebaser
         if given:
@@ -125,6 +125,8 @@ def _with_images(
         return inputs
     if inputs.by_draft:
         raise InvalidContent("-run-image is required when OCI feature is enabled")
+    from .run_image import chosen_run_image
+
     registry = parse_reference(inputs.image).registry
     return replace(inputs, run_image=chosen_run_image(inputs, registry, console, readable))
 

@@ -143,6 +143,19 @@ def test_a_phase_starts_without_what_it_does_not_need(tmp_path: Path) -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("value", ["{", "[]", '{"secret": 1}', '{"a": "Basic secret"'])
+def test_the_platform_s_credentials_are_read_first(
+    value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = {"CNB_PLATFORM_API": "0.12", "CNB_REGISTRY_AUTH": value}
+    arguments = ["-oci", "-layers", str(tmp_path), "-run-image", "run", "app"]
+    assert run("analyzer", arguments, environ) == 1
+    out = capsys.readouterr().out
+    assert "failed to resolve keychain: reading auth env var: " in out
+    assert "failed to parse CNB_REGISTRY_AUTH value: " in out
+    assert "Basic" not in out
+
+
 def test_a_bug_keeps_its_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

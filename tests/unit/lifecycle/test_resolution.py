@@ -13,6 +13,7 @@ from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.flags import parse
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import PLATFORM_APIS, Version
+from ocistow.lifecycle.reference import BEGIN, replaced
 from ocistow.lifecycle.resolution import inputs_of
 from ocistow.lifecycle.validation import validated
 from ocistow.oci.errors import PhaseFailed
@@ -201,7 +202,7 @@ def test_compressions_are_known(bad: str) -> None:
     for good in ("gzip", "gzip:9", "zstd", "none"):
         flags = [f"--compression={good}", "-oci", "-run-image", "run", "app"]
         assert resolved(Phase.CREATE, *flags).compression == good
-    assert "-compression" in refused(Phase.CREATE, f"-compression={bad}", "-oci", "app")
+    assert "is no compression" in refused(Phase.CREATE, f"-compression={bad}", "-oci", "app")
 
 
 def test_what_makes_no_sense_is_refused() -> None:
@@ -241,3 +242,9 @@ def test_every_flag_is_that_of_some_phase_and_of_no_other_flag() -> None:
     for argument in ARGUMENTS:
         assert {each[0] for each in argument.phases.split()} <= letters
         assert any(argument.of(phase, api) for phase in Phase for api in PLATFORM_APIS)
+
+
+def test_the_page_has_the_table_of_flags() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "phases.md").read_text()
+    assert BEGIN in text
+    assert text == replaced(text), "run python -m ocistow.lifecycle.reference docs/phases.md"
