@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import adding, memory, publishing, reading, starting, writing
+from . import adding, exporting, memory, publishing, reading, starting, writing
 from .bench import Bench, temporary
 from .machine import this_machine
 from .measure import Result
@@ -19,6 +19,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "add": adding.run,
     "read": reading.run,
     "write": writing.run,
+    "export": exporting.run,
     "registry": publishing.to_registry,
     "daemon": publishing.to_daemon,
     "loop": publishing.through_daemon,

@@ -111,6 +111,25 @@ def build(path: Path, *, quick: bool) -> Apps:
     return Apps(path)
 
 
+def make_trees(path: Path, *, jre: Path, app: Path, quick: bool) -> None:
+    """Fill two directories as a build does, with `path` to work in.
+
+    Raises:
+        Missing: the Debian packages cannot be had.
+    """
+    made = _Builder(path, 10 if quick else 1)
+    sources: list[_File] = [(f"classes/{n}", made.text(MB // 100)) for n in range(500)]
+    trees = {jre: made.files("jre", 120 * MB), app: [*made.files("jars", 35 * MB), *sources]}
+    for tree, files in trees.items():
+        for name, content in files:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                (tree / name).write_bytes(content)
+            else:
+                shutil.copy(content, tree / name)
+    made.clear()
+
+
 def one_layer(path: Path, size: int) -> Path:
     """Make a layout with one image, `latest`, whose only layer is a file of `size` bytes."""
     made = _Builder(path, 1)
@@ -178,6 +197,10 @@ class _Builder:
         index = {"schemaVersion": 2, "manifests": entries}
         (self._path / "index.json").write_text(json.dumps(index))
         (self._path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the packages."""
         shutil.rmtree(self._packages, ignore_errors=True)
 
     def _unpacked(self, name: str) -> Path:

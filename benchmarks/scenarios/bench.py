@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ocistow.testing.images import GeneratedImage, image_layout
 
-from .apps import Apps, build
+from .apps import Apps, build, make_trees
 from .processes import OCISTOW, Sample, timed
 
 MIB = 1 << 20
@@ -53,6 +53,10 @@ class Bench:
     def apps(self) -> Apps:
         """A run image and applications of real files."""
         return build(self.directory / "images" / "apps", quick=self.quick)
+
+    def trees(self, *, jre: Path, app: Path) -> None:
+        """Make a JRE of 120 MB and an application of 40 MB, in directories that are not there."""
+        make_trees(self.directory / "images" / "trees", jre=jre, app=app, quick=self.quick)
 
     def one_layer(self, size: int) -> GeneratedImage:
         """Return an image of one layer, not compressed so that making it takes seconds."""

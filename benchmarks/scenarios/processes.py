@@ -22,6 +22,7 @@ ENVIRONMENT = {
 OCISTOW = (sys.executable, "-m", "ocistow.cli")
 _LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")))
 EXPORT = (sys.executable, str(Path(__file__).with_name("export.py")))
+COMPRESS = (sys.executable, str(Path(__file__).with_name("compress.py")))
 PLAIN = (sys.executable, str(Path(__file__).with_name("plain.py")))
 
 
