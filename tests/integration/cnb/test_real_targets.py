@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tomllib
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from ocistow.publish.copy import copy
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.transports import open_sink
+from ocistow.testing.builds import build
 from ocistow.testing.images import image_layout, index_layout
 
 from ..conftest import Dockerd, DockerRegistry, serving
@@ -17,6 +19,7 @@ from ..conftest import Dockerd, DockerRegistry, serving
 Find = Callable[[str], Path]
 
 HTPASSWD = "user:$2b$04$cmOeYn.P5/R1YXJaDN8pY.gCgnY3biNtH4BzSPcmcJocccQFQXFCC\n"
+VERSION = b'build\t-ldflags="-X github.com/buildpacks/lifecycle/cmd.Version=%b"\n'
 DOCKERFILE = """\
 FROM scratch
 COPY a /a
@@ -120,7 +123,9 @@ def test_a_registry_that_is_not_there(both: Both) -> None:
         assert f"failed to ensure registry read access to {name}: " in said
 
 
-def test_images_of_a_daemon(both: Both, dockerd: Dockerd) -> None:
+@pytest.fixture
+def daemon(both: Both, dockerd: Dockerd) -> Dockerd:
+    """Have an image in a daemon whose config has all that a Dockerfile can say."""
     both.environ["DOCKER_HOST"] = dockerd.host
     context = both.path / "context"
     context.mkdir()
@@ -128,10 +133,35 @@ def test_images_of_a_daemon(both: Both, dockerd: Dockerd) -> None:
         (context / name).write_text(name)
     (context / "Dockerfile").write_text(DOCKERFILE)
     dockerd.run("build", "--tag", "real/run:1", str(context))
-    dockerd.run("tag", "real/run:1", "real/app")
+    return dockerd
+
+
+def test_images_of_a_daemon(both: Both, daemon: Dockerd) -> None:
+    daemon.run("tag", "real/run:1", "real/app")
     both.analyzer("-daemon", "-run-image", "real/run:1", "real/app")
     both.analyzer("-daemon", "-run-image", "real/run:1", "real/none")
     both.analyzer("-daemon", "-run-image", "real/none", "-tag", "real/other", "real/app")
+
+
+def test_what_is_exported_upon_an_image_of_a_daemon(
+    both: Both, daemon: Dockerd, real: Find, ours: Find
+) -> None:
+    made = build(both.path / "build")
+    said = subprocess.run([real("lifecycle"), "-version"], check=True, capture_output=True).stdout
+    made.launcher.write_bytes(b"#!/bin/sh\n" + VERSION % said.strip().partition(b"+")[0])
+    made.analyzed(daemon.run("image", "inspect", "--format", "{{.Id}}", "real/run:1")[7:])
+    for name, find in {"go": real, "ours": ours}.items():
+        command: list[str | Path] = [find("exporter"), *made.arguments("0.14"), "-daemon"]
+        command.append(f"real/exported:{name}")
+        done = subprocess.run(command, env=both.environ, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout
+        image = tomllib.loads(made.report.read_text())["image"]
+        inspected = daemon.run("image", "inspect", "--format", "{{.Id}}", f"real/exported:{name}")
+        assert image["tags"] == [f"real/exported:{name}"]
+        assert image["image-id"] == inspected.removeprefix("sha256:")
+    ids = daemon.run("image", "ls", "--no-trunc", "--format", "{{.ID}}", "real/exported").split()
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
 
 
 def test_a_daemon_that_is_not_there(both: Both) -> None:
