@@ -140,7 +140,9 @@ class ImageCache:
         """
         if not self._layers:
             self.add(_EMPTY)
-        assembly = Assembly(_nothing(self._reference, metadata), self._image)
+        labels = {} if metadata is None else {CACHE_METADATA: metadata.dump().decode()}
+        config = Config(host_platform().architecture, labels=labels)
+        assembly = Assembly(empty_image(self._reference, config), self._image)
         for diff_id, layer in self._layers.items():
             if isinstance(layer, PackedLayer):
                 assert layer.blob is not None
@@ -175,11 +177,10 @@ class _Nothing:
         return Blob(BytesIO(), descriptor)
 
 
-def _nothing(reference: str, metadata: CacheMetadata | None) -> Image:
-    labels = {} if metadata is None else {CACHE_METADATA: metadata.dump().decode()}
-    config = Config(host_platform().architecture, labels=labels)
+def empty_image(name: str, config: Config) -> Image:
+    """Return an image without layers, to put some upon."""
     source = _Nothing()
-    return Image(reference, "", source.resolve(), config, (), source)
+    return Image(name, "", source.resolve(), config, (), source)
 
 
 def _absent(diff_id: Digest) -> InvalidContent:

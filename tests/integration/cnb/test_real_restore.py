@@ -15,19 +15,22 @@ import pytest
 from ocistow.lifecycle.analyze import analyze
 from ocistow.lifecycle.cache_directory import DirectoryCache
 from ocistow.lifecycle.cache_export import export_cache
+from ocistow.lifecycle.caches import open_cache
 from ocistow.lifecycle.console import Console, Level
 from ocistow.lifecycle.files.group import read_group
+from ocistow.lifecycle.images import Target
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.labels import CACHE_METADATA
 from ocistow.lifecycle.layer_dirs import read_buildpack_dir
 from ocistow.lifecycle.restore import restore
+from ocistow.lifecycle.targets.layout import LayoutTarget
 from ocistow.lifecycle.targets.registry import RegistryTarget
 from ocistow.testing.builds import BUILDPACKS, Build, build
 from ocistow.testing.images import image_layout
 from ocistow.testing.registry import Registry
 
 Tree = dict[str, object]
-Phase = Callable[[Inputs, RegistryTarget, Console], object]
+Phase = Callable[[Inputs, Target, Console], object]
 APIS = ("0.7", "0.9", "0.12", "0.14", "0.15")
 
 
@@ -101,13 +104,11 @@ class World:
     def go_restorer(self, *arguments: str) -> str:
         return self.go("restorer", f"-cache-dir={self.cache}", *arguments)
 
-    def ours(
-        self, phase: Callable[[Inputs, RegistryTarget, Console], object], inputs: Inputs
-    ) -> str:
+    def ours(self, phase: Phase, inputs: Inputs, target: Target | None = None) -> str:
         out = io.BytesIO()
         console = Console(out, level=Level.INFO)
         console.color = False
-        phase(inputs, RegistryTarget({"HOME": str(self.made.root)}), console)
+        phase(inputs, target or RegistryTarget({"HOME": str(self.made.root)}), console)
         return out.getvalue().decode()
 
     def tree(self) -> Tree:
@@ -246,3 +247,114 @@ def test_what_the_cache_lost_is_told_alike(world: World, damage: str) -> None:
     assert "Skipping restore for layer samples/one:cached: " in said
     del restored["samples_one/cached.toml"]
     assert world.tree() == restored
+
+
+@pytest.mark.parametrize("world", ["0.12", "0.15"], indirect=True)
+def test_a_cache_image_is_restored_from_and_by_go(world: World, tmp_path: Path) -> None:
+    theirs, ours = f"{world.registry.host}/cache/theirs", f"{world.registry.host}/cache/ours"
+    world.refill()
+    arguments = [*world.made.arguments(), "-uid=0", "-gid=0", f"-cache-image={theirs}"]
+    world.go("exporter", *arguments, world.app)
+    inputs = replace(world.inputs, cache_dir=None, cache_image=ours)
+    for reused in (0, 3):
+        out = io.BytesIO()
+        with open_cache(inputs) as cache:
+            assert cache is not None
+            directories = [
+                read_buildpack_dir(world.made.layers, buildpack, print)
+                for buildpack in read_group(world.made.layers / "group.toml").buildpacks
+            ]
+            export_cache(inputs, cache, directories, Console(out))
+        assert out.getvalue().count(b"Reusing") == reused
+    trees: list[Tree] = []
+    for image in (theirs, ours):
+        world.wipe()
+        world.go_analyzer()
+        said = world.go("restorer", f"-cache-image={image}")
+        trees.append(world.tree())
+        world.wipe()
+        world.ours(analyze, world.inputs)
+        inputs = replace(world.inputs, cache_dir=None, cache_image=image)
+        assert lines(world.ours(restore, inputs)) == lines(said)
+        assert world.tree() == trees[-1]
+    assert trees[0] == trees[1]
+    assert "samples_one/cached/bin/program" in trees[0]
+
+
+@pytest.fixture
+def layouts(tmp_path: Path) -> Path:
+    """Return a directory of layouts that has the run image."""
+    place = tmp_path / "layouts" / "index.docker.io" / "example" / "run" / "latest"
+    image_layout(place, tag="latest")
+    return tmp_path / "layouts"
+
+
+@pytest.mark.parametrize("world", ["0.12", "0.15"], indirect=True)
+def test_layouts_are_analyzed_alike_but_for_the_run_images_name(
+    world: World, layouts: Path
+) -> None:
+    names = ["-layout", f"-layout-dir={layouts}"]
+    images = ["-run-image=example/run", "-previous-image=example/old", "example/app"]
+    inputs = replace(
+        world.inputs, layout=True, layout_dir=layouts, image="example/app", run_image="example/run"
+    )
+    world.wipe()
+    said = world.go("analyzer", *names, *images)
+    theirs = world.tree()
+    world.wipe()
+    target = LayoutTarget(layouts)
+    inputs = replace(inputs, previous_image="example/old")
+    assert lines(world.ours(analyze, inputs, target)) == lines(said)
+    ours = world.tree()
+    path = layouts / "index.docker.io" / "example" / "run" / "latest"
+    analyzed = tomllib.loads((world.made.layers / "analyzed.toml").read_text())
+    assert analyzed["run-image"]["image"] == "example/run"
+    analyzed["run-image"]["image"] = str(path)
+    assert theirs["analyzed.toml"] == (ours["analyzed.toml"][0], analyzed)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("world", ["0.12", "0.15"], indirect=True)
+@pytest.mark.parametrize("analyzer", ["go", "ours"])
+def test_either_analyzer_serves_go_and_us(world: World, layouts: Path, analyzer: str) -> None:
+    """Go's exporter takes what our analyzer wrote; of what either wrote, both restore the same."""
+    names = ["-layout", f"-layout-dir={layouts}"]
+    images = ["-run-image=example/run", "example/app"]
+    target = LayoutTarget(layouts)
+    inputs = replace(
+        world.inputs,
+        layout=True,
+        layout_dir=layouts,
+        image="example/app",
+        previous_image="example/app",
+        run_image="example/run",
+    )
+    (world.made.root / "run.toml").write_text(
+        '[[images]]\nimage = "example/first"\n[[images]]\nimage = "example/run"\n'
+    )
+
+    def analyzed() -> None:
+        if analyzer == "go":
+            world.go("analyzer", *names, *images)
+        else:
+            world.ours(analyze, inputs, target)
+
+    world.refill()
+    analyzed()
+    arguments = [*world.made.arguments(), "-uid=0", "-gid=0", f"-cache-dir={world.cache}"]
+    world.go("exporter", *names, *arguments, "example/app")
+    with target.find("example/app") as app:
+        assert app is not None
+        label = json.loads(app.config.labels["io.buildpacks.lifecycle.metadata"])
+    assert label["runImage"]["image"] == ("example/run" if analyzer == "ours" else "example/first")
+    world.wipe()
+    analyzed()
+    before = (world.made.layers / "analyzed.toml").read_text()
+    said = world.go("restorer", *names, f"-cache-dir={world.cache}")
+    restored = world.tree()
+    world.wipe()
+    (world.made.layers / "analyzed.toml").write_text(before)
+    world.ours(analyze, inputs, target)
+    (world.made.layers / "analyzed.toml").write_text(before)
+    assert lines(world.ours(restore, inputs, target)) == lines(said)
+    assert world.tree() == restored
+    assert "samples_one/launched.sbom.cdx.json" in restored
