@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound, OcistowError, PhaseFailed
+from ..oci.wording import message_of
 from ..publish.sink import host_platform
 from ..publish.source import Stream
 from .cache_directory import DirectoryCache
@@ -62,7 +63,7 @@ def analyze(inputs: Inputs, target: Target, console: Console) -> Analyzed:
     try:
         write_analyzed(inputs.analyzed_path, analyzed, console)
     except OSError as error:
-        message = f"failed to write analyzed file: {error}"
+        message = f"failed to write analyzed file: {message_of(error)}"
         raise PhaseFailed(Code.FAILED, message) from error
     return analyzed
 

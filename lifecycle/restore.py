@@ -14,6 +14,7 @@ from functools import partial
 
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
+from ..oci.wording import message_of
 from .buildpack import supported_api
 from .cache import Cache
 from .caches import open_cache
@@ -187,7 +188,7 @@ class _Restorer:
             self.console.warn(f"Skipping restore for layer {identifier}: {error}")
             leftovers.remove(name)
         except OSError as error:
-            raise _failed(f"restoring layer {identifier}: {error}") from error
+            raise _failed(f"restoring layer {identifier}: {message_of(error)}") from error
 
     def _fill_sboms(self) -> None:
         self.console.debug(f'Retrieving SBOM layer data for "{self.known.sbom}"')
@@ -196,7 +197,7 @@ class _Restorer:
         except OcistowError as error:
             self.console.warn(f"Skipping restore for SBOM: {error}")
         except OSError as error:
-            raise _failed(str(error)) from error
+            raise _failed(message_of(error)) from error
 
     def _extract(self, sha: str) -> None:
         assert self.cache is not None  # its metadata named the layer
