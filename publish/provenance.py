@@ -47,7 +47,8 @@ class Provenance:
         """Return where these blobs were seen."""
         if self._locations is not None:
             with _harmless():
-                return self._locations.find(self._registry, self._repository, digests)
+                found = self._locations.find(self._registry, self._repository, digests)
+                return Found(found.here, {**found.elsewhere, **self._elsewhere})
         return Found({}, self._elsewhere)
 
     def saw(self, digest: Digest, document: Manifest | Index) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,9 +51,12 @@ def open_destination(inputs: Inputs) -> AbstractContextManager[Target]:
 @contextmanager
 def open_registries(inputs: Inputs) -> Generator[RegistryTarget]:
     """Open the registries, whatever the phase's target is: that of a cache image is always one."""
+    from ...store.store import Store
     from .registry import RegistryTarget
 
-    yield RegistryTarget(with_credentials(inputs).environ, jobs=inputs.jobs or JOBS)
+    environ = with_credentials(inputs).environ
+    with nullcontext() if inputs.store_path is None else Store.open(inputs.store_path) as store:
+        yield RegistryTarget(environ, jobs=inputs.jobs or JOBS, store=store)
 
 
 def with_credentials(inputs: Inputs) -> Inputs:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from http import HTTPStatus
 
 from ...oci.descriptor import Descriptor
@@ -21,14 +21,15 @@ from ...publish.copy import copy
 from ...publish.distribution.credentials import ANONYMOUS
 from ...publish.distribution.hosts import open_repository
 from ...publish.distribution.keychain import Keychain
-from ...publish.provenance import Provenance
+from ...publish.provenance import Provenance, UploadSessions
 from ...publish.referrers import Sending
 from ...publish.registry import RegistrySink, RegistrySource
 from ...publish.sink import host_platform
 from ...publish.source import Source, read_document
+from ...store.store import Store
 from ..images import Image, Saved, open_image
 from ..staging import Staging
-from .pools import temporary_staging
+from .pools import keep_packed, staging_of, temporary_staging
 
 REGISTRY_AUTH = "CNB_REGISTRY_AUTH"
 INSECURE_REGISTRIES = "CNB_INSECURE_REGISTRIES"
@@ -46,9 +47,16 @@ class RegistryTarget:
     keeps_identifier = False
 
     def __init__(
-        self, environ: Mapping[str, str], *, access: Access | None = None, jobs: int = JOBS
+        self,
+        environ: Mapping[str, str],
+        *,
+        access: Access | None = None,
+        jobs: int = JOBS,
+        store: Store | None = None,
     ) -> None:
+        """Use registries as `environ` says; a `store` keeps layers for the next time."""
         self._environ = environ
+        self._store = store
         self._access = access or Access()
         self._jobs = jobs
         self._seen: dict[str, dict[Digest, tuple[str, ...]]] = {}  # blobs, by their registries
@@ -96,8 +104,11 @@ class RegistryTarget:
             self._check(reference, "read/write", push=True)
 
     def staging(self, reference: str) -> AbstractContextManager[Staging]:
-        """Return a pool in the directory for temporary files, gone when the block is left."""
-        return temporary_staging()
+        """Return the store's pool, or one in the directory for temporary files.
+
+        That is gone when the block is left.
+        """
+        return temporary_staging() if self._store is None else nullcontext(staging_of(self._store))
 
     def save(self, source: Source, references: Sequence[str]) -> Saved:
         """Push the image under all its names: its blobs once, each further name alone.
@@ -111,6 +122,7 @@ class RegistryTarget:
         document = parse_manifest(read_document(source, root), root)
         if not isinstance(document, Manifest):
             raise InvalidContent(f"{root.digest} is not an image for one platform")
+        before = {digest for seen in self._seen.values() for digest in seen}
         names: list[str] = []
         failed: list[tuple[str, str]] = []
         first: OcistowError | OSError | None = None
@@ -126,6 +138,9 @@ class RegistryTarget:
                 names.append(text)
         if first is not None and not names:
             raise first
+        if self._store is not None:
+            new = [layer for layer in document.layers if layer.digest not in before]
+            keep_packed(self._store.blobs, source, new)
         return Saved(
             tuple(names), root.digest, document.config.digest, root.size, failed=tuple(failed)
         )
@@ -162,11 +177,19 @@ class RegistryTarget:
             if place in served and reference.digest is None:
                 repository.put_manifest(reference.tag, root, document.raw)
                 return
-            provenance = Provenance(None, *place, self._elsewhere(reference))
-            copy(source, RegistrySink(repository, reference, provenance), jobs=self._jobs)
+            provenance = self._provenance(reference)
+            sessions = UploadSessions(self._store.uploads, *place) if self._store else None
+            sink = RegistrySink(repository, reference, provenance, sessions)
+            leases = self._store.leases if self._store else None
+            copy(source, sink, jobs=self._jobs, leases=leases)
         served.add(place)
         blobs = (document.config, *document.layers)
         self._note(reference, (blob.digest for blob in blobs))
+
+    def _provenance(self, reference: Reference) -> Provenance:
+        locations = self._store.locations if self._store else None
+        place = reference.registry, reference.repository
+        return Provenance(locations, *place, self._elsewhere(reference))
 
     def _elsewhere(self, reference: Reference) -> dict[Digest, tuple[str, ...]]:
         """Return which other repositories of the registry have which blobs."""

@@ -1,14 +1,20 @@
 import base64
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from ocistow.lifecycle.targets.registry import RegistryTarget, known_registries
+from ocistow.oci.descriptor import Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, RegistryError
+from ocistow.publish.archives.archive import Section
 from ocistow.publish.layout import LayoutSource
+from ocistow.publish.source import Blob
+from ocistow.store.blobs import BlobStore, Ingest
+from ocistow.store.store import Store
 from ocistow.testing.faults import Fault, Status
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout
 from ocistow.testing.registry import Registry
@@ -198,3 +204,39 @@ def test_what_the_environment_gives_is_kept(tmp_path: Path) -> None:
     }
     assert known_registries(known, ["b.example.org/app"], ["c.org", "d.org"]) == known
     assert known["CNB_INSECURE_REGISTRIES"] == "c.org,d.org"
+
+
+class Packed:
+    """An image of a layout whose layers wait in ingests, as those that were just packed do."""
+
+    sparse = False
+
+    def __init__(self, image: GeneratedImage, pool: BlobStore, stack: ExitStack) -> None:
+        self._source = LayoutSource(image.path)
+        self._waiting: dict[Digest, Ingest] = {}
+        for layer in image.layers:
+            ingest = stack.enter_context(pool.ingest())
+            ingest.write(image.blob(layer).read_bytes())
+            self._waiting[layer] = ingest
+
+    def resolve(self) -> Descriptor:
+        return self._source.resolve()
+
+    def open(self, descriptor: Descriptor) -> Blob:
+        if (ingest := self._waiting.get(descriptor.digest)) is None:
+            return self._source.open(descriptor)
+        return Blob(Section(ingest.file, 0, ingest.size), descriptor, ingest.file, ingest)
+
+
+def test_a_store_keeps_layers_for_the_next_time(
+    tmp_path: Path, registry: Registry, image: GeneratedImage
+) -> None:
+    name = f"{registry.host}/app"
+    with Store.create(tmp_path / "store") as store, ExitStack() as stack:
+        target = RegistryTarget({}, store=store)
+        staging = stack.enter_context(target.staging(name))
+        assert staging.recognition is not None
+        target.save(Packed(image, staging.blobs, stack), [name])
+        assert set(store.blobs) == set(image.layers)
+        found = store.locations.find(registry.host, "other", image.layers)
+        assert found.elsewhere == dict.fromkeys(image.layers, ("app",))
