@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ...oci.descriptor import REF_NAME
+from ...oci.descriptor import REF_NAME, Descriptor
 from ...oci.digest import CANONICAL, Digest
 from ...oci.errors import InvalidContent, NotFound, OcistowError
 from ...oci.manifest import Manifest, parse_manifest
@@ -136,7 +136,8 @@ class LayoutTarget:
         kept = source.kept if isinstance(source, Assembled) else frozenset[Digest]()
         for reference in references:
             try:
-                copy(source, self._sink(reference, kept), jobs=self._jobs, leases=leases)
+                if not self._has(reference, root):
+                    copy(source, self._sink(reference, kept), jobs=self._jobs, leases=leases)
             except (OcistowError, OSError) as error:
                 first = first or error
                 failed.append((self.name(reference), str(error)))
@@ -181,6 +182,23 @@ class LayoutTarget:
             pool=self._pools.get(path),
             disk=self._disk,
         )
+
+    def _has(self, reference: str, root: Descriptor) -> bool:
+        """Tell whether the store has an image, whole and under its name.
+
+        What else is there then belongs to it, such as signatures, and is to stay.
+        """
+        if self._store is None:
+            return False
+        from ...publish.recognition import Recognition
+
+        parsed = Reference.parse(reference)
+        try:
+            entries = self._store.layout(parsed.path).index().manifests
+        except (NotFound, InvalidContent):
+            return False
+        named = {entry.annotations.get(REF_NAME, "") for entry in entries if entry == root}
+        return parsed.tag in named and Recognition(self._store).is_complete(root)
 
     def _find(self, reference: str) -> Image | None:
         if located := self._located(reference):
