@@ -24,7 +24,7 @@ from ..oci.reference import Reference
 from ..oci.wording import quoted
 from ..publish.attached import Attached, Tagged
 from ..publish.layout import file_blob
-from ..publish.referrers import MAX_REFERRERS, Referrer
+from ..publish.referrer import MAX_REFERRERS, Referrer
 from ..publish.source import Blob
 from ..store.blobs import digest_of_file
 from ..store.disk import open_inside

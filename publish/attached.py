@@ -18,7 +18,7 @@ from ..oci.digest import Digest
 from ..oci.errors import NotFound
 from ..oci.manifest import Index
 from .layout import LayoutSource
-from .referrers import Part, Referrer, each_referrer, fallback_tag, read_referrer
+from .referrer import Part, Referrer, each_referrer, fallback_tag, read_referrer
 from .source import Blob, Source, read_document
 
 _SUFFIXES = ("sig", "att", "sbom")  # of cosign's tags

@@ -8,14 +8,11 @@ every layout stays one image or one index, as all tools can read it.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 
 from ..oci.descriptor import OCI_INDEX, Descriptor
 from ..oci.digest import Digest
-from ..oci.document import Object, as_object, parse_object, string, strings
 from ..oci.errors import InvalidContent, NotFound
 from ..oci.graph import walk
 from ..oci.manifest import Index, parse_manifest
@@ -28,10 +25,17 @@ from .distribution.hosts import open_repository
 from .distribution.repository import Repository
 from .layout import StoreSink, StoreSource
 from .provenance import Provenance
+from .referrer import (
+    MAX_REFERRERS,
+    Part,
+    Referrer,
+    each_referrer,
+    fallback_tag,
+    read_referrer,
+)
 from .registry import RegistrySink, RegistrySource
-from .source import Blob, Source, read_document
+from .source import Source, read_document
 
-MAX_REFERRERS = 1000  # of one image, with those of its referrers
 TRIES = 3  # to be heard among others who change a list at the same time
 
 log = logging.getLogger(__name__)
@@ -48,11 +52,6 @@ class Referrers:
 
     copied: tuple[Copied, ...] = ()
     listed: tuple[str, ...] = ()
-
-
-def fallback_tag(digest: Digest) -> str:
-    """Return the tag of the list of what refers to a manifest; distribution-spec, ibid."""
-    return f"{digest.algorithm[:32]}-{digest.encoded[:64]}"
 
 
 def take_referrers(
@@ -138,14 +137,6 @@ def publish_referrers(
 
 
 @dataclass(frozen=True, slots=True)
-class Referrer:
-    """A manifest that refers to another one, and where it can be read."""
-
-    root: Descriptor
-    source: Source
-
-
-@dataclass(frozen=True, slots=True)
 class Sending:
     """Sends what is attached to an image into the repository `where` that has the image."""
 
@@ -201,34 +192,6 @@ class Sending:
         return copy(part, sink, jobs=self.jobs, progress=self.progress, leases=self.leases)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Another root in the content of a source, perhaps with a document of our own. Thread-safe."""
-
-    source: Source
-    root: Descriptor
-    raw: bytes | None = None
-
-    @property
-    def sparse(self) -> bool:
-        """Whether the source is."""
-        return self.source.sparse
-
-    def resolve(self) -> Descriptor:
-        """Return the root."""
-        return self.root
-
-    def open(self, descriptor: Descriptor) -> Blob:
-        """Open the document, or what the source has.
-
-        Raises:
-            NotFound: it is absent; `name` is its digest.
-        """
-        if self.raw is not None and descriptor.digest == self.root.digest:
-            return Blob(BytesIO(self.raw), descriptor)
-        return self.source.open(descriptor)
-
-
 def _listing(source: Source, entries: Sequence[Descriptor]) -> Part:
     raw = Index.of(entries).raw
     return Part(source, Descriptor(OCI_INDEX, Digest.of(raw), len(raw)), raw)
@@ -246,27 +209,6 @@ def _subjects(store: Store, name: Reference, root: Descriptor) -> list[Digest]:
     """Return the manifests and indexes of an image, the root first."""
     nodes = list(walk(root, store.layout(name.path).read))
     return [node.descriptor.digest for node in reversed(nodes) if node.document is not None]
-
-
-def each_referrer(
-    subjects: Sequence[Digest], visit: Callable[[Digest], Sequence[Descriptor]]
-) -> None:
-    """Visit manifests, what refers to them, and so on, each once.
-
-    Raises:
-        InvalidContent: there are over `MAX_REFERRERS`.
-    """
-    waiting, seen = deque(subjects), set(subjects)
-    left = MAX_REFERRERS
-    while waiting:
-        subject = waiting.popleft()
-        for entry in visit(subject):
-            left -= 1
-            if left < 0:
-                raise InvalidContent(f"over {MAX_REFERRERS} manifests refer to {subjects[0]}")
-            if entry.digest not in seen:
-                seen.add(entry.digest)
-                waiting.append(entry.digest)
 
 
 def _listed(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]:
@@ -289,29 +231,6 @@ def _fallback(repository: Repository, subject: Digest) -> Index | None:
     return document
 
 
-def read_referrer(source: Source, entry: Descriptor) -> tuple[Digest | None, Descriptor]:
-    """Return what a manifest refers to, and how a list describes it.
-
-    Source: distribution-spec, "Listing Referrers".
-
-    Raises:
-        NotFound: it is absent.
-        InvalidContent: it is malformed.
-    """
-    what = f"manifest {entry.digest}"
-    document = parse_object(read_document(source, entry), what)
-    config = as_object(document.get("config", {}), f"config of {what}")
-    kind = string(document, "artifactType", what) or string(config, "mediaType", what)
-    described = Descriptor(
-        entry.media_type,
-        entry.digest,
-        entry.size,
-        strings(document, "annotations", what),
-        given={"artifactType": kind} if kind else {},
-    )
-    return _subject(document, what), described
-
-
 def _referring(
     source: Source, entries: Iterable[Descriptor], subject: Digest
 ) -> Iterator[Descriptor]:
@@ -329,12 +248,6 @@ def _referring(
             log.warning("%s is listed as a referrer of %s, which it is not", entry.digest, subject)
             continue
         yield described
-
-
-def _subject(document: Object, what: str) -> Digest | None:
-    if document.get("subject") is None:
-        return None
-    return Descriptor.from_document(document["subject"], f"subject of {what}").digest
 
 
 def _list(repository: Repository, subject: Digest, entries: Sequence[Descriptor]) -> None:

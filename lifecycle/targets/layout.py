@@ -24,7 +24,7 @@ from ...publish.attached import Attached, list_of
 from ...publish.copy import copy
 from ...publish.layout import LayoutSource, StoreSink
 from ...publish.layout_sink import LayoutSink
-from ...publish.referrers import Part, fallback_tag
+from ...publish.referrer import Part, fallback_tag
 from ...publish.sink import Sink, host_platform
 from ...publish.source import Source, read_document
 from ...store.blobs import BlobStore

@@ -20,7 +20,7 @@ from ocistow.lifecycle.targets.layout import open_layouts
 from ocistow.lifecycle.targets.registry import RegistryTarget
 from ocistow.oci.digest import Digest
 from ocistow.publish.layout import LayoutSource
-from ocistow.publish.referrers import fallback_tag
+from ocistow.publish.referrer import fallback_tag
 from ocistow.publish.source import read_document
 from ocistow.store.store import Store
 from ocistow.testing.images import image_layout

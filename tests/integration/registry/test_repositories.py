@@ -19,7 +19,8 @@ from ocistow.publish.distribution import upload
 from ocistow.publish.distribution.hosts import open_repository
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
-from ocistow.publish.referrers import fallback_tag, publish_referrers, take_referrers
+from ocistow.publish.referrer import fallback_tag
+from ocistow.publish.referrers import publish_referrers, take_referrers
 from ocistow.publish.source import Blob
 from ocistow.publish.transports import open_sink, open_source
 from ocistow.store.store import Store

@@ -23,7 +23,7 @@ from ocistow.oci.errors import InvalidContent
 from ocistow.oci.platform import Platform
 from ocistow.publish.attached import find_attached
 from ocistow.publish.layout import LayoutSource
-from ocistow.publish.referrers import fallback_tag
+from ocistow.publish.referrer import fallback_tag
 from ocistow.publish.source import read_document
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk

@@ -19,7 +19,8 @@ from ocistow.publish.copy import copy
 from ocistow.publish.distribution.hosts import open_repository
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
-from ocistow.publish.referrers import Referrers, fallback_tag, publish_referrers, take_referrers
+from ocistow.publish.referrer import fallback_tag
+from ocistow.publish.referrers import Referrers, publish_referrers, take_referrers
 from ocistow.publish.registry import RegistrySource
 from ocistow.publish.source import Blob, read_document
 from ocistow.publish.transports import open_sink
