@@ -14,7 +14,7 @@ from ..oci.errors import NotFound
 from ..oci.reference import Reference
 from ..publish.attached import find_attached
 from ..publish.moved import moved
-from ..publish.referrers import fallback_tag
+from ..publish.referrer import fallback_tag
 from ..store.annotations import annotate as annotate_image
 from ..store.layout import Layout
 from ..store.store import Store

@@ -12,7 +12,7 @@ from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.document import parse_object, writable
 from .attached import Attached, Tagged
-from .referrers import Part, Referrer, fallback_tag
+from .referrer import Part, Referrer, fallback_tag
 from .source import read_document
 
 

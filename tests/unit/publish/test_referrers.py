@@ -13,7 +13,7 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, RegistryError
 from ocistow.oci.manifest import Index
 from ocistow.oci.reference import Reference
-from ocistow.publish import referrers
+from ocistow.publish import referrer, referrers
 from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
 from ocistow.publish.distribution.hosts import open_repository
@@ -248,7 +248,7 @@ def test_too_many_referrers_are_refused(
     image: GeneratedImage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(referrers, "MAX_REFERRERS", 3)
+    monkeypatch.setattr(referrer, "MAX_REFERRERS", 3)
     registry.repositories.load(image.path, "app")
     subject = image.manifest
     for number in range(5):  # each refers to the one before
