@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ..oci.document import inners
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
@@ -17,6 +18,7 @@ from ..oci.wording import message_of
 from .artifacts import attach, check_names, collect
 from .buildpack import supported_api
 from .cache import Cache
+from .cache_directory import DirectoryCache
 from .cache_export import export_cache
 from .caches import open_cache
 from .config import Config
@@ -162,7 +164,9 @@ def _export(
             return configured(config, inputs, process, labels, console)
 
         wanted = parts(inputs, build.left, built, build.analyzed.metadata)
-        saved = export_image(inputs, target, base, previous, wanted, configure, console)
+        saved, layers = export_image(inputs, target, base, previous, wanted, configure, console)
+    if target.keeps_identifier and inputs.launch_cache_dir is not None:
+        _save_launch_cache(inputs.launch_cache_dir, layers, console)
     return saved, run_image
 
 
@@ -244,6 +248,18 @@ def _save_cache(
         export_cache(inputs, cache, left, console)
     except (OcistowError, OSError) as error:
         console.warn(f"Failed to export cache: {message_of(error)}")
+
+
+def _save_launch_cache(path: Path, layers: Sequence[Made], console: Console) -> None:
+    """Keep the layers where the next build can read them faster than out of a daemon."""
+    try:
+        with DirectoryCache(path) as cache:
+            for layer in layers:
+                if not cache.keep(layer.diff_id) and layer.part.tar is not None:
+                    cache.add(layer.part.tar)
+            cache.commit()
+    except (OcistowError, OSError) as error:
+        console.warn(f"Failed to export launch cache: {message_of(error)}")
 
 
 def _refuse_extensions(analyzed: Analyzed, group: Group) -> None:

@@ -50,8 +50,8 @@ def export_image(
     wanted: Iterable[Part],
     configure: Callable[[Config, Sequence[Made]], Config],
     console: Console,
-) -> Saved:
-    """Put layers upon `base`, and save the image under all of its names.
+) -> tuple[Saved, list[Made]]:
+    """Put layers upon `base`, save the image under all of its names, and return its layers too.
 
     `configure` returns the image's config, given that of the base and the layers.
 
@@ -89,7 +89,7 @@ def export_image(
             for packed in (layer.packed for layer in made)
             if packed is not None and packed.blob is not None
         )
-    return saved
+    return saved, made
 
 
 def _made(

@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -169,7 +169,27 @@ def test_a_layer_without_content_comes_from_the_previous_image(work: Work) -> No
     assert "Reusing layer 'samples/one:launched'" in said
 
 
-@pytest.mark.parametrize("work", [pytest.param("daemon", marks=pytest.mark.docker)], indirect=True)
+DAEMON = [pytest.param("daemon", marks=pytest.mark.docker)]
+
+
+@pytest.mark.parametrize("work", DAEMON, indirect=True)
+def test_layers_of_a_daemon_are_kept_in_the_launch_cache(work: Work, tmp_path: Path) -> None:
+    (cache := tmp_path / "launch-cache").mkdir()
+    inputs = replace(work.inputs(), launch_cache_dir=cache)
+    kept: list[set[str]] = []
+    for content in ("first", "second"):
+        (work.build.app / "index.html").write_text(content)
+        with work.place.open(inputs) as target:
+            export(inputs, target, Console(io.BytesIO()))
+        with work.place.find(inputs, "app:v1") as image:
+            expected = {f"{diff_id}.tar" for diff_id in image.config.diff_ids[1:]}
+        kept.append({path.name for path in (cache / "committed").iterdir()})
+        assert kept[-1] == expected
+        work.analyze(previous=True)
+    assert len(kept[0] - kept[1]) == 1
+
+
+@pytest.mark.parametrize("work", DAEMON, indirect=True)
 def test_the_image_runs(work: Work, dockerd: Dockerd) -> None:
     work.export()
     name = f"{work.place.prefix}app:v1"
