@@ -75,7 +75,7 @@ def _copy_all(source: Path, target: Path, warn: Callable[[str], None]) -> None:
     except OSError:
         warn(f"Failed to list contents of directory {source}")
         raise
-    target.mkdir(0o755, parents=True, exist_ok=True)
+    _make(target)
     for name in names:
         if name.endswith(FORMATS):
             copy_sbom(source / name, target / name)
@@ -87,10 +87,21 @@ def copy_sbom(source: Path, target: Path) -> None:
     with open(opened, "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make(target.parent)
         directory = open_directory(target.parent)
         try:
             with replacing(directory, target.name) as file, open(file, "wb", closefd=False) as new:
+                os.fchmod(file, 0o644)
                 shutil.copyfileobj(stream, new, _CHUNK)
         finally:
             os.close(directory)
+
+
+def _make(directory: Path) -> None:
+    """Make a directory whose mode, which the layer will have, is not the umask's choice."""
+    for path in (*reversed(directory.parents), directory):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        path.chmod(0o755)

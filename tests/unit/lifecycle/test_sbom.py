@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,16 @@ def test_the_sboms_of_lifecycle_and_launcher_lie_beside_those_of_buildpacks(
         f"Did not find SBOM launcher.sbom.cdx.json in {shipped}",
         f"Did not find SBOM launcher.sbom.syft.json in {shipped}",
     ]
+
+
+def test_the_umask_decides_nothing(tmp_path: Path, shipped: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        copy_lifecycle_sboms(tmp_path / "layers", shipped, unheard, shipped=shipped)
+    finally:
+        os.umask(old)
+    for path in (tmp_path / "layers" / "sbom").rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
 
 
 def test_without_any_sbom_no_directory_is_made(tmp_path: Path) -> None:
