@@ -182,12 +182,21 @@ def _images(
         raise InvalidContent(f"access run image: {target.name(reference)} was not found")
     previous = None
     if analyzed.previous_image:
-        console.info(f"Reusing layers from image '{analyzed.previous_image}'")
         try:
+            _tell_previous(analyzed.previous_image, target, console)
             previous = images.enter_context(target.find(analyzed.previous_image))
         except InvalidContent as error:  # damaged, or replaced by another build meanwhile
             console.warn(f"Layers of the previous image cannot be reused: {error}")
+    if inputs.layout:
+        console.info(f"Using app image: {target.name(inputs.image)}")
     return base, previous
+
+
+def _tell_previous(identifier: str, target: Target, console: Console) -> None:
+    if target.keeps_identifier:
+        console.debug(f"Reusing layers from image with id '{identifier}'")
+    else:
+        console.info(f"Reusing layers from image '{target.name(identifier)}'")
 
 
 def _run_image(

@@ -241,6 +241,15 @@ def test_a_previous_image_that_was_replaced_lends_nothing(workplace: Workplace) 
     assert any("cannot be reused" in line for line in said)
 
 
+def test_a_previous_image_that_lies_elsewhere_lends_nothing(workplace: Workplace) -> None:
+    first = workplace.export()
+    identifier = f"/elsewhere/app@{first.digest}"
+    workplace.build.analyzed(workplace.run_reference, identifier)
+    said: list[str] = []
+    assert workplace.export(said=said) == first
+    assert any("cannot be reused" in line for line in said)
+
+
 def test_layers_that_a_sparse_run_image_lacks_stay_absent(workplace: Workplace) -> None:
     path = workplace.layouts / "example.com" / "sparse" / "latest"
     run = sparse_layout(path)
