@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed, RegistryError
 from ..oci.wording import message_of
@@ -19,6 +19,9 @@ from .arguments import Phase
 from .console import Console, Level
 from .inputs import Inputs
 from .platform_api import Code
+
+if TYPE_CHECKING:
+    from .images import Target
 
 Run = Callable[[Inputs], object]
 
@@ -29,15 +32,13 @@ _REGISTRY_AUTH = "CNB_REGISTRY_AUTH"
 def opened(phase: Phase, inputs: Inputs, console: Console) -> Generator[tuple[Inputs, Run]]:
     """Yield the inputs with the credentials that were found, and what runs the phase with them.
 
-    Everything that the phase itself loads is loaded: its user may not be allowed to.
+    The phase is loaded: its user may not be allowed to.
 
     Raises:
         PhaseFailed: something cannot be opened.
     """
-    module = import_module(f".{phase.verb}", __package__)
-    run = getattr(module, phase.verb)
     if phase in (Phase.DETECT, Phase.BUILD):
-        yield inputs, lambda inputs: run(inputs, console)
+        yield inputs, _alone(phase, console)
         return
     with ExitStack() as stack:
         stack.enter_context(_passing_on(console))
@@ -46,7 +47,7 @@ def opened(phase: Phase, inputs: Inputs, console: Console) -> Generator[tuple[In
             if phase is Phase.PUBLISH:
                 run = _publish(inputs, console, stack)
             else:
-                run = _on_target(inputs, console, stack, run)
+                run = _on_target(phase, inputs, console, stack)
         except PhaseFailed:
             raise
         except (OcistowError, OSError) as error:
@@ -99,13 +100,46 @@ def _check_headers(environ: Mapping[str, str]) -> None:
         raise PhaseFailed(Code.FAILED, message) from error
 
 
-def _on_target(
-    inputs: Inputs, console: Console, stack: ExitStack, run: Callable[..., object]
-) -> Run:
+def _alone(phase: Phase, console: Console) -> Run:
+    if phase is Phase.DETECT:
+        from .detect import detect
+
+        return lambda inputs: detect(inputs, console)
+    from .build import build
+
+    return lambda inputs: build(inputs, console)
+
+
+def _on_target(phase: Phase, inputs: Inputs, console: Console, stack: ExitStack) -> Run:
     from .targets import open_target
 
+    run = _of_images(phase)
     target = stack.enter_context(open_target(inputs))
     return lambda inputs: run(inputs, target, console)
+
+
+def _of_images(phase: Phase) -> Callable[[Inputs, Target, Console], object]:
+    match phase:
+        case Phase.ANALYZE:
+            from .analyze import analyze
+
+            return analyze
+        case Phase.RESTORE:
+            from .restore import restore
+
+            return restore
+        case Phase.EXPORT:
+            from .export import export
+
+            return export
+        case Phase.CREATE:
+            from .create import create
+
+            return create
+        case _:
+            from .rebase import rebase
+
+            return rebase
 
 
 def _publish(inputs: Inputs, console: Console, stack: ExitStack) -> Run:

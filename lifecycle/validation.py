@@ -14,8 +14,9 @@ from ..oci.errors import InvalidContent, PhaseFailed
 from ..oci.reference import Reference
 from .arguments import EXPERIMENTAL_MODE, Phase
 from .console import Console
+from .flags import decimal
 from .inputs import Inputs
-from .platform_api import Code
+from .platform_api import Code, Version
 
 # go-containerregistry, pkg/name, weak validation; `Reference` refuses more
 _REFERENCE = re.compile(
@@ -67,7 +68,7 @@ def validated(
     except InvalidContent as error:
         raise PhaseFailed(Code.INVALID_ARGS, f"failed to resolve inputs: {error}") from error
     _guard(phase, inputs, console)
-    return inputs
+    return _with_epoch(phase, inputs, console)
 
 
 def _with_one_target(phase: Phase, inputs: Inputs, console: Console) -> Inputs:
@@ -161,6 +162,18 @@ def parse_reference(text: str) -> Reference:
     if _REFERENCE.fullmatch(text) is None:
         raise InvalidContent(f"could not parse reference: {text}")
     return Reference.parse(text)
+
+
+def _with_epoch(phase: Phase, inputs: Inputs, console: Console) -> Inputs:
+    text = inputs.environ.get("SOURCE_DATE_EPOCH")
+    if not text or phase not in (Phase.EXPORT, Phase.CREATE):
+        return inputs
+    if inputs.platform_api < Version(0, 9):
+        return inputs
+    epoch = decimal(text)
+    if epoch is None:
+        console.warn("Ignoring invalid SOURCE_DATE_EPOCH")
+    return replace(inputs, source_date_epoch=epoch)
 
 
 def _has_cache(inputs: Inputs) -> bool:

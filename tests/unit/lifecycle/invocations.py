@@ -223,6 +223,11 @@ PRIVILEGED = (
     Invocation("detector", 1, ("ERROR: failed to detect: refusing to run as root",)),
     Invocation("builder -layers /none", 1, ("ERROR: failed to build: refusing to run as root",)),
     Invocation(
+        "creator -uid 54321 -gid 0 -layers /none -run-image bb aa",
+        1,
+        (NO_CACHE, "ERROR: failed to set environment for user 54321: user: unknown userid 54321"),
+    ),
+    Invocation(
         "analyzer -uid 54321 -layers /proc/self/status -run-image bb aa",
         1,
         ("ERROR: failed to chown volumes: open /proc/self/status: not a directory",),

@@ -236,6 +236,17 @@ def test_a_run_image_that_nobody_may_read(tmp_path: Path) -> None:
     assert refused(Phase.CREATE, "-run", str(file), "app") == none
 
 
+def test_the_time_of_an_image_is_the_environment_s() -> None:
+    flags = ["-oci", "-run-image", "run", "app"]
+    more = {"SOURCE_DATE_EPOCH": "12"}
+    assert resolved(Phase.CREATE, *flags, environ=more).source_date_epoch == 12
+    assert resolved(Phase.CREATE, *flags, environ=more, api="0.8").source_date_epoch is None
+    more = {"SOURCE_DATE_EPOCH": "12.5", "CNB_CACHE_DIR": "/c"}
+    inputs, said = resolved_aloud(Phase.CREATE, *flags, environ=more)
+    assert inputs.source_date_epoch is None
+    assert said == ["Warning: Ignoring invalid SOURCE_DATE_EPOCH"]
+
+
 def test_every_flag_is_that_of_some_phase_and_of_no_other_flag() -> None:
     assert len({argument.name for argument in ARGUMENTS}) == len(ARGUMENTS)
     letters = {phase.letter for phase in Phase}
