@@ -23,7 +23,7 @@ from .files.analyzed import Target as BuildTarget
 from .images import Image, Target
 from .inputs import Inputs
 from .labels import BASE_ID, DISTRO_NAME, DISTRO_VERSION, LIFECYCLE_METADATA, LifecycleMetadata
-from .layer_stream import layer_stream
+from .layer_stream import has_layer, layer_stream
 from .platform_api import Code, Version
 from .targets import open_registries
 
@@ -50,8 +50,6 @@ def analyze(inputs: Inputs, target: Target, console: Console) -> Analyzed:
         with _initializing("getting run image: "):
             run_image = _run_image(inputs, target, stack)
         with console.timer("Analyzer"):
-            if previous is not None or inputs.previous_image:
-                _tell(inputs.previous_image, previous, target, console)
             metadata = LifecycleMetadata() if previous is None else _metadata(previous)
             reference = "" if previous is None or metadata is None else previous.identifier
             metadata = metadata or LifecycleMetadata()
@@ -108,15 +106,27 @@ def _check_writable(target: Target, *references: str) -> None:
 
 
 def _previous(inputs: Inputs, target: Target, stack: ExitStack, console: Console) -> Image | None:
+    """Return the image of the last build, unless it is damaged or its registry lost some of it.
+
+    Buildpacks would count on layers that the exporter cannot have.
+    """
     if not inputs.previous_image:
         return None
     try:
-        return stack.enter_context(target.find(inputs.previous_image))
+        image = stack.enter_context(target.find(inputs.previous_image))
+        if image is None or inputs.daemon or inputs.layout:
+            _tell(inputs.previous_image, image, target, console)
+            return image
+        lost = next((layer for layer in image.layers if not has_layer(image, layer)), None)
+        if lost is None:
+            _tell(inputs.previous_image, image, target, console)
+            return image
+        reason = f"layer {lost.blob.digest} is missing"
     except InvalidContent as error:
-        name = target.name(inputs.previous_image)
-        console.info(f'Ignoring image "{name}" because it was corrupt')
-        console.debug(str(error))
-        return None
+        reason = str(error)
+    console.info(f'Ignoring image "{target.name(inputs.previous_image)}" because it was corrupt')
+    console.debug(reason)
+    return None
 
 
 def _run_image(inputs: Inputs, target: Target, stack: ExitStack) -> Image | None:

@@ -22,7 +22,7 @@ from .cache import Cached
 from .config import Config, moment
 from .images import Image, Layer, Target
 from .labels import CACHE_METADATA, CacheMetadata
-from .layer_stream import layer_stream
+from .layer_stream import has_layer, layer_stream
 from .packer import LayerPacker, PackedLayer
 from .staging import Staging
 from .tarball import LayerTar
@@ -125,9 +125,7 @@ class ImageCache:
         layer = self._image.layer(diff_id) if self._image else None
         if self._image is None or layer is None:
             return False
-        try:
-            self._image.source.open(layer.blob).close()
-        except NotFound:
+        if not has_layer(self._image, layer):
             return False
         self._layers.setdefault(diff_id, layer)
         return True

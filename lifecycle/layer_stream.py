@@ -1,16 +1,18 @@
-"""The plain tar of a layer that an image has."""
+"""A layer that an image has: whether it is there, and its plain tar."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing, contextmanager
+from typing import Protocol, runtime_checkable
 
+from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import DigestMismatch, NotFound
 from ..publish.compression import inflated
 from ..publish.packing import Hashed
 from ..publish.source import Stream
-from .images import Image
+from .images import Image, Layer
 
 
 @contextmanager
@@ -27,6 +29,29 @@ def layer_stream(image: Image, diff_id: Digest) -> Generator[Stream]:
         raise NotFound(diff_id)
     with closing(inflated(image.source.open(layer.blob))) as plain:
         yield _Checked(Hashed(plain, diff_id.algorithm), diff_id)
+
+
+def has_layer(image: Image, layer: Layer) -> bool:
+    """Tell whether one of an image's layers is still there: registries lose some, by and by.
+
+    Raises:
+        RegistryError: the registry refused.
+    """
+    source = image.source
+    if layer.blob.given.get("urls"):
+        return True  # it never was in the registry
+    if isinstance(source, _Asked):
+        return source.has(layer.blob)
+    try:
+        source.open(layer.blob).close()
+    except NotFound:
+        return False
+    return True
+
+
+@runtime_checkable
+class _Asked(Protocol):
+    def has(self, descriptor: Descriptor, /) -> bool: ...
 
 
 class _Checked:

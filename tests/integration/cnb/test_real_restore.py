@@ -26,6 +26,7 @@ from ocistow.lifecycle.restore import restore
 from ocistow.lifecycle.targets.layout import LayoutTarget
 from ocistow.lifecycle.targets.registry import RegistryTarget
 from ocistow.testing.builds import BUILDPACKS, Build, build
+from ocistow.testing.faults import Fault, Status
 from ocistow.testing.images import image_layout
 from ocistow.testing.registry import Registry
 
@@ -54,14 +55,14 @@ class World:
 
     @property
     def inputs(self) -> Inputs:
-        more = {
-            "cache_dir": self.cache,
-            "previous_image": self.app,
-            "run_image": self.run_image,
-            "uid": 0,
-            "gid": 0,
-        }
-        return self.made.inputs(self.app, self.api, **more)
+        return replace(
+            self.made.inputs(self.app, self.api),
+            cache_dir=self.cache,
+            previous_image=self.app,
+            run_image=self.run_image,
+            uid=0,
+            gid=0,
+        )
 
     def go(self, program: str, *arguments: str) -> str:
         """Run a program of Go's lifecycle and return what it says."""
@@ -155,7 +156,7 @@ def world(
     world = World(made, registry, tmp_path / "cache", real, str(request.param))
     made.analyzed(f"{world.run_image}@{run_image.manifest}")
     shutil.copytree(made.layers, tmp_path / "layers", symlinks=True)
-    arguments = [*made.arguments(), "-uid=0", "-gid=0", f"-cache-dir={world.cache}"]
+    arguments = [*made.arguments(world.api), "-uid=0", "-gid=0", f"-cache-dir={world.cache}"]
     world.go("exporter", *arguments, world.app)
     world.wipe()
     return world
@@ -219,7 +220,7 @@ def test_a_cache_that_knows_other_layers_is_restored_alike(world: World) -> None
     """The image is of the build before: its layers are not those of the cache."""
     world.refill()
     (world.made.layers / "samples_one" / "all-types" / "new").write_text("new")
-    arguments = [*world.made.arguments(), "-uid=0", "-gid=0", f"-cache-dir={world.cache}"]
+    arguments = [*world.made.arguments(world.api), "-uid=0", "-gid=0", f"-cache-dir={world.cache}"]
     world.go("exporter", *arguments, f"{world.registry.host}/other")
     restored = restored_alike(world)
     assert "samples_one/all-types" not in restored
@@ -253,7 +254,7 @@ def test_what_the_cache_lost_is_told_alike(world: World, damage: str) -> None:
 def test_a_cache_image_is_restored_from_and_by_go(world: World, tmp_path: Path) -> None:
     theirs, ours = f"{world.registry.host}/cache/theirs", f"{world.registry.host}/cache/ours"
     world.refill()
-    arguments = [*world.made.arguments(), "-uid=0", "-gid=0", f"-cache-image={theirs}"]
+    arguments = [*world.made.arguments(world.api), "-uid=0", "-gid=0", f"-cache-image={theirs}"]
     world.go("exporter", *arguments, world.app)
     inputs = replace(world.inputs, cache_dir=None, cache_image=ours)
     for reused in (0, 3):
@@ -279,6 +280,22 @@ def test_a_cache_image_is_restored_from_and_by_go(world: World, tmp_path: Path) 
         assert world.tree() == trees[-1]
     assert trees[0] == trees[1]
     assert "samples_one/cached/bin/program" in trees[0]
+
+
+@pytest.mark.parametrize("world", ["0.7", "0.15"], indirect=True)
+def test_an_image_that_lost_a_layer_is_ignored_alike(world: World) -> None:
+    with RegistryTarget({"HOME": str(world.made.root)}).find(world.app) as app:
+        assert app is not None
+        lost = app.layers[-2].blob.digest
+    path = f"/v2/app/blobs/{lost}"
+    world.registry.faults.append(Fault("GET|HEAD", path, Status(404), times=None))
+    said = world.go_analyzer()
+    analyzed = world.tree()
+    world.wipe()
+    ours = world.ours(analyze, world.inputs)
+    assert "because it was corrupt" in said
+    assert lines(ours) == lines(said)
+    assert world.tree() == analyzed
 
 
 @pytest.fixture
@@ -340,7 +357,7 @@ def test_either_analyzer_serves_go_and_us(world: World, layouts: Path, analyzer:
 
     world.refill()
     analyzed()
-    arguments = [*world.made.arguments(), "-uid=0", "-gid=0", f"-cache-dir={world.cache}"]
+    arguments = [*world.made.arguments(world.api), "-uid=0", "-gid=0", f"-cache-dir={world.cache}"]
     world.go("exporter", *names, *arguments, "example/app")
     with target.find("example/app") as app:
         assert app is not None
