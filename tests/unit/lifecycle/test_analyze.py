@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.analyze import analyze, build_target
+from ocistow.lifecycle.cache_directory import DirectoryCache
 from ocistow.lifecycle.config import Config
 from ocistow.lifecycle.console import Console, Level
 from ocistow.lifecycle.files.analyzed import Analyzed, Target, read_analyzed
@@ -16,6 +17,7 @@ from ocistow.lifecycle.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.platform_api import Code, Version
 from ocistow.lifecycle.targets.layout import LayoutTarget
 from ocistow.lifecycle.targets.registry import RegistryTarget
+from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, PhaseFailed, RegistryError
 from ocistow.testing.faults import Fault, Status
 from ocistow.testing.registry import Registry
@@ -238,3 +240,22 @@ def test_what_may_not_be_read_or_written_is_told_now(
     assert raised.value.code == Code.ANALYZE
     assert raised.value.message.startswith(f"failed to initialize analyzer: {words}")
     assert not isinstance(raised.value, RegistryError)
+
+
+def test_of_a_daemons_image_sboms_come_from_the_launch_cache(place: Place, tmp_path: Path) -> None:
+    diff_id = Digest.parse(sboms(place, layer=b"{}"))
+    (tmp_path / "launch").mkdir()
+    with place.target.find("example/app") as image, DirectoryCache(tmp_path / "launch") as cache:
+        assert image is not None
+        blob = image.layers[0].blob.digest.encoded
+        tar = layer_of(place.layers / "sbom" / "launch", {"bp/layer/sbom.cdx.json": b"{}"})
+        assert cache.add(tar).diff_id == diff_id
+        cache.commit()
+    shutil.rmtree(place.layers / "sbom")
+    (Path(place.path("example/app")) / "blobs" / "sha256" / blob).unlink()
+    more = {"layout": False, "daemon": True, "launch_cache_dir": tmp_path / "launch"}
+    place.analyze(**more)
+    assert (place.layers / "sbom" / "launch" / "bp" / "layer" / "sbom.cdx.json").exists()
+    (tmp_path / "launch" / "committed" / f"{diff_id}.tar").unlink()
+    with pytest.raises(InvalidContent, match="retrieving launch SBOM layer"):
+        place.analyze(**more)
