@@ -30,7 +30,7 @@ def words(pattern: bytes, paths: list[bytes]) -> list[str]:
     return found
 
 
-@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pattern=PATTERNS, paths=st.lists(PATHS.map(b"".join), min_size=1, max_size=10))
 def test_patterns_are_gos(golden: Golden, pattern: bytes, paths: list[bytes]) -> None:
     assert words(cleaned(pattern), paths) == golden.matches(pattern, paths)
