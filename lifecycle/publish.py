@@ -6,13 +6,13 @@ Source: the draft "Publish Operation". The exit statuses are those of ADR 12.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ..oci.descriptor import Descriptor
 from ..oci.document import parse_object, strings
-from ..oci.errors import OcistowError, PhaseFailed
+from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
 from ..oci.manifest import Manifest, parse_manifest
 from ..oci.reference import Reference
 from ..publish.attached import Attached, Tagged, find_attached
@@ -23,6 +23,7 @@ from .files.report import Report, write_exported
 from .gojson import Struct
 from .images import Image, Saved, Target
 from .inputs import Inputs
+from .labels import LIFECYCLE_METADATA, LifecycleMetadata
 from .platform_api import Code
 from .records import write_records
 from .saving import save
@@ -60,6 +61,8 @@ def publish_from(layouts: Target, destination: Target, inputs: Inputs, console: 
         attached = find_attached([image.root.digest], Path(image.name), _siblings(inputs, image))
         _check_tags(inputs, attached)
         before = _reported(inputs)
+        if isinstance(destination, RegistryTarget):
+            _look_at_run_image(destination, inputs, image)
         saved = save(destination, image.source, inputs.references, console)
         if isinstance(destination, RegistryTarget):
             _attach(destination, attached, image, saved, console)
@@ -79,6 +82,24 @@ def _failing(inputs: Inputs) -> Generator[None]:
         raise
     except (OcistowError, OSError) as error:
         raise PhaseFailed(Code.PUBLISH, f"failed to publish {inputs.image}: {error}") from error
+
+
+def _look_at_run_image(destination: RegistryTarget, inputs: Inputs, image: Image) -> None:
+    """Let the destination see the run image, if the registry has it: its layers are mounted then.
+
+    So even those are published that a sparse layout lacks.
+    """
+    registries = {Reference.parse(name).registry for name in inputs.references}
+    with suppress(InvalidContent):  # then it is an image that no lifecycle made
+        label = image.config.labels.get(LIFECYCLE_METADATA, "{}")
+        run = LifecycleMetadata.parse(label.encode()).run_image
+        for name in filter(None, (run.reference, run.image, *run.mirrors)):
+            with suppress(OcistowError):  # it is asked for to save time, or is no reference
+                if Reference.parse(name).registry not in registries:
+                    continue
+                with destination.find(name) as found:
+                    if found is not None:
+                        return
 
 
 def _siblings(inputs: Inputs, image: Image) -> Path | None:

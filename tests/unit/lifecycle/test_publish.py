@@ -1,3 +1,5 @@
+import json
+import shutil
 import tomllib
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +12,7 @@ import pytest
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.images import Image, Saved, open_image
 from ocistow.lifecycle.inputs import Inputs
+from ocistow.lifecycle.labels import LIFECYCLE_METADATA
 from ocistow.lifecycle.platform_api import Code, Version
 from ocistow.lifecycle.publish import publish_from
 from ocistow.lifecycle.staging import Staging
@@ -218,3 +221,35 @@ def test_a_layer_that_is_absent_ends_it(world: World) -> None:
     refused = world.refused()
     assert str(world.image.layers[0]) in refused.message
     assert world.tags == {}
+
+
+def test_layers_of_the_run_image_are_mounted_also_into_a_sparse_image(world: World) -> None:
+    run = image_layout(world.layouts.directory / "run", seed=5, layers=2)
+    world.registry.repositories.load(run.path, "team/run")
+    label = {"runImage": {"reference": f"{world.registry.host}/team/run@{run.manifest}"}}
+    labelled(world, run, {LIFECYCLE_METADATA: json.dumps(label)})
+    world.publish()
+    mounts = [r.path for r in world.registry.requests if "mount=" in r.path]
+    assert len(mounts) == 2
+    assert len(world.tags) == 1
+
+
+def labelled(world: World, base: GeneratedImage, labels: dict[str, str]) -> None:
+    """Put a sparse image with these labels, upon another one, in the place of the world's."""
+    shutil.rmtree(world.layout)
+    image = image_layout(world.layout, seed=6, layers=1, base=base, tag="1")
+    config = json.loads(image.blob(image.config).read_bytes())
+    config["config"]["Labels"] = labels
+    described = blob_of(world.layout, config)
+    manifest = json.loads(image.blob(image.manifest).read_bytes())
+    manifest["config"] |= described
+    index = json.loads((world.layout / "index.json").read_bytes())
+    index["manifests"][0] |= blob_of(world.layout, manifest)
+    (world.layout / "index.json").write_text(json.dumps(index))
+
+
+def blob_of(layout: Path, document: object) -> dict[str, object]:
+    raw = json.dumps(document).encode()
+    digest = Digest.of(raw)
+    (layout / "blobs" / "sha256" / digest.encoded).write_bytes(raw)
+    return {"digest": str(digest), "size": len(raw)}
