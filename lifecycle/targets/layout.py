@@ -53,7 +53,6 @@ class LayoutTarget:
         directory: Path,
         *,
         store: Store | None = None,
-        trusted: bool = False,
         platform: Platform | None = None,
         jobs: int = JOBS,
         disk: Disk | None = None,
@@ -63,7 +62,6 @@ class LayoutTarget:
         Args:
             directory: of the layouts.
             store: the one whose layouts they are; the caller closes it.
-            trusted: whether a mount of a store vouches for blobs.
             platform: what is wanted of an image for several; by default this machine's.
             jobs: how many blobs are under way at once.
             disk: to write to, outside a store.
@@ -71,7 +69,6 @@ class LayoutTarget:
         self.directory = Path(os.path.abspath(directory))
         self._given = Path(os.path.normpath(directory))
         self._store = store
-        self._trusted = trusted
         self._platform = platform or host_platform()
         self._jobs = jobs
         self._disk = disk
@@ -177,7 +174,7 @@ class LayoutTarget:
             path,
             parsed.tag,
             alone=True,
-            trusted=self._trusted,
+            trusted=_is_mounted(path.resolve()),
             believed=kept,
             pool=self._pools.get(path),
             disk=self._disk,
@@ -291,8 +288,7 @@ def open_layouts(directory: Path, *, jobs: int = JOBS) -> Generator[LayoutTarget
         if real.name == LAYOUTS:
             with suppress(NotFound):
                 store = stack.enter_context(Store.open(real.parent))
-        trusted = store is None and _is_mounted(real)
-        yield LayoutTarget(directory, store=store, trusted=trusted, jobs=jobs)
+        yield LayoutTarget(directory, store=store, jobs=jobs)
 
 
 def _is_layout(path: Path) -> bool:
@@ -300,10 +296,10 @@ def _is_layout(path: Path) -> bool:
 
 
 def _is_mounted(directory: Path) -> bool:
-    """Tell whether a directory is, or will be, on a mount of a store.
+    """Tell whether a layout is, or will be, on a mount of a store, which vouches for its blobs.
 
-    In a container the mount shows no more of itself than its type, and the directory may be
-    any below it.
+    In a container such a mount shows no more of itself than its type, and each image's layout
+    may be a mount of its own.
     """
     there = next(path for path in (directory, *directory.parents) if path.exists())
     device = there.stat().st_dev

@@ -3,8 +3,9 @@
 import io
 import os
 import random
+import subprocess
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from ocistow.store.store import Store
 from ocistow.testing.apps import make_app, make_run_image
 from ocistow.testing.images import GeneratedImage, image_layout
 from ocistow.testing.invariants import violations
-from ocistow.testing.mounts import Mount
+from ocistow.testing.mounts import Mount, unmount
 
 pytestmark = pytest.mark.fuse
 
@@ -93,6 +94,29 @@ def test_layers_of_the_base_are_neither_read_nor_written(
         for digest in (*run_image.layers, layer.blob.digest):
             blob = here / path / "blobs/sha256" / digest.encoded
             assert Digest.of(blob.read_bytes()) == digest
+
+
+def test_layouts_of_a_container_may_be_mounts_of_their_own(
+    target: LayoutTarget, run_image: GeneratedImage, here: Path, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a directory elsewhere")
+    there_too = [tmp_path / "oci" / path for path in ("index.docker.io/cnb/run/bionic", APP)]
+    (here / APP).mkdir(parents=True)
+    with ExitStack() as mounts:
+        for path in there_too:
+            path.mkdir(parents=True)
+            source = here / path.relative_to(tmp_path / "oci")
+            subprocess.run(["mount", "--bind", source, path], check=True)
+            mounts.callback(unmount, path)
+        with open_layouts(tmp_path / "oci") as inside:
+            with inside.staging("app"):
+                pass
+            with moved() as bytes_moved:
+                saved, _ = export(inside, b"content", "app")
+                read, written = bytes_moved()
+    assert max(read, written) < LARGE // 4
+    assert there(target, "app").root.digest == saved.digest
 
 
 def test_a_new_layer_is_written_once(
