@@ -27,7 +27,7 @@ from .contents import metadata, parts
 from .failures import failing, naming
 from .files.analyzed import Analyzed, AnalyzedRunImage, read_analyzed
 from .files.document import read_toml
-from .files.group import Group, read_group
+from .files.group import Group, GroupElement, read_group
 from .files.metadata import BillEntry, BuildMetadata, read_build_metadata
 from .files.project import ProjectMetadata, read_project_metadata
 from .files.report import Report, write_exported, write_report
@@ -243,8 +243,9 @@ def _report(
 def _bill(left: Sequence[BuildpackDir]) -> tuple[BillEntry, ...]:
     """Return what build.toml files say of the materials of a build, before API 0.9."""
     return tuple(
-        replace(BillEntry.from_document(entry, str(file)), buildpack=each.buildpack)
+        replace(BillEntry.from_document(entry, str(file)), buildpack=named)
         for each in left
+        for named in (GroupElement(each.buildpack.id, each.buildpack.version),)
         for file in (each.path / "build.toml",)
         for entry in inners(read_toml(file) or {}, "bom", str(file))
     )

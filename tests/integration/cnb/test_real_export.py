@@ -1,9 +1,11 @@
 """Go's exporter and ours on the same builds: the same images, caches, and words."""
 
 import io
+import json
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +17,8 @@ from ocistow.lifecycle.export import export
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.platform_api import Version
+from ocistow.oci.digest import Digest
+from ocistow.oci.document import Object
 from ocistow.oci.errors import PhaseFailed
 from ocistow.oci.manifest import Manifest, parse_manifest
 from ocistow.publish.source import read_document
@@ -149,6 +153,101 @@ def test_the_images_are_equal(both: Both, api: str) -> None:
     assert told(said[0]) == told(said[1])
 
 
+ODD: dict[str, Object] = {
+    "a PATH with an equals sign": {"config": {"Env": ["PATH=/a=b:/bin", "X=1", "PATH=/c"]}},
+    "variables that are there": {
+        "config": {"Env": ["CNB_APP_DIR=/old", "A", "PATH=/bin", "CNB_PLATFORM_API=0.1"]}
+    },
+    "no config": {"config": None},
+    "no history": {"history": None},
+    "a history of other length": {"history": [{"created_by": "one"}, {"created_by": "two"}]},
+    "empty layers": {
+        "history": [
+            {"created_by": "<one>", "author": "somebody", "comment": "&", "empty_layer": True},
+            {"created_by": "two", "created": "2020-01-02T03:04:05.678Z"},
+        ]
+    },
+    "much of everything": {
+        "author": "somebody",
+        "docker_version": "20.10",
+        "container": "0123",
+        "container_config": {"Cmd": ["x"]},
+        "os.features": ["win32k"],
+        "config": {
+            "Cmd": ["a"],
+            "Entrypoint": ["b"],
+            "ExposedPorts": {"80/tcp": {}},
+            "Healthcheck": {"Test": ["NONE"], "Interval": 3, "StartInterval": 4},
+            "Labels": {"z": "<>", "io.buildpacks.base.distro.name": "debian"},
+            "OnBuild": ["RUN x"],
+            "Shell": ["/bin/sh", "-c"],
+            "StopSignal": "SIGUSR1",
+            "User": "1000:1000",
+            "Volumes": {"/data": {}},
+            "WorkingDir": "/old",
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("both", ["layout"], indirect=True)
+@pytest.mark.parametrize("case", ODD)
+def test_upon_an_odd_run_image_they_are_equal(both: Both, case: str) -> None:
+    layout = both.place.directory("run:latest")
+    manifest = rewritten(layout, ODD[case])
+    both.exported("0.15")
+    go = as_ours(both, both.config("app:go"), manifest)
+    assert go == both.config("app:ours")
+    both.exported("0.15", again=True)
+    assert as_ours(both, both.config("app:go"), manifest) == go == both.config("app:ours")
+
+
+def rewritten(layout: Path, change: Object) -> str:
+    """Change members of the config of the only image in a layout; return its digest."""
+    index = json.loads((layout / "index.json").read_bytes())
+    (entry,) = index["manifests"]
+    manifest = json.loads(blob_of(layout, entry).read_bytes())
+    config = {**json.loads(blob_of(layout, manifest["config"]).read_bytes()), **change}
+    kept = {name: value for name, value in config.items() if value is not None}
+    for described, document in ((manifest["config"], kept), (entry, manifest)):
+        raw = json.dumps(document).encode()
+        described["digest"], described["size"] = str(Digest.of(raw)), len(raw)
+        blob_of(layout, described).write_bytes(raw)
+    (layout / "index.json").write_text(json.dumps(index))
+    return str(entry["digest"])
+
+
+def blob_of(layout: Path, described: dict[str, str]) -> Path:
+    return layout / "blobs" / "sha256" / described["digest"].removeprefix("sha256:")
+
+
+REGISTRY = [pytest.param("registry", marks=pytest.mark.registry)]  # layouts are known from 0.12 on
+BILL = """
+[[bom]]
+  name = "thing"
+  [bom.metadata]
+    version = "1.2"
+    number = 7
+"""
+
+
+@pytest.mark.parametrize(
+    "both", [pytest.param("registry", marks=pytest.mark.registry)], indirect=True
+)
+def test_bills_of_materials_of_old_are_equal(both: Both) -> None:
+    (both.build.layers / "samples_one" / "build.toml").write_text(BILL)
+    metadata = both.build.layers / "config" / "metadata.toml"
+    buildpack = '  [bom.buildpack]\n    id = "two"\n    version = "2.1"\n'
+    metadata.write_text(metadata.read_text() + BILL + buildpack)
+    inputs = both.inputs("app:ours", "0.8")
+    assert both.go("app:go", "0.8").returncode == 0
+    go = tomllib.loads(both.build.report.read_text())
+    assert both.ours(inputs)[0] == 0
+    ours = tomllib.loads(both.build.report.read_text())
+    assert both.config("app:go") == both.config("app:ours")
+    assert go["build"] == ours["build"]
+
+
 @pytest.mark.parametrize("both", ["layout"], indirect=True)
 def test_the_caches_are_equal(both: Both) -> None:
     caches = [both.directory / name for name in ("go", "ours")]
@@ -208,7 +307,7 @@ def words(line: str) -> str:
     return re.split(r": (?:open|toml:|stat|Near|\[Errno|/)", line)[0]
 
 
-def as_ours(both: Both, config: str) -> str:
+def as_ours(both: Both, config: str, run_image: str = "") -> str:
     """Return a config of Go's with what is wrong in layout mode put right.
 
     There the run image's digest is that of an image without layers: docs/phases.md, L1.
@@ -216,7 +315,7 @@ def as_ours(both: Both, config: str) -> str:
     if both.place.layouts is None:
         return config
     path = str(both.place.directory("run:latest"))
-    right = f"{path}@{both.run_image.manifest}"
+    right = f"{path}@{run_image or both.run_image.manifest}"
     return re.sub(f"{re.escape(path)}@sha256:[0-9a-f]{{64}}", right, config)
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.export import export
+from ocistow.lifecycle.files.group import GroupElement
+from ocistow.lifecycle.files.metadata import BillEntry
 from ocistow.lifecycle.files.report import read_report
 from ocistow.lifecycle.images import Image, Saved
 from ocistow.lifecycle.inputs import Inputs
@@ -156,6 +158,16 @@ def turn(directory: Path) -> None:
 
     again(old, directory)
     shutil.rmtree(old)
+
+
+@pytest.mark.parametrize(("api", "told"), [("0.8", True), ("0.9", False)])
+def test_bills_of_materials_are_told_before_0_9(workplace: Workplace, api: str, told: bool) -> None:
+    bill = '[[bom]]\nname = "thing"\n[bom.metadata]\nversion = "1"\n'
+    (workplace.build.layers / "samples_one" / "build.toml").write_text(bill)
+    workplace.export(workplace.inputs(api))
+    buildpack = GroupElement("samples/one", "0.0.1")
+    expected = BillEntry("thing", metadata={"version": "1"}, buildpack=buildpack)
+    assert read_report(workplace.build.report).bill == ((expected,) if told else ())
 
 
 def test_an_unchanged_build_writes_no_layer(workplace: Workplace) -> None:
