@@ -51,8 +51,8 @@ def opened(phase: Phase, inputs: Inputs, console: Console) -> Generator[tuple[In
         except PhaseFailed:
             raise
         except (OcistowError, OSError) as error:
-            what = "initialize docker client" if inputs.daemon else "resolve keychain"
-            message = f"failed to {what}: {message_of(error)}"
+            what = "docker client" if inputs.daemon else phase.program
+            message = f"failed to initialize {what}: {message_of(error)}"
             raise PhaseFailed(Code.FAILED, message) from error
         yield inputs, run
 
