@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ocistow.oci.document import as_object
 from ocistow.testing.images import busybox_image
 from ocistow.testing.mounts import mounted
 
@@ -93,9 +94,7 @@ def check_second(place: Workplace, said: str, digest: str) -> None:
 
 
 def config_digest(place: Workplace) -> str:
-    config = place.manifest(NAME)["config"]
-    assert isinstance(config, dict)
-    return str(config["digest"])
+    return str(as_object(place.manifest(NAME)["config"], "config")["digest"])
 
 
 @pytest.mark.tools

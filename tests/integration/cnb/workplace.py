@@ -124,7 +124,7 @@ class Workplace:
     def _program(self, name: str) -> list[str]:
         if self.programs is not None:
             return [str(self.programs / name)]
-        return [_python(), "-m", "ocistow.cli", "phase", name]
+        return [python(), "-m", "ocistow.cli", "phase", name]
 
     def _environ(self) -> Mapping[str, str]:
         packages = [str(Path(__file__).parents[3] / "src"), *site.getsitepackages()]
@@ -170,7 +170,7 @@ def workplace() -> Generator[Workplace]:
         yield place
 
 
-def _python() -> str:
+def python() -> str:
     """Return a Python that the user of the build image may execute."""
     version = f"import sys; assert sys.version_info[:2] == {sys.version_info[:2]}"
     for path in (sys.executable, "/usr/bin/python3"):
