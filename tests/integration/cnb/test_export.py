@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import subprocess
+import urllib.request
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,6 +168,25 @@ def test_a_layer_without_content_comes_from_the_previous_image(work: Work) -> No
     second, said = work.export()
     assert second.image_id == first.image_id
     assert "Reusing layer 'samples/one:launched'" in said
+
+
+@pytest.mark.parametrize(
+    "work", [pytest.param("registry", marks=pytest.mark.registry)], indirect=True
+)
+def test_a_layer_that_the_registry_lost_is_added(work: Work) -> None:
+    work.export()
+    work.analyze(previous=True)
+    with work.place.find(work.inputs(), "app:v1") as image:
+        lost = image.layers[2].blob.digest
+    host, _, repository = f"{work.place.prefix}app".partition("/")
+    url = f"http://{host}/v2/{repository}/blobs/{lost}"
+    with urllib.request.urlopen(urllib.request.Request(url, method="DELETE")) as answer:
+        assert answer.status == 202
+    (work.build.app / "index.html").write_text("changed")
+    _, said = work.export()
+    assert any("has lost layer 'samples/one:launched'" in line for line in said)
+    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD")) as answer:
+        assert answer.status == 200
 
 
 DAEMON = [pytest.param("daemon", marks=pytest.mark.docker)]
