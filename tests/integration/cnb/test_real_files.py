@@ -92,6 +92,13 @@ command = COMMAND
 WORKING
 [[slices]]
 paths = ["*.html", "a\\"b"]
+[[bom]]
+name = "thing"
+[bom.metadata]
+version = "1.<2>"
+number = 7
+[[bom]]
+name = "other"
 LAUNCH
 echo '{}' >"$1/launch.sbom.cdx.json"
 """
@@ -208,6 +215,21 @@ def test_a_build_leaves_files_that_ours_writes_alike(
     metadata = read_build_metadata(path, Version.parse(api))
     assert gotoml.encode(metadata.to_document(Version.parse(api))) == path.read_bytes()
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_build_that_wants_nothing_is_written_alike(
+    api: str, real: Callable[[str], Path], place: Path
+) -> None:
+    platform = Platform(real, place, api, "0.10")
+    build = place / "buildpacks" / "samples_all" / "0.0.1" / "bin" / "build"
+    build.write_text("#!/bin/sh\n")
+    platform.run("detector", unprivileged=True)
+    (platform.layers / "analyzed.toml").write_text('[run-image.target]\nos = "linux"\n')
+    platform.run("builder", unprivileged=True)
+    path = platform.layers / "config" / "metadata.toml"
+    metadata = read_build_metadata(path, Version.parse(api))
+    assert gotoml.encode(metadata.to_document(Version.parse(api))) == path.read_bytes()
 
 
 @pytest.mark.parametrize("api", ["0.12", "0.13", "0.14", "0.15"])
