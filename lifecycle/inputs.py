@@ -20,7 +20,8 @@ class Inputs:
         platform_api: the version that CNB_PLATFORM_API names.
         image: the image to be written; the one to be analyzed.
         tags: its other names, of arguments or `-tag`.
-        run_image: what `-run-image` says; empty when nothing does.
+        run_image: its reference, given or chosen; the exporter's is what analyzed.toml has. Empty
+            for the rebaser when nothing says it.
         layout_dir: the directory that images are looked up in, in layout mode.
         by_draft: whether layout mode was asked for as `-oci`, whose errors the draft words.
         compression: `gzip`, `gzip:LEVEL`, `zstd` or `none`.

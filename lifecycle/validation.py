@@ -23,6 +23,7 @@ _REFERENCE = re.compile(
     r"(?:(?:localhost|[^/]*[.:][^/]*)/)?+[a-z0-9_\-./]{2,255}"
     r"(?::[A-Za-z0-9_\-.]{1,128})?(?:@sha256:[0-9a-f]{64})?"
 )
+_MAX_JOBS = 64
 _LAYOUT = "export to OCI layout format"
 
 
@@ -77,8 +78,8 @@ def _with_one_target(phase: Phase, inputs: Inputs, console: Console) -> Inputs:
         from ..publish.compression import Compression
 
         Compression.parse(inputs.compression)
-    if inputs.jobs < 0:
-        raise InvalidContent(f"-jobs is the number of jobs, or 0, not {inputs.jobs}")
+    if not 0 <= inputs.jobs <= _MAX_JOBS:
+        raise InvalidContent(f"-jobs is a number from 0 to {_MAX_JOBS}, not {inputs.jobs}")
     if inputs.push and not inputs.layout:
         raise InvalidContent("-push publishes from an OCI layout: it needs -oci")
     if phase is Phase.PUBLISH:

@@ -206,7 +206,8 @@ def test_compressions_are_known(bad: str) -> None:
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    assert "-jobs" in refused(Phase.EXPORT, "-jobs", "-1", "app")
+    for jobs in ("-1", "65", "1000000000"):
+        assert "-jobs" in refused(Phase.EXPORT, "-jobs", jobs, "app")
     assert "-push" in refused(Phase.CREATE, "-push", "-run-image", "run", "app")
     assert resolved(Phase.CREATE, "--push", "-oci", "-run-image", "run", "app").push
 
