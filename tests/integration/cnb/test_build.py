@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ocistow.lifecycle.labels import DISTRO_NAME
 from ocistow.oci.document import as_object
 from ocistow.testing.images import busybox_image
 from ocistow.testing.mounts import mounted
@@ -60,6 +61,35 @@ def run_image(place: Workplace, directory: Path) -> None:
     shutil.copytree(directory, target, copy_function=shutil.copyfile)
     if place.layouts == place.root / "oci":
         place.own()
+
+
+def debian_image(place: Workplace, directory: Path) -> None:
+    """Make the run image of packages that this machine has, dynamically linked programs and all."""
+    packages = ("base-files", "coreutils", "dash", "libacl1", "libattr1", "libc6", "libselinux1")
+    command = [program("dpkg-query"), "--listfiles", *packages, "libpcre2-8-0", "libgmp10"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")
+    wanted = {name for name in listed if name[:1] == "/" and not name.startswith("/usr/share")}
+    files = "\n".join(
+        sorted(name[1:] for name in wanted if name != "/." and not os.path.isdir(name))
+    )
+    tree, target = directory / "rootfs", place.layout("example.com/run").parent
+    tree.mkdir(parents=True)
+    copying = f"tar -C / -cf - --verbatim-files-from -T - | tar -C {tree} -xf -"
+    subprocess.run(["/bin/sh", "-c", copying], check=True, input=files, text=True)
+    (tree / "bin" / "sh").unlink(missing_ok=True)
+    (tree / "bin" / "sh").symlink_to("dash")
+    image = target / "base"
+    target.mkdir(parents=True, exist_ok=True)
+    for step in (
+        ("init", "--layout", str(image)),
+        ("new", "--image", f"{image}:base"),
+        ("insert", "--image", f"{image}:base", str(tree), "/"),
+        ("config", "--image", f"{image}:base", "--config.label", f"{DISTRO_NAME}=debian"),
+        ("config", "--image", f"{image}:base", "--config.env", "PATH=/usr/bin:/bin"),
+        ("gc", "--layout", str(image)),
+    ):
+        subprocess.run([program("umoci"), *step], check=True, capture_output=True)
+    place.own()
 
 
 def found(said: str) -> set[str]:
@@ -147,6 +177,26 @@ def test_phases_and_creator_make_the_same_image(place: Workplace, tmp_path: Path
 @pytest.mark.docker
 def test_the_image_runs(place: Workplace, tmp_path: Path, dockerd: Dockerd) -> None:
     run_image(place, tmp_path / "base")
+    check_run(place, dockerd)
+
+
+@pytest.mark.docker
+@pytest.mark.tools
+def test_the_image_runs_upon_debian(launcher: Path, tmp_path: Path, dockerd: Dockerd) -> None:
+    with workplace() as place:
+        shutil.copy(launcher, place.root / "launcher")
+        debian_image(place, tmp_path)
+        check_run(place, dockerd)
+        digest = config_digest(place)
+        place.fresh()
+        assert lines(place.build(NAME), "Adding layer") == []
+        assert config_digest(place) == digest
+        wanted = "target distro name/version labels not found"  # the run image has one
+        assert wanted not in place.run("detector")
+
+
+def check_run(place: Workplace, dockerd: Dockerd) -> None:
+    """Build, publish into the daemon, and start each process."""
     place.build(NAME, one=True)
     place.variables = {"DOCKER_HOST": dockerd.host}
     place.run("publisher", f"-layers={place.root / 'layers'}", "-daemon", NAME)
