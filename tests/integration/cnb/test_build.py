@@ -15,7 +15,7 @@ from ocistow.oci.document import as_object
 from ocistow.testing.images import busybox_image
 from ocistow.testing.mounts import mounted
 
-from ..conftest import Dockerd, program
+from ..conftest import Dockerd, DockerRegistry, program
 from .workplace import Workplace, workplace
 
 NAME = "example.com/app:1"
@@ -193,6 +193,21 @@ def test_the_image_runs_upon_debian(launcher: Path, tmp_path: Path, dockerd: Doc
         assert config_digest(place) == digest
         wanted = "target distro name/version labels not found"  # the run image has one
         assert wanted not in place.run("detector")
+
+
+@pytest.mark.registry
+@pytest.mark.tools
+def test_creator_pushes_what_it_exported(
+    place: Workplace, tmp_path: Path, docker_registry: DockerRegistry
+) -> None:
+    run_image(place, tmp_path / "base")
+    name = f"{docker_registry.host}/built/app:1"
+    said = place.build(name, "-push", one=True)
+    assert said.index("===> EXPORTING") < said.index("===> PUBLISHING")
+    index = json.loads((place.layout(name) / "index.json").read_bytes())
+    command = [program("skopeo"), "inspect", "--tls-verify=false", f"docker://{name}"]
+    pushed = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert pushed["Digest"] == index["manifests"][0]["digest"]
 
 
 def check_run(place: Workplace, dockerd: Dockerd) -> None:
