@@ -14,16 +14,22 @@ from ..oci.errors import InvalidContent, NotFound, OcistowError, PhaseFailed
 from ..oci.wording import message_of
 from ..publish.sink import host_platform
 from ..publish.source import Stream
-from .cache_directory import DirectoryCache
-from .config import Config
+from .caches.directory import DirectoryCache
 from .console import Console
-from .extract import Misplaced, extract
 from .files.analyzed import Analyzed, AnalyzedRunImage, write_analyzed
 from .files.analyzed import Target as BuildTarget
-from .images import Image, Target
+from .images.config import Config
+from .images.image import Image, Target
+from .images.labels import (
+    BASE_ID,
+    DISTRO_NAME,
+    DISTRO_VERSION,
+    LIFECYCLE_METADATA,
+    LifecycleMetadata,
+)
 from .inputs import Inputs
-from .labels import BASE_ID, DISTRO_NAME, DISTRO_VERSION, LIFECYCLE_METADATA, LifecycleMetadata
-from .layer_stream import has_layer, layer_stream
+from .layers.extract import Misplaced, extract
+from .layers.stream import has_layer, layer_stream
 from .platform_api import Code, Version
 from .targets import open_registries
 

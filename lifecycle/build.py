@@ -12,24 +12,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..oci.errors import InvalidContent, PhaseFailed
-from .build_target import completed, target_variables
-from .buildpack import Builder, Buildpack, supported_api
+from .buildpacks.buildpack import Builder, Buildpack, supported_api
+from .buildpacks.environment import Variables, of_buildpack, passed_through
+from .buildpacks.execution import NotStarted, how_ended, run
+from .buildpacks.outputs import Outputs, take_outputs
+from .buildpacks.processes import Processes
+from .buildpacks.target import completed, target_variables
 from .console import Console
-from .environment import Variables, of_buildpack, passed_through
-from .execution import NotStarted, how_ended, run
 from .failures import failing
 from .files.analyzed import Analyzed, Target, read_analyzed
 from .files.document import write_file
 from .files.group import Group, GroupElement, read_group
 from .files.metadata import BillEntry, BuildMetadata, Label, write_build_metadata
 from .files.plan import Plan, Require, read_plan, write_buildpack_plan
-from .gojson import encode
+from .golang.json import encode
 from .inputs import Inputs
-from .layer_dirs import escaped
-from .outputs import Outputs, take_outputs
+from .layers.directories import escaped
+from .layers.sbom import copy_sbom
 from .platform_api import Code, Version
-from .processes import Processes
-from .sbom import copy_sbom
 
 
 def build(inputs: Inputs, console: Console) -> None:

@@ -9,12 +9,12 @@ from importlib import import_module
 
 from .analyze import analyze
 from .build import build_group
-from .caches import open_cache
+from .caches.opening import open_cache
 from .console import Console
 from .detect import detected, refuse_extensions
 from .export import export
 from .failures import failing
-from .images import Target
+from .images.image import Target
 from .inputs import Inputs
 from .platform_api import Code, Version
 from .restore import restore_layers

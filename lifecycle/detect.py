@@ -6,15 +6,15 @@ Source: buildpacks/spec, platform.md, "detector", and buildpack.md, "Phase #1: D
 from __future__ import annotations
 
 from ..oci.errors import InvalidContent, PhaseFailed
-from .buildpack import Builder
+from .buildpacks.buildpack import Builder
+from .buildpacks.detection import Detection
+from .buildpacks.order import Detected, alternatives, first_detected, with_system
 from .console import Console
-from .detection import Detection
 from .failures import failing
 from .files.analyzed import Target, read_analyzed
 from .files.group import Group, GroupElement, Order, read_order, read_system, write_group
 from .files.plan import Plan, write_plan
 from .inputs import Inputs
-from .order import Detected, alternatives, first_detected, with_system
 from .platform_api import Code, Version
 
 

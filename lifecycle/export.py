@@ -15,15 +15,12 @@ from pathlib import Path
 from ..oci.document import inners
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
 from ..oci.wording import message_of
-from .artifacts import attach, check_names, collect
-from .buildpack import supported_api
-from .cache import Cache
-from .cache_directory import DirectoryCache
-from .cache_export import export_cache
-from .caches import open_cache
-from .config import Config
+from .buildpacks.buildpack import supported_api
+from .caches.cache import Cache
+from .caches.directory import DirectoryCache
+from .caches.export import export_cache
+from .caches.opening import open_cache
 from .console import Console
-from .contents import metadata, parts
 from .failures import failing, naming
 from .files.analyzed import Analyzed, AnalyzedRunImage, read_analyzed
 from .files.document import read_toml
@@ -32,10 +29,11 @@ from .files.metadata import BillEntry, BuildMetadata, read_build_metadata
 from .files.project import ProjectMetadata, read_project_metadata
 from .files.report import Report, write_exported, write_report
 from .files.run import read_run, read_stack, run_image_of
-from .image_export import Made, export_image
-from .images import Image, Saved, Target
-from .inputs import Inputs
-from .labels import (
+from .images.app import Made, export_image
+from .images.artifacts import attach, check_names, collect
+from .images.config import Config
+from .images.image import Image, Saved, Target
+from .images.labels import (
     BUILD_METADATA,
     EXEC_ENV,
     LIFECYCLE_METADATA,
@@ -43,12 +41,14 @@ from .labels import (
     RunImageMetadata,
     StackRunImage,
 )
-from .launcher import launcher_metadata
-from .layer_dirs import BuildpackDir, read_buildpack_dir
+from .images.launcher import launcher_metadata
+from .images.records import write_records
+from .images.settings import configured, default_process
+from .inputs import Inputs
+from .layers.contents import metadata, parts
+from .layers.directories import BuildpackDir, read_buildpack_dir
+from .layers.sbom import copy_lifecycle_sboms
 from .platform_api import Code, Version
-from .records import write_records
-from .sbom import copy_lifecycle_sboms
-from .settings import configured, default_process
 
 _NO_BILLS = Version(0, 9)
 _OWN_SBOMS = Version(0, 11)

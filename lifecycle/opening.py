@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed, RegistryError
 from ..oci.wording import message_of
-from .arguments import Phase
 from .console import Console, Level
 from .inputs import Inputs
+from .invocation.arguments import Phase
 from .platform_api import Code
 
 if TYPE_CHECKING:
-    from .images import Target
+    from .images.image import Target
 
 Run = Callable[[Inputs], object]
 

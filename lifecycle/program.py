@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
 from ..oci.wording import message_of
-from . import privileges
-from .arguments import PLATFORM_API, Phase, flags_of
 from .console import Console, Level
-from .flags import parse, usage
+from .golang.flags import parse, usage
+from .invocation import privileges
+from .invocation.arguments import PLATFORM_API, Phase, flags_of
+from .invocation.resolution import inputs_of
+from .invocation.validation import validated
 from .opening import opened, readable
 from .platform_api import PLATFORM_APIS, Code, Version
-from .resolution import inputs_of
-from .validation import validated
 
 PROGRAMS = {phase.program: phase for phase in Phase}
 VERBS = {phase.verb: phase for phase in Phase}

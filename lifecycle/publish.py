@@ -20,13 +20,13 @@ from ..publish.source import read_document
 from .console import Console
 from .files.document import read_toml, write_toml
 from .files.report import Report, write_exported
-from .gojson import Struct
-from .images import Image, Saved, Target
+from .golang.json import Struct
+from .images.image import Image, Saved, Target
+from .images.labels import LIFECYCLE_METADATA, LifecycleMetadata
+from .images.records import write_records
+from .images.saving import save
 from .inputs import Inputs
-from .labels import LIFECYCLE_METADATA, LifecycleMetadata
 from .platform_api import Code
-from .records import write_records
-from .saving import save
 from .targets import open_destination, open_layouts
 from .targets.registry import RegistryTarget
 

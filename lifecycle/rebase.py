@@ -11,17 +11,16 @@ from dataclasses import replace
 
 from ..oci.errors import InvalidContent, NotFound, PhaseFailed, RegistryError
 from ..oci.reference import Reference
-from .assembly import Assembled, Assembly
-from .config import Config, History, moment
 from .console import Console
 from .failures import failing
 from .files.analyzed import Target as BuildTarget
 from .files.report import Report, write_report
 from .files.run import run_image_of
-from .gojson import Struct, encode
-from .images import Image, Layer, Saved, Target
-from .inputs import Inputs
-from .labels import (
+from .golang.json import Struct, encode
+from .images.assembly import Assembled, Assembly
+from .images.config import Config, History, moment
+from .images.image import Image, Layer, Saved, Target
+from .images.labels import (
     BASE_ID,
     DISTRO_NAME,
     DISTRO_VERSION,
@@ -34,9 +33,10 @@ from .labels import (
     StackRunImage,
     mixins,
 )
+from .images.records import write_records
+from .images.saving import save
+from .inputs import Inputs
 from .platform_api import Code, Version
-from .records import write_records
-from .saving import save
 
 PLATFORM_API = "CNB_PLATFORM_API"
 

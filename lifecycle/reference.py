@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from .arguments import ARGUMENTS, Argument, Phase
+from .invocation.arguments import ARGUMENTS, Argument, Phase
 from .platform_api import PLATFORM_APIS, Version
 
 BEGIN = "<!-- What follows is written by python -m ocistow.lifecycle.reference docs/phases.md -->\n"

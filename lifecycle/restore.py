@@ -15,21 +15,21 @@ from functools import partial
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
 from ..oci.wording import message_of
-from .buildpack import supported_api
-from .cache import Cache
-from .caches import open_cache
+from .buildpacks.buildpack import supported_api
+from .buildpacks.leftovers import Leftovers
+from .caches.cache import Cache
+from .caches.opening import open_cache
 from .console import Console
-from .extract import extract
 from .files.analyzed import Analyzed, AnalyzedRunImage, read_analyzed, write_analyzed
 from .files.group import Group, GroupElement, read_group
 from .files.run import read_run, run_image_of
-from .images import Target
+from .images.image import Target
+from .images.labels import BuildpackLayers, CacheMetadata, LayerMetadata, LifecycleMetadata
 from .inputs import Inputs
-from .labels import BuildpackLayers, CacheMetadata, LayerMetadata, LifecycleMetadata
-from .layer_dirs import read_buildpack_dir
-from .leftovers import Leftovers
+from .layers.directories import read_buildpack_dir
+from .layers.extract import extract
+from .layers.sbom_restore import restore_sboms
 from .platform_api import Code, Version
-from .sbom_restore import restore_sboms
 from .targets import open_registries
 
 _SBOM = Version(0, 8)

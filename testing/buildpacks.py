@@ -12,7 +12,7 @@ from ..lifecycle.build import build
 from ..lifecycle.console import Console, Level
 from ..lifecycle.detect import detect
 from ..lifecycle.inputs import Inputs
-from ..lifecycle.layer_dirs import escaped
+from ..lifecycle.layers.directories import escaped
 from ..lifecycle.platform_api import Version
 
 TARGET = """\

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..lifecycle.files.analyzed import Analyzed, AnalyzedRunImage, Target
 from ..lifecycle.files.document import write_toml
+from ..lifecycle.images.labels import LifecycleMetadata
 from ..lifecycle.inputs import Inputs
-from ..lifecycle.labels import LifecycleMetadata
 from ..lifecycle.platform_api import Version
 
 BUILDPACKS = """\

@@ -9,7 +9,7 @@ from typing import cast
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from ..lifecycle import gotoml
+from ..lifecycle.golang import toml as gotoml
 
 _HOSTILE = (
     b"\xef\xbb\xbf",

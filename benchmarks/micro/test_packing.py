@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from ocistow.lifecycle.packer import LayerPacker
-from ocistow.lifecycle.tarball import LayerTar
-from ocistow.lifecycle.trees import dir_layer
+from ocistow.lifecycle.layers.packer import LayerPacker
+from ocistow.lifecycle.layers.tarball import LayerTar
+from ocistow.lifecycle.layers.trees import dir_layer
 from ocistow.oci.digest import Digest, new_hash
 from ocistow.publish.compression import GZIP
 from ocistow.store.blobs import READ_SIZE, BlobStore

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from ...oci.document import Object, flag, inner, string
-from .. import gojson
 from ..console import Console
-from ..gojson import Struct
-from ..labels import IN_TOML, LifecycleMetadata
+from ..golang import json as gojson
+from ..golang.json import Struct
+from ..images.labels import IN_TOML, LifecycleMetadata
 from .document import read_file, write_toml
 
 

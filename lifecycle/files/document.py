@@ -14,7 +14,7 @@ from typing import TypeVar
 from ...oci.document import MAX_DEPTH, MAX_DOCUMENT, Object, levels
 from ...oci.errors import InvalidContent
 from ...store.disk import open_directory, replacing
-from .. import gotoml
+from ..golang import toml as gotoml
 
 T = TypeVar("T")
 

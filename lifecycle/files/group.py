@@ -11,7 +11,7 @@ from typing import Self
 
 from ...oci.document import Object, flag, inner, inners, string
 from ..console import Console
-from ..gojson import Struct
+from ..golang.json import Struct
 from .document import read_file, read_required, write_toml
 
 

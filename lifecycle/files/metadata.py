@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Self
 
 from ...oci.document import Object, flag, inner, inners, string, texts
-from .. import gojson
-from ..gojson import Struct
-from ..gotoml import Literal
+from ..golang import json as gojson
+from ..golang.json import Struct
+from ..golang.toml import Literal
 from ..platform_api import Version
 from .document import read_required, write_toml
 from .group import GroupElement, elements

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from ...oci.document import Object, inner, inners, string
-from ..gojson import Struct
+from ..golang.json import Struct
 from .document import read_required, read_toml, write_toml
 from .group import GroupElement, elements
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Self
 
 from ...oci.document import Object, inner, string
-from .. import gojson
 from ..console import Console
-from ..gojson import Struct
+from ..golang import json as gojson
+from ..golang.json import Struct
 from .document import read_file
 
 

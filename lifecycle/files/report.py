@@ -15,8 +15,8 @@ from typing import Self
 from ...oci.digest import Digest
 from ...oci.document import Object, inner, inners, string, texts
 from ...oci.errors import InvalidContent
-from ..gojson import Struct
-from ..labels import IN_TOML, RunImageMetadata
+from ..golang.json import Struct
+from ..images.labels import IN_TOML, RunImageMetadata
 from .document import read_required, write_toml
 from .metadata import BillEntry
 

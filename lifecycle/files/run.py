@@ -12,7 +12,7 @@ from ...oci.document import Object, inner, inners
 from ...oci.errors import InvalidContent
 from ...oci.reference import Reference
 from ..console import Console
-from ..labels import StackRunImage
+from ..images.labels import StackRunImage
 from .document import read_file
 
 

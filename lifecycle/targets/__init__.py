@@ -12,7 +12,7 @@ from ...oci.document import as_object, string
 from ...oci.errors import OcistowError, PhaseFailed
 from ...publish.access import JOBS, Access
 from ..files.document import read_toml
-from ..images import Target
+from ..images.image import Target
 from ..inputs import Inputs
 from ..platform_api import Code
 

@@ -22,9 +22,9 @@ from ...publish.docker.held import HeldSource
 from ...publish.docker.sink import DaemonSink
 from ...publish.source import Source
 from ...store.blobs import BlobStore
-from ..config import Config
-from ..images import Image, Layer, Saved
-from ..staging import Staging
+from ..images.config import Config
+from ..images.image import Image, Layer, Saved
+from ..images.staging import Staging
 from .pools import temporary_pool, temporary_staging
 
 _IDENTIFIER = re.compile(r"[0-9a-f]{64}")

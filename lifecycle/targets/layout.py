@@ -31,9 +31,9 @@ from ...store.blobs import BlobStore
 from ...store.disk import Disk, disk_of, open_directory
 from ...store.layout import BLOBS, INDEX
 from ...store.store import LAYOUTS, Store, make_directory
-from ..assembly import Assembled
-from ..images import Image, Saved, open_image
-from ..staging import Staging
+from ..images.assembly import Assembled
+from ..images.image import Image, Saved, open_image
+from ..images.staging import Staging
 
 _OURS = "fuse.ocistow"  # the type of a mount of ours
 _FOR_ALL = 0o644  # the mode of blobs

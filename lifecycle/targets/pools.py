@@ -11,7 +11,7 @@ from ...oci.descriptor import Descriptor
 from ...publish.source import Source
 from ...store.blobs import BlobStore
 from ...store.store import Store
-from ..staging import Staging
+from ..images.staging import Staging
 
 
 @contextmanager

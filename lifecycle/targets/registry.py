@@ -27,8 +27,8 @@ from ...publish.registry import RegistrySink, RegistrySource
 from ...publish.sink import host_platform
 from ...publish.source import Source, read_document
 from ...store.store import Store
-from ..images import Image, Saved, open_image
-from ..staging import Staging
+from ..images.image import Image, Saved, open_image
+from ..images.staging import Staging
 from .pools import keep_packed, staging_of, temporary_staging
 
 REGISTRY_AUTH = "CNB_REGISTRY_AUTH"

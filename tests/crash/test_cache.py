@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.cache_directory import DirectoryCache
-from ocistow.lifecycle.labels import BuildpackLayers, CacheMetadata, LayerMetadata
-from ocistow.lifecycle.tarball import LayerTar
-from ocistow.lifecycle.trees import dir_layer
+from ocistow.lifecycle.caches.directory import DirectoryCache
+from ocistow.lifecycle.images.labels import BuildpackLayers, CacheMetadata, LayerMetadata
+from ocistow.lifecycle.layers.tarball import LayerTar
+from ocistow.lifecycle.layers.trees import dir_layer
 from ocistow.oci.digest import Digest
 from ocistow.oci.document import as_object
 from ocistow.store.disk import Disk

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.assembly import Assembly
-from ocistow.lifecycle.config import moment
-from ocistow.lifecycle.images import Layer, Saved
+from ocistow.lifecycle.images.assembly import Assembly
+from ocistow.lifecycle.images.config import moment
+from ocistow.lifecycle.images.image import Layer, Saved
 from ocistow.lifecycle.targets.layout import LayoutTarget
 from ocistow.oci.errors import OcistowError
 from ocistow.oci.platform import Platform

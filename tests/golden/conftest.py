@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from ocistow.lifecycle.headers import Entry
+from ocistow.lifecycle.golang.tar import Entry
 
 SOURCE = Path(__file__).parent / "golden.go"
 

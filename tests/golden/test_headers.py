@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ocistow.lifecycle.headers import (
+from ocistow.lifecycle.golang.tar import (
     BLOCK,
     BLOCK_DEVICE,
     CHARACTER,
@@ -16,7 +16,7 @@ from ocistow.lifecycle.headers import (
     entry_size,
     header,
 )
-from ocistow.lifecycle.tarball import LayerTar
+from ocistow.lifecycle.layers.tarball import LayerTar
 
 from .conftest import Golden
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ocistow.lifecycle.patterns import Pattern, cleaned
+from ocistow.lifecycle.golang.patterns import Pattern, cleaned
 from ocistow.oci.errors import InvalidContent
 
 from .conftest import Golden

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ocistow.lifecycle.tarball import LayerTar
-from ocistow.lifecycle.trees import Tree, absolute, dir_layer, walk
+from ocistow.lifecycle.layers.tarball import LayerTar
+from ocistow.lifecycle.layers.trees import Tree, absolute, dir_layer, walk
 
 from .conftest import Golden
 

@@ -12,8 +12,8 @@ from typing import TypeAlias
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocistow.lifecycle.extract import extract
-from ocistow.lifecycle.trees import dir_layer
+from ocistow.lifecycle.layers.extract import extract
+from ocistow.lifecycle.layers.trees import dir_layer
 from ocistow.oci.errors import InvalidContent
 
 Node: TypeAlias = "tuple[str, int, bytes | str | dict[str, Node]]"

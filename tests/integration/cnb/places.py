@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.images import Image, Target
+from ocistow.lifecycle.images.image import Image, Target
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.targets import open_destination
 from ocistow.lifecycle.targets.layout import open_layouts

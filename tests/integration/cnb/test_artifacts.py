@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.artifacts import attach, check_names, collect
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.files.group import GroupElement
+from ocistow.lifecycle.images.artifacts import attach, check_names, collect
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Version
 from ocistow.lifecycle.publish import publish

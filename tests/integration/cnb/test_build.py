@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.labels import DISTRO_NAME
+from ocistow.lifecycle.images.labels import DISTRO_NAME
 from ocistow.oci.document import as_object
 from ocistow.testing.images import busybox_image
 from ocistow.testing.mounts import mounted

@@ -15,9 +15,9 @@ import pytest
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.export import export
 from ocistow.lifecycle.files.report import read_report
-from ocistow.lifecycle.images import Saved
+from ocistow.lifecycle.images.image import Saved
+from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.inputs import Inputs
-from ocistow.lifecycle.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.testing.builds import Build, build
 from ocistow.testing.images import busybox_image
 

@@ -14,8 +14,8 @@ import pytest
 
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.export import export
+from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.inputs import Inputs
-from ocistow.lifecycle.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.platform_api import Version
 from ocistow.oci.digest import Digest
 from ocistow.oci.document import Object

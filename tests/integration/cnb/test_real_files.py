@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle import gotoml
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.files.analyzed import read_analyzed
 from ocistow.lifecycle.files.document import read_toml
@@ -22,7 +21,8 @@ from ocistow.lifecycle.files.metadata import LauncherMetadata, read_build_metada
 from ocistow.lifecycle.files.plan import read_plan, write_plan
 from ocistow.lifecycle.files.project import read_project_metadata
 from ocistow.lifecycle.files.report import read_report
-from ocistow.lifecycle.labels import (
+from ocistow.lifecycle.golang import toml as gotoml
+from ocistow.lifecycle.images.labels import (
     BUILD_METADATA,
     CACHE_METADATA,
     LIFECYCLE_METADATA,

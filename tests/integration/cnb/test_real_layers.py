@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.slices import slice_layers
-from ocistow.lifecycle.tarball import LayerTar
-from ocistow.lifecycle.trees import dir_layer, launcher_layer, process_types_layer
+from ocistow.lifecycle.layers.slices import slice_layers
+from ocistow.lifecycle.layers.tarball import LayerTar
+from ocistow.lifecycle.layers.trees import dir_layer, launcher_layer, process_types_layer
 from ocistow.oci.digest import Digest
 from ocistow.testing.images import image_layout
 

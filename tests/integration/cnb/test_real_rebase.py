@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.console import Console
-from ocistow.lifecycle.images import Image
+from ocistow.lifecycle.images.image import Image
+from ocistow.lifecycle.images.labels import LifecycleMetadata, RunImageMetadata, StackRunImage
 from ocistow.lifecycle.inputs import Inputs
-from ocistow.lifecycle.labels import LifecycleMetadata, RunImageMetadata, StackRunImage
 from ocistow.lifecycle.platform_api import Version
 from ocistow.lifecycle.rebase import rebase
 from ocistow.lifecycle.targets.registry import RegistryTarget

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.analyze import analyze
-from ocistow.lifecycle.cache_directory import DirectoryCache
-from ocistow.lifecycle.cache_export import export_cache
-from ocistow.lifecycle.caches import open_cache
+from ocistow.lifecycle.caches.directory import DirectoryCache
+from ocistow.lifecycle.caches.export import export_cache
+from ocistow.lifecycle.caches.opening import open_cache
 from ocistow.lifecycle.console import Console, Level
 from ocistow.lifecycle.files.group import read_group
-from ocistow.lifecycle.images import Target
+from ocistow.lifecycle.images.image import Target
+from ocistow.lifecycle.images.labels import CACHE_METADATA
 from ocistow.lifecycle.inputs import Inputs
-from ocistow.lifecycle.labels import CACHE_METADATA
-from ocistow.lifecycle.layer_dirs import read_buildpack_dir
+from ocistow.lifecycle.layers.directories import read_buildpack_dir
 from ocistow.lifecycle.restore import restore
 from ocistow.lifecycle.targets.layout import LayoutTarget
 from ocistow.lifecycle.targets.registry import RegistryTarget

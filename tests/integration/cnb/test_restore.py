@@ -11,7 +11,7 @@ import pytest
 from ocistow.lifecycle.analyze import analyze
 from ocistow.lifecycle.console import Console, Level
 from ocistow.lifecycle.export import export
-from ocistow.lifecycle.images import Target
+from ocistow.lifecycle.images.image import Target
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.restore import restore
 from ocistow.lifecycle.targets.layout import LayoutTarget

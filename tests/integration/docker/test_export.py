@@ -8,9 +8,9 @@ import pytest
 
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.export import export
-from ocistow.lifecycle.images import Saved
+from ocistow.lifecycle.images.image import Saved
+from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.inputs import Inputs
-from ocistow.lifecycle.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.targets import open_target
 from ocistow.publish.layout import LayoutSource
 from ocistow.testing.builds import Build, build

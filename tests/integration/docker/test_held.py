@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.images import Image
+from ocistow.lifecycle.images.image import Image
 from ocistow.lifecycle.targets.daemon import DaemonTarget
 from ocistow.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from ocistow.oci.digest import Digest

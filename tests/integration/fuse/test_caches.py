@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.cache_directory import DirectoryCache
-from ocistow.lifecycle.extract import extract
-from ocistow.lifecycle.labels import CacheMetadata
-from ocistow.lifecycle.trees import dir_layer
+from ocistow.lifecycle.caches.directory import DirectoryCache
+from ocistow.lifecycle.images.labels import CacheMetadata
+from ocistow.lifecycle.layers.extract import extract
+from ocistow.lifecycle.layers.trees import dir_layer
 from ocistow.oci.errors import Busy
 
 pytestmark = pytest.mark.fuse

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.assembly import Assembly
-from ocistow.lifecycle.config import moment
 from ocistow.lifecycle.console import Console
-from ocistow.lifecycle.images import Image, Layer, Saved
+from ocistow.lifecycle.images.assembly import Assembly
+from ocistow.lifecycle.images.config import moment
+from ocistow.lifecycle.images.image import Image, Layer, Saved
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Version
 from ocistow.lifecycle.rebase import rebase

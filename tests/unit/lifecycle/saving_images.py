@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ocistow.lifecycle.assembly import Assembly
-from ocistow.lifecycle.cache_image import empty_image
-from ocistow.lifecycle.config import Config, moment
-from ocistow.lifecycle.images import Layer, Target
-from ocistow.lifecycle.packer import LayerPacker
-from ocistow.lifecycle.tarball import LayerTar
-from ocistow.lifecycle.trees import dir_layer
+from ocistow.lifecycle.caches.image import empty_image
+from ocistow.lifecycle.images.assembly import Assembly
+from ocistow.lifecycle.images.config import Config, moment
+from ocistow.lifecycle.images.image import Layer, Target
+from ocistow.lifecycle.layers.packer import LayerPacker
+from ocistow.lifecycle.layers.tarball import LayerTar
+from ocistow.lifecycle.layers.trees import dir_layer
 from ocistow.oci.digest import Digest
 from ocistow.publish.compression import Compression
 

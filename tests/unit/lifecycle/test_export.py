@@ -13,9 +13,9 @@ from ocistow.lifecycle.export import export
 from ocistow.lifecycle.files.group import GroupElement
 from ocistow.lifecycle.files.metadata import BillEntry
 from ocistow.lifecycle.files.report import read_report
-from ocistow.lifecycle.images import Image, Saved
+from ocistow.lifecycle.images.image import Image, Saved
+from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.inputs import Inputs
-from ocistow.lifecycle.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.platform_api import Code
 from ocistow.lifecycle.targets.layout import open_layouts
 from ocistow.oci.descriptor import DOCKER_MANIFEST, OCI_MANIFEST

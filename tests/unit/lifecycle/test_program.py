@@ -15,7 +15,7 @@ import pytest
 import ocistow
 from ocistow.cli.main import PROGRAMS as NAMES
 from ocistow.lifecycle import program
-from ocistow.lifecycle.arguments import Phase
+from ocistow.lifecycle.invocation.arguments import Phase
 from ocistow.lifecycle.program import MULTICALL, PROGRAMS, run
 
 from .invocations import INVOCATIONS, PRIVILEGED, Invocation

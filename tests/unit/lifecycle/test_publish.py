@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.console import Console
-from ocistow.lifecycle.images import Image, Saved, open_image
+from ocistow.lifecycle.images.image import Image, Saved, open_image
+from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA
+from ocistow.lifecycle.images.staging import Staging
 from ocistow.lifecycle.inputs import Inputs
-from ocistow.lifecycle.labels import LIFECYCLE_METADATA
 from ocistow.lifecycle.platform_api import Code, Version
 from ocistow.lifecycle.publish import publish_from
-from ocistow.lifecycle.staging import Staging
 from ocistow.lifecycle.targets.registry import RegistryTarget
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import PhaseFailed

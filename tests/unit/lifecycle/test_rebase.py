@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.console import Console
-from ocistow.lifecycle.images import Image, Saved
+from ocistow.lifecycle.images.image import Image, Saved
+from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata, RunImageMetadata
 from ocistow.lifecycle.inputs import Inputs
-from ocistow.lifecycle.labels import LIFECYCLE_METADATA, LifecycleMetadata, RunImageMetadata
 from ocistow.lifecycle.platform_api import Code, Version
 from ocistow.lifecycle.rebase import rebase
 from ocistow.lifecycle.targets.layout import LayoutTarget

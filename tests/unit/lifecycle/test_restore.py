@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.cache_directory import DirectoryCache
+from ocistow.lifecycle.caches.directory import DirectoryCache
 from ocistow.lifecycle.console import Console, Level
 from ocistow.lifecycle.files.analyzed import (
     Analyzed,
@@ -17,13 +17,13 @@ from ocistow.lifecycle.files.analyzed import (
     write_analyzed,
 )
 from ocistow.lifecycle.files.group import Group, GroupElement, write_group
-from ocistow.lifecycle.inputs import Inputs
-from ocistow.lifecycle.labels import (
+from ocistow.lifecycle.images.labels import (
     BuildpackLayers,
     CacheMetadata,
     LayerMetadata,
     LifecycleMetadata,
 )
+from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Code, Version
 from ocistow.lifecycle.restore import restore
 from ocistow.lifecycle.targets.registry import RegistryTarget

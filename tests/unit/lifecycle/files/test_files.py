@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocistow.lifecycle import gotoml
 from ocistow.lifecycle.files.analyzed import Analyzed
 from ocistow.lifecycle.files.document import parse_toml
 from ocistow.lifecycle.files.group import Group, Order, System
 from ocistow.lifecycle.files.metadata import BuildMetadata
 from ocistow.lifecycle.files.project import ProjectMetadata
 from ocistow.lifecycle.files.report import Report
+from ocistow.lifecycle.golang import toml as gotoml
 from ocistow.lifecycle.platform_api import Version
 from ocistow.oci.document import Object
 from ocistow.oci.errors import InvalidContent

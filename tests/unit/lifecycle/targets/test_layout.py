@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.assembly import Assembly
-from ocistow.lifecycle.config import moment
-from ocistow.lifecycle.images import Image, Layer, Saved, open_image
+from ocistow.lifecycle.images.assembly import Assembly
+from ocistow.lifecycle.images.config import moment
+from ocistow.lifecycle.images.image import Image, Layer, Saved, open_image
 from ocistow.lifecycle.targets.layout import LayoutTarget, open_layouts
 from ocistow.oci.descriptor import REF_NAME, Descriptor
 from ocistow.oci.digest import Digest

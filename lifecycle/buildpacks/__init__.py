@@ -1,0 +1,1 @@
+"""Buildpacks: which are tried, how they are run, and what they leave."""

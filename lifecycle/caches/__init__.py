@@ -1,0 +1,1 @@
+"""Caches: what a later build starts from, in a directory or in an image."""

@@ -1,0 +1,1 @@
+"""From a command line and the environment to what a phase may ask and open."""

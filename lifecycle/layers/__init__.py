@@ -1,0 +1,1 @@
+"""Layers: what goes into them, their bytes, and how they come back to disk."""

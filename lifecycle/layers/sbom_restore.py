@@ -1,0 +1,80 @@
+"""SBOMs of the last build, beside the layers that they are about.
+
+Source: buildpacks/spec, buildpack.md, "Software-Bill-of-Materials"; Go's lifecycle,
+internal/layer/sbom_restorer.go.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ...oci.errors import InvalidContent
+from ...store.blobs import READ_SIZE
+from ...store.disk import open_directory, open_file, replacing
+from ..files.group import GroupElement
+from .directories import escaped
+
+SBOM = "sbom"
+KINDS = ("cache", "launch")  # what is in both is what the image has
+
+_FILE = re.compile(r"sbom.+json")
+
+
+def restore_sboms(layers_dir: Path, buildpacks: Iterable[GroupElement]) -> None:
+    """Copy `sbom/{cache,launch}/<bp>/<layer>/sbom.*.json` to `<bp>/<layer>.sbom.*.json`.
+
+    Only for these buildpacks, if they have a directory. Afterwards `sbom` is gone.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    for kind in KINDS:
+        for buildpack in buildpacks:
+            name = escaped(buildpack.id)
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),
+                _opened(layers_dir / SBOM / kind / name) as source,
+                _opened(layers_dir / name) as target,
+            ):
+                _copy_all(source, target)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(layers_dir / SBOM)
+
+
+def _copy_all(source: int, target: int) -> None:
+    """Copy the SBOMs of one buildpack between open directories; a link is none."""
+    for layer in sorted(os.listdir(source)):
+        try:
+            directory = open_directory(layer, source)
+        except NotADirectoryError:
+            continue  # of the buildpack itself
+        try:
+            for name in sorted(filter(_FILE.fullmatch, os.listdir(directory))):
+                with suppress(InvalidContent):
+                    _copy(directory, name, target, f"{layer}.{name}")
+        finally:
+            os.close(directory)
+
+
+def _copy(source: int, name: str, target: int, new: str) -> None:
+    file = open_file(name, source)
+    try:
+        with replacing(target, new) as copy:
+            while block := os.read(file, READ_SIZE):
+                os.write(copy, block)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[int]:
+    directory = open_directory(path)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
