@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.images.labels import DISTRO_NAME
 from ocistow.oci.document import as_object
 from ocistow.testing.images import busybox_image
 from ocistow.testing.mounts import mounted
 
 from ..conftest import Dockerd, DockerRegistry, program
+from . import debian
 from .workplace import Workplace, workplace
 
 NAME = "example.com/app:1"
@@ -63,32 +63,10 @@ def run_image(place: Workplace, directory: Path) -> None:
         place.own()
 
 
-def debian_image(place: Workplace, directory: Path) -> None:
-    """Make the run image of packages that this machine has, dynamically linked programs and all."""
-    packages = ("base-files", "coreutils", "dash", "libacl1", "libattr1", "libc6", "libselinux1")
-    command = [program("dpkg-query"), "--listfiles", *packages, "libpcre2-8-0", "libgmp10"]
-    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")
-    wanted = {name for name in listed if name[:1] == "/" and not name.startswith("/usr/share")}
-    files = "\n".join(
-        sorted(name[1:] for name in wanted if name != "/." and not os.path.isdir(name))
-    )
-    tree, target = directory / "rootfs", place.layout("example.com/run").parent
-    tree.mkdir(parents=True)
-    copying = f"tar -C / -cf - --verbatim-files-from -T - | tar -C {tree} -xf -"
-    subprocess.run(["/bin/sh", "-c", copying], check=True, input=files, text=True)
-    (tree / "bin" / "sh").unlink(missing_ok=True)
-    (tree / "bin" / "sh").symlink_to("dash")
-    image = target / "base"
-    target.mkdir(parents=True, exist_ok=True)
-    for step in (
-        ("init", "--layout", str(image)),
-        ("new", "--image", f"{image}:base"),
-        ("insert", "--image", f"{image}:base", str(tree), "/"),
-        ("config", "--image", f"{image}:base", "--config.label", f"{DISTRO_NAME}=debian"),
-        ("config", "--image", f"{image}:base", "--config.env", "PATH=/usr/bin:/bin"),
-        ("gc", "--layout", str(image)),
-    ):
-        subprocess.run([program("umoci"), *step], check=True, capture_output=True)
+def debian_image(place: Workplace) -> None:
+    target = place.layout("example.com/run:base")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(debian.run_image(), target)
     place.own()
 
 
@@ -182,16 +160,22 @@ def test_the_image_runs(place: Workplace, tmp_path: Path, dockerd: Dockerd) -> N
 
 @pytest.mark.docker
 @pytest.mark.tools
-def test_the_image_runs_upon_debian(launcher: Path, tmp_path: Path, dockerd: Dockerd) -> None:
+@pytest.mark.parametrize("cache", [True, False], ids=["cache", "no-cache"])
+def test_the_image_runs_upon_debian(launcher: Path, dockerd: Dockerd, *, cache: bool) -> None:
     with workplace() as place:
         shutil.copy(launcher, place.root / "launcher")
-        debian_image(place, tmp_path)
+        place.cache = cache
+        debian_image(place)
         check_run(place, dockerd)
+        shell = ("run", "--rm", "--network=none", "--entrypoint=/bin/sh", NAME, "-c")
+        assert dockerd.run(*shell, '. /etc/os-release && echo "$ID"') == "debian"
+        assert dockerd.run(*shell, "readlink /proc/$$/exe; :") == "/usr/bin/dash"
         digest = config_digest(place)
         place.fresh()
-        assert lines(place.build(NAME), "Adding layer") == []
-        assert config_digest(place) == digest
-        wanted = "target distro name/version labels not found"  # the run image has one
+        second = place.build(NAME)
+        assert any(name in found(second) for name in TYPES) == cache
+        check_second(place, second, digest)
+        wanted = "target distro name/version labels not found"  # the run image has them
         assert wanted not in place.run("detector")
 
 
