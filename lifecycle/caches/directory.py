@@ -87,13 +87,21 @@ class DirectoryCache:
         Raises:
             InvalidContent: it is absent, unreadable or not what it should be.
         """
+        with os.fdopen(self.open_file(diff_id), "rb", 0) as stream:
+            yield stream
+
+    def open_file(self, diff_id: Digest) -> int:
+        """Return a file descriptor of a layer, likewise; the caller closes it."""
         file = self._open_layer(diff_id)
-        with os.fdopen(file, "rb", 0) as stream:
+        try:
             if (actual := digest_of_file(file, diff_id.algorithm)) != diff_id:
                 raise InvalidContent(
                     f"expected layer contents to have SHA '{diff_id}'; found '{actual}'"
                 )
-            yield stream
+        except BaseException:
+            os.close(file)
+            raise
+        return file
 
     def add(self, tar: LayerTar, likely: Digest | None = None) -> Cached:
         """Take a layer, which had the diffID `likely` last time.

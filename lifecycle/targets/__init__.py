@@ -98,7 +98,8 @@ def _open_daemon(inputs: Inputs) -> Generator[Target]:
         except (OcistowError, OSError) as error:
             message = f"failed to initialize docker client: {error}"
             raise PhaseFailed(Code.FAILED, message) from error
-        with DaemonTarget(engine, jobs=inputs.jobs or JOBS) as target:
+        jobs, near = inputs.jobs or JOBS, inputs.launch_cache_dir
+        with DaemonTarget(engine, jobs=jobs, launch_cache=near) as target:
             yield target
 
 

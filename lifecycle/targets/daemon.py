@@ -9,6 +9,7 @@ import re
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 from ...oci.digest import Digest
@@ -22,6 +23,7 @@ from ...publish.docker.held import HeldSource
 from ...publish.docker.sink import DaemonSink
 from ...publish.source import Source
 from ...store.blobs import BlobStore
+from ..caches.directory import DirectoryCache
 from ..images.config import Config
 from ..images.image import Image, Layer, Saved
 from ..images.staging import Staging
@@ -49,9 +51,15 @@ class DaemonTarget:
 
     keeps_identifier = True
 
-    def __init__(self, engine: Engine, *, jobs: int = JOBS) -> None:
-        """Use a daemon; the caller closes it after this."""
+    def __init__(
+        self, engine: Engine, *, jobs: int = JOBS, launch_cache: Path | None = None
+    ) -> None:
+        """Use a daemon; the caller closes it after this.
+
+        Layers that the directory `launch_cache` has are read there.
+        """
         self._engine = engine
+        self._launch_cache = launch_cache
         self._jobs = jobs
         self._stack = ExitStack()
         self._pool: BlobStore | None = None
@@ -82,7 +90,8 @@ class DaemonTarget:
         identifier = Digest.parse(string(document, "Id", what))
         config = _config(document, self._engine.history(name), what)
         encoded, pool = config.encode(), self._documents()
-        with HeldSource(self._engine, name, encoded, config.diff_ids, pool) as source:
+        near = None if self._launch_cache is None else self._near
+        with HeldSource(self._engine, name, encoded, config.diff_ids, pool, near) as source:
             root = source.resolve()
             self._found[name] = None
             layers = tuple(map(Layer, config.diff_ids, source.layers))
@@ -148,6 +157,19 @@ class DaemonTarget:
         if found is None:
             raise NotFound(reference)
         return found.digest
+
+    def _near(self, diff_id: Digest) -> int | None:
+        """Open a layer of the launch cache; None if it lacks it, or has another one in its place.
+
+        The cache is opened for each, by the user whom this process became: an exporter writes
+        it when it has saved the image.
+        """
+        assert self._launch_cache is not None
+        try:
+            with DirectoryCache(self._launch_cache) as cache:
+                return cache.open_file(diff_id)
+        except (OcistowError, OSError):
+            return None
 
     def _documents(self) -> BlobStore:
         """Return a pool for what was read out of the daemon.

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import urllib.request
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from ocistow.lifecycle.files.report import read_report
 from ocistow.lifecycle.images.image import Saved
 from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.inputs import Inputs
+from ocistow.publish.docker.engine import Engine
+from ocistow.publish.source import Stream
 from ocistow.testing.builds import Build, build
 from ocistow.testing.images import busybox_image
 
@@ -207,6 +210,40 @@ def test_layers_of_a_daemon_are_kept_in_the_launch_cache(work: Work, tmp_path: P
         assert kept[-1] == expected
         work.analyze(previous=True)
     assert len(kept[0] - kept[1]) == 1
+
+
+@pytest.mark.parametrize("work", DAEMON, indirect=True)
+@pytest.mark.parametrize("fault", ["none", "lost", "damaged"])
+def test_layers_are_read_out_of_the_launch_cache_not_out_of_the_daemon(
+    work: Work, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    save = Engine.save
+
+    def counted(engine: Engine, name: str) -> AbstractContextManager[Stream]:
+        asked.append(name)
+        return save(engine, name)
+
+    monkeypatch.setattr(Engine, "save", counted)
+    (cache := tmp_path / "launch-cache").mkdir()
+    inputs = replace(work.inputs(), launch_cache_dir=cache)
+    with work.place.open(inputs) as target:
+        export(inputs, target, Console(io.BytesIO()))
+    work.analyze(previous=True)
+    with work.place.find(inputs, "app:v1") as image:
+        kept = cache / "committed" / f"{image.config.diff_ids[-1]}.tar"
+    if fault == "lost":
+        kept.unlink()
+    elif fault == "damaged":
+        kept.write_bytes(bytes(kept.stat().st_size))
+    asked.clear()
+    (work.build.app / "index.html").write_text("what is upon this has to be sent again")
+    subprocess.run(["rm", "-r", work.build.layers / "samples_one" / "launched"], check=True)
+    with work.place.open(inputs) as target:
+        export(inputs, target, out := Console(io.BytesIO()))
+    assert len(asked) == (fault != "none"), out
+    name = f"{work.place.prefix}app:v1"
+    assert Dockerd(work.place.docker_host).run("run", "--rm", "--network", "none", name)
 
 
 @pytest.mark.parametrize("work", DAEMON, indirect=True)
