@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ...store.disk import open_directory
 from ..files.document import write_toml
 from ..files.group import GroupElement
 from ..golang.json import Struct
+from ..images.labels import StoreMetadata
 from ..layers.directories import escaped
 
 
@@ -36,13 +36,13 @@ class Leftovers:
         self.buildpack = buildpack
         self.path = layers_dir / _checked(escaped(buildpack.id), "buildpack")
 
-    def write_store(self, metadata: Mapping[str, object]) -> None:
+    def write_store(self, store: StoreMetadata) -> None:
         """Write store.toml.
 
         Raises:
             InvalidContent: it has what TOML has not.
         """
-        write_toml(self.path / "store.toml", _document(metadata or None))
+        write_toml(self.path / "store.toml", store.to_document())
 
     def write_metadata(self, layer: str, metadata: object) -> None:
         """Write `<layer>.toml`: what it said last time, but no types, which are to be chosen anew.

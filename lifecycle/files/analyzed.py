@@ -89,11 +89,12 @@ class Analyzed:
     """The whole file.
 
     Attributes:
-        previous_image: identifier of the image of the last build; empty without one.
+        previous_image: identifier of the image of the last build; empty without one, None if
+            nothing was analyzed.
         build_image: likewise, when the restorer was told of one.
     """
 
-    previous_image: str = ""
+    previous_image: str | None = None
     build_image: str = ""
     run_image: AnalyzedRunImage | None = None
     metadata: LifecycleMetadata = field(default_factory=LifecycleMetadata)
@@ -101,13 +102,15 @@ class Analyzed:
     @classmethod
     def from_document(cls, document: Object, what: str) -> Self:
         """Read the file's tables."""
-        run_image = None
+        previous = run_image = None
+        if document.get("image") is not None:
+            previous = string(inner(document, "image", what), "reference", f"image of {what}")
         if document.get("run-image") is not None:
             table = inner(document, "run-image", what)
             run_image = AnalyzedRunImage.from_document(table, f"run-image of {what}")
         metadata = inner(document, "metadata", what)
         return cls(
-            string(inner(document, "image", what), "reference", f"image of {what}"),
+            previous,
             string(inner(document, "build-image", what), "reference", f"build-image of {what}"),
             run_image,
             LifecycleMetadata.from_document(metadata, IN_TOML, f"metadata of {what}"),
@@ -115,7 +118,9 @@ class Analyzed:
 
     def to_document(self) -> Struct:
         """Return what `from_document` reads."""
-        document = Struct(image=Struct(reference=self.previous_image))
+        document = Struct()
+        if self.previous_image is not None:
+            document["image"] = Struct(reference=self.previous_image)
         if self.build_image:
             document["build-image"] = Struct(reference=self.build_image)
         document["metadata"] = self.metadata.to_document(IN_TOML)

@@ -9,7 +9,7 @@ import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from ...oci.document import MAX_DEPTH, MAX_DOCUMENT, Object, levels
 from ...oci.errors import InvalidContent
@@ -67,7 +67,8 @@ def read_toml(path: Path) -> Object | None:
 def parse_toml(raw: bytes, what: str) -> Object:
     """Read a document of at most `MAX_DOCUMENT` bytes; `what` names it in messages.
 
-    Integers are those of 64 bits, as TOML promises and Go has.
+    Integers are those of 64 bits, as TOML promises and Go has. Members that are asked for are
+    found in any case, as by Go's lifecycle.
 
     Raises:
         InvalidContent: it is too large, too deep, or not TOML.
@@ -77,13 +78,31 @@ def parse_toml(raw: bytes, what: str) -> Object:
     if _DEEP_KEY.search(raw):  # tomllib would take the square of its length, of time and memory
         raise InvalidContent(f"{what} has a key of over {MAX_DEPTH} parts")
     try:
-        document: dict[str, object] = tomllib.loads(raw.decode())
+        document: dict[str, object] = tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InvalidContent(f"{what} is not TOML: {error}") from error
     for level in levels(document, what):
         if any(isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 for value in level):
             raise InvalidContent(f"{what} has an integer of over 64 bits")
-    return document
+    return _Table(document)
+
+
+class _Table(dict[str, object]):
+    """A table as it was written, in which `get` also finds a name that differs in its case."""
+
+    def __init__(self, members: Mapping[str, object]) -> None:
+        super().__init__((name, _foldable(value)) for name, value in members.items())
+
+    def get(self, name: str, default: object = None, /) -> object:
+        if name in self:
+            return self[name]
+        return next((self[other] for other in self if other.lower() == name.lower()), default)
+
+
+def _foldable(value: object) -> object:
+    if isinstance(value, dict):
+        return _Table(cast("Object", value))
+    return list(map(_foldable, cast("list[object]", value))) if isinstance(value, list) else value
 
 
 def write_toml(path: Path, document: Mapping[str, object]) -> None:

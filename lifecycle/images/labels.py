@@ -84,18 +84,35 @@ class LayerMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreMetadata:
+    """What a buildpack wrote into store.toml: its table `[metadata]`; None if it has none."""
+
+    metadata: Object | None = None
+
+    @classmethod
+    def from_document(cls, document: Object, what: str) -> Self:
+        """Read that file, or the object that a label or analyzed.toml has."""
+        is_there = document.get("metadata") is not None
+        return cls(inner(document, "metadata", what) if is_there else None)
+
+    def to_document(self) -> Struct:
+        """Return what `from_document` reads."""
+        return Struct(metadata=self.metadata)
+
+
+@dataclass(frozen=True, slots=True)
 class BuildpackLayers:
     """What an image or a cache remembers of one buildpack.
 
     Attributes:
         layers: by their names.
-        store: what it wrote under `[metadata]` of store.toml; None without that file.
+        store: None if it wrote no store.toml.
     """
 
     key: str
     version: str
     layers: Mapping[str, LayerMetadata] = field(default_factory=dict[str, LayerMetadata])
-    store: Mapping[str, object] | None = None
+    store: StoreMetadata | None = None
 
     @classmethod
     def from_document(cls, document: Object, spelling: Spelling, what: str) -> Self:
@@ -104,8 +121,9 @@ class BuildpackLayers:
             name: LayerMetadata.from_document(as_object(layer, what), spelling, what)
             for name, layer in inner(document, "layers", what).items()
         }
-        has_store = document.get("store") is not None
-        store = inner(inner(document, "store", what), "metadata", what) if has_store else None
+        store = None
+        if document.get("store") is not None:
+            store = StoreMetadata.from_document(inner(document, "store", what), what)
         return cls(string(document, "key", what), string(document, "version", what), layers, store)
 
     def to_document(self, spelling: Spelling) -> Struct:
@@ -116,7 +134,7 @@ class BuildpackLayers:
             layers={name: layer.to_document(spelling) for name, layer in self.layers.items()},
         )
         if self.store is not None:
-            document["store"] = Struct(metadata=self.store or None)
+            document["store"] = self.store.to_document()
         return document
 
 

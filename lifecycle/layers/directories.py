@@ -6,7 +6,7 @@ Source: buildpacks/spec, buildpack.md, "Layer Types", "Layer Content Metadata (<
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ...oci.document import flag, inner
 from ...oci.errors import InvalidContent
 from ..files.document import read_toml
 from ..files.group import GroupElement
-from ..images.labels import LayerMetadata
+from ..images.labels import LayerMetadata, StoreMetadata
 
 TYPES = ("build", "launch", "cache")
 
@@ -60,13 +60,13 @@ class BuildpackDir:
 
     Attributes:
         layers: in the order of their identifiers.
-        store: `[metadata]` of store.toml; None without that file.
+        store: what it wrote into store.toml; None without that file.
     """
 
     buildpack: GroupElement
     path: Path
     layers: tuple[LayerDir, ...]
-    store: Mapping[str, object] | None
+    store: StoreMetadata | None
 
     def check(self) -> None:
         """Refuse layers whose files are malformed.
@@ -159,9 +159,9 @@ def _read_sha(file: Path) -> str:
         raise InvalidContent(f"{file}: {error}") from error
 
 
-def _read_store(file: Path, buildpack: str) -> Mapping[str, object]:
+def _read_store(file: Path, buildpack: str) -> StoreMetadata:
     try:
-        return inner(read_toml(file) or {}, "metadata", str(file))
+        return StoreMetadata.from_document(read_toml(file) or {}, str(file))
     except InvalidContent as error:
         raise InvalidContent(
             f'failed decoding store.toml for buildpack "{buildpack}": {error}'

@@ -22,7 +22,7 @@ from ocistow.oci.document import Object
 from ocistow.oci.errors import PhaseFailed
 from ocistow.oci.manifest import Manifest, parse_manifest
 from ocistow.publish.source import read_document
-from ocistow.testing.builds import Build, build
+from ocistow.testing.builds import BUILDPACKS, METADATA, Build, build
 from ocistow.testing.images import GeneratedImage, busybox_image
 
 from .places import PLACES, Place, opened
@@ -219,6 +219,27 @@ def rewritten(layout: Path, change: Object) -> str:
 
 def blob_of(layout: Path, described: dict[str, str]) -> Path:
     return layout / "blobs" / "sha256" / described["digest"].removeprefix("sha256:")
+
+
+_METADATA = METADATA.format(buildpacks=BUILDPACKS.format(table="buildpacks"))
+ODDLY_WRITTEN = {
+    "an empty store": ("samples_one/store.toml", "[metadata]\n"),
+    "a store of another table": ("samples_one/store.toml", "[other]\na = 1\n"),
+    "a store in capitals": ("samples_one/store.toml", "[METADATA]\nK = 1\n"),
+    "types in capitals": ("samples_one/launched.toml", "[Types]\nLaunch = true\n[Metadata]\n"),
+    "a slice without paths": ("config/metadata.toml", _METADATA + "[[slices]]\n"),
+    "a byte order mark": ("config/metadata.toml", "\ufeff" + _METADATA),
+    "a source in capitals": ("project-metadata.toml", '[Source]\nType = "git"\n'),
+}
+
+
+@pytest.mark.parametrize("both", ["layout"], indirect=True)
+@pytest.mark.parametrize("case", ODDLY_WRITTEN)
+def test_of_files_oddly_written_they_make_equal_images(both: Both, case: str) -> None:
+    name, content = ODDLY_WRITTEN[case]
+    (both.build.layers / name).write_text(content)
+    both.exported("0.15")
+    assert as_ours(both, both.config("app:go")) == both.config("app:ours")
 
 
 REGISTRY = [pytest.param("registry", marks=pytest.mark.registry)]  # layouts are known from 0.12 on

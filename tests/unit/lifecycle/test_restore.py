@@ -22,6 +22,7 @@ from ocistow.lifecycle.images.labels import (
     CacheMetadata,
     LayerMetadata,
     LifecycleMetadata,
+    StoreMetadata,
 )
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Code, Version
@@ -67,7 +68,7 @@ class Place:
 
     def analyzed(self, run_image: AnalyzedRunImage | None = None, **layers: LayerMetadata) -> None:
         """Let the analyzer have found these layers."""
-        known = BuildpackLayers(BUILDPACK.id, "0.9", layers, {"kept": "<value>"})
+        known = BuildpackLayers(BUILDPACK.id, "0.9", layers, StoreMetadata({"kept": "<value>"}))
         analyzed = Analyzed("", "", run_image, LifecycleMetadata(buildpacks=(known,)))
         write_analyzed(self.layers / "analyzed.toml", analyzed, Console(io.BytesIO()))
 
@@ -155,6 +156,23 @@ def test_the_store_comes_back(place: Place) -> None:
     text = (place.layers / "samples_bp" / "store.toml").read_text()
     assert tomllib.loads(text) == {"metadata": {"kept": "<value>"}}
     assert "Skipping buildpack layer analysis" in place.said
+
+
+def test_a_store_that_says_nothing_comes_back(place: Place) -> None:
+    for store, expected in ((StoreMetadata(), ""), (StoreMetadata({}), "[metadata]\n")):
+        known = BuildpackLayers(BUILDPACK.id, "0.9", {}, store)
+        analyzed = Analyzed("", "", None, LifecycleMetadata(buildpacks=(known,)))
+        write_analyzed(place.layers / "analyzed.toml", analyzed, place.console)
+        place.restore()
+        assert (place.layers / "samples_bp" / "store.toml").read_text() == expected
+
+
+@pytest.mark.parametrize("image", ["", '[image]\n  reference = ""\n'])
+def test_a_previous_image_is_named_where_the_analyzer_named_it(place: Place, image: str) -> None:
+    file = place.layers / "analyzed.toml"
+    file.write_text(image)
+    place.restore()
+    assert file.read_text().partition("[metadata]")[0].strip() == image.strip()
 
 
 def test_a_layer_that_is_another_in_the_cache_is_removed(place: Place) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from ocistow.lifecycle.files.document import parse_toml, read_toml, write_toml
-from ocistow.oci.document import MAX_DOCUMENT
+from ocistow.oci.document import MAX_DOCUMENT, flag, inner, inners
 from ocistow.oci.errors import InvalidContent
 from ocistow.testing.tables import tables, texts_like
 
@@ -22,6 +22,19 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_none(tmp_path: Path) -> None:
     assert read_toml(tmp_path / "a.toml") is None
+
+
+def test_members_are_found_in_any_case_and_kept_as_they_are() -> None:
+    document = parse_toml(b"[Types]\nLAUNCH = true\nlaunch = false\n[[A]]\nB = 1\n", "it")
+    types = inner(document, "types", "it")
+    assert types == {"LAUNCH": True, "launch": False}
+    assert flag(types, "launch", "it") is False
+    assert [each.get("b") for each in inners(document, "a", "it")] == [1]
+    assert document.get("absent") is None
+
+
+def test_a_byte_order_mark_means_nothing() -> None:
+    assert parse_toml(b"\xef\xbb\xbfa = 1\n", "it") == {"a": 1}
 
 
 def test_a_message_names_file_and_line(tmp_path: Path) -> None:

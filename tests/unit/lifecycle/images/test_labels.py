@@ -11,6 +11,7 @@ from ocistow.lifecycle.images.labels import (
     LifecycleMetadata,
     RunImageMetadata,
     StackRunImage,
+    StoreMetadata,
     mixins,
 )
 from ocistow.oci.errors import InvalidContent
@@ -39,7 +40,7 @@ OURS = LifecycleMetadata(
                     "sha256:l", {"x": "<", "n": 1, "at": date(2024, 1, 2)}, launch=True
                 ),
             },
-            {"k": [1.5]},
+            StoreMetadata({"k": [1.5]}),
         ),
         BuildpackLayers("two", "2"),
     ),
@@ -52,6 +53,14 @@ OURS = LifecycleMetadata(
 
 def test_the_label_is_what_go_writes() -> None:
     assert OURS.dump().decode() == BY_GO
+
+
+@pytest.mark.parametrize("metadata", ["null", "{}"])
+def test_a_store_that_says_nothing_is_remembered_as_it_was(metadata: str) -> None:
+    old, new = '"store":{"metadata":{"k":[1.5]}}', f'"store":{{"metadata":{metadata}}}'
+    assert old in BY_GO
+    text = BY_GO.replace(old, new)
+    assert LifecycleMetadata.parse(text.encode()).dump().decode() == text
 
 
 def test_the_label_is_read_and_written_again() -> None:

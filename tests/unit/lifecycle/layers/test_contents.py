@@ -5,7 +5,12 @@ import pytest
 
 from ocistow.lifecycle.files.group import GroupElement
 from ocistow.lifecycle.files.metadata import BuildMetadata, Process
-from ocistow.lifecycle.images.labels import BuildpackLayers, LayerMetadata, LifecycleMetadata
+from ocistow.lifecycle.images.labels import (
+    BuildpackLayers,
+    LayerMetadata,
+    LifecycleMetadata,
+    StoreMetadata,
+)
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.layers.contents import Part, Role, metadata, parts
 from ocistow.lifecycle.layers.directories import BuildpackDir, read_buildpack_dir
@@ -148,7 +153,11 @@ def test_the_image_remembers_its_layers(made: Build) -> None:
     remembered = metadata([(part, of[part.identifier]) for part in found], dirs(made))
     sha = {identifier: str(digest) for identifier, digest in of.items()}
     one, two = remembered.buildpacks
-    assert (one.key, one.version, one.store) == ("samples/one", "0.0.1", {"key": "<value>"})
+    assert (one.key, one.version, one.store) == (
+        "samples/one",
+        "0.0.1",
+        StoreMetadata({"key": "<value>"}),
+    )
     assert one.layers["all-types"] == LayerMetadata(
         sha["samples/one:all-types"], {"nested": {"x": "<&>"}}, build=True, launch=True, cache=True
     )

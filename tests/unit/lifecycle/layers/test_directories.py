@@ -3,12 +3,13 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.files.group import GroupElement
-from ocistow.lifecycle.images.labels import LayerMetadata
+from ocistow.lifecycle.images.labels import LayerMetadata, StoreMetadata
 from ocistow.lifecycle.layers.directories import (
     BuildpackDir,
     read_buildpack_dir,
     read_layer_metadata,
 )
+from ocistow.oci.document import Object
 from ocistow.oci.errors import InvalidContent
 
 BUILDPACK = GroupElement("samples/one", "0.0.1", "0.10")
@@ -61,11 +62,17 @@ def test_a_buildpack_without_a_directory_left_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"), [("", None), ("[metadata]\n[metadata.a]\nb = 1\n", {"a": {"b": 1}})]
+    ("content", "expected"),
+    [
+        ("", None),
+        ("[other]\na = 1\n", None),
+        ("[metadata]\n", {}),  # which the label tells from none
+        ("[metadata]\n[metadata.a]\nb = 1\n", {"a": {"b": 1}}),
+    ],
 )
-def test_a_store_is_read(tmp_path: Path, content: str, expected: object) -> None:
+def test_a_store_is_read(tmp_path: Path, content: str, expected: Object | None) -> None:
     write(tmp_path / "samples_one" / "store.toml", content)
-    assert read(tmp_path).store == (expected or {})
+    assert read(tmp_path).store == StoreMetadata(expected)
 
 
 def test_a_malformed_store_is_refused(tmp_path: Path) -> None:
