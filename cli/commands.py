@@ -138,6 +138,8 @@ def commands(
 
     Every option is also an environment variable: --store is OCISTOW_STORE.
     """
+    if context.invoked_subcommand == "phase":
+        return  # whose user may be allowed to read neither the file nor the directory it is in
     context.obj = of_process(Flags(config=config, store=store, log_format=log_format))
     logs.configure(verbose, context.obj.log_format)
 

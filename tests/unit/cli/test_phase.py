@@ -35,6 +35,13 @@ def test_flags_reach_the_phase_as_they_are(run: Ocistow) -> None:
     assert run("phase", "detect", "--help", **API).stderr.startswith("Usage of lifecycle")
 
 
+def test_a_phase_reads_no_settings(run: Ocistow, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.mkdir()  # reading it fails for root, too
+    done = run("phase", "detect", "-version", OCISTOW_CONFIG=str(file), **API)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_store_of_ocistow_is_that_of_the_phase(run: Ocistow, tmp_path: Path) -> None:
     done = run("--store", str(tmp_path / "s"), "phase", "export", "-h", **API)
     assert f'(default "{tmp_path / "s"}")' in done.stderr
