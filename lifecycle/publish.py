@@ -15,12 +15,14 @@ from ..oci.document import parse_object, strings
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
 from ..oci.manifest import Manifest, parse_manifest
 from ..oci.reference import Reference
+from ..oci.wording import message_of
 from ..publish.attached import Attached, Tagged, find_attached
 from ..publish.source import read_document
 from .console import Console
 from .files.document import read_toml, write_toml
 from .files.report import Report, write_exported
 from .golang.json import Struct
+from .images.artifacts import OF_REFERRERS, image_of_tag
 from .images.image import Image, Saved, Target
 from .images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from .images.records import write_records
@@ -62,6 +64,7 @@ def publish_from(layouts: Target, destination: Target, inputs: Inputs, console: 
         _check_tags(inputs, attached)
         before = _reported(inputs)
         if isinstance(destination, RegistryTarget):
+            _check_images(inputs, attached, destination)
             _look_at_run_image(destination, inputs, image)
         saved = save(destination, image.source, inputs.references, console)
         if isinstance(destination, RegistryTarget):
@@ -81,7 +84,8 @@ def _failing(inputs: Inputs) -> Generator[None]:
     except PhaseFailed:
         raise
     except (OcistowError, OSError) as error:
-        raise PhaseFailed(Code.PUBLISH, f"failed to publish {inputs.image}: {error}") from error
+        message = f"failed to publish {inputs.image}: {message_of(error)}"
+        raise PhaseFailed(Code.PUBLISH, message) from error
 
 
 def _look_at_run_image(destination: RegistryTarget, inputs: Inputs, image: Image) -> None:
@@ -130,6 +134,25 @@ def _check_tags(inputs: Inputs, attached: Attached) -> None:
             raise PhaseFailed(Code.ARTIFACTS, message)
 
 
+def _check_images(inputs: Inputs, attached: Attached, destination: RegistryTarget) -> None:
+    """Refuse artifacts that would take their tag away from another image of a repository.
+
+    Raises:
+        PhaseFailed: one does.
+        RegistryError: a registry cannot tell.
+    """
+    repositories = {
+        (r.registry, r.repository): str(r) for r in map(Reference.parse, inputs.references)
+    }
+    for one in attached.tagged:
+        if OF_REFERRERS.fullmatch(one.tag):  # a signature is stored as an image is
+            continue
+        for reference in repositories.values():
+            if (name := image_of_tag(one.tag, reference, destination)) is not None:
+                message = f"artifact {_shown(one)} of {one.path} claims the tag of the image {name}"
+                raise PhaseFailed(Code.ARTIFACTS, message)
+
+
 def _shown(one: Tagged) -> str:
     """Return the file that became an artifact, if that is known, or its digest."""
     digest = str(one.what.root.digest)
@@ -149,7 +172,7 @@ def _attach(
         try:
             destination.attach(reference, image.root.digest, attached)
         except (OcistowError, OSError) as error:
-            message = f"failed to attach artifacts to {reference}: {error}"
+            message = f"failed to attach artifacts to {reference}: {message_of(error)}"
             raise PhaseFailed(Code.ARTIFACTS, message) from error
     for referrers in attached.referrers.values():
         for referrer in referrers:

@@ -38,6 +38,8 @@ from ..layers.directories import escaped
 from .image import Target
 
 ARTIFACTS = "artifacts.toml"
+# tags of lists of referrers, and of cosign's signatures
+OF_REFERRERS = re.compile(r"(?:sha256|sha512|blake3)-[0-9a-f]{64}(?:\..*)?")
 
 _TITLE = "org.opencontainers.image.title"  # what oras calls the file
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
@@ -46,7 +48,6 @@ _BYTES_TYPE = "application/octet-stream"
 _EMPTY = b"{}"
 _IGNORED = ".ignore"  # ends the names of directories that turned out to be no layers
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_OF_REFERRERS = re.compile(r"(?:sha256|sha512|blake3)-[0-9a-f]{64}(?:\..*)?")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _MEDIA_TYPE = re.compile(rf"{_NAME}/{_NAME}")  # RFC 6838, 4.2
 
@@ -119,16 +120,23 @@ def check_names(artifacts: Iterable[Artifact], reference: str, target: Target) -
     """
     if not isinstance(target, Keeper):
         return
-    repository = Reference.parse(reference)
     for artifact in artifacts:
-        name = str(replace(repository, tag=artifact.tag, digest=None))
-        try:
-            with target.find(name) as image:
-                if image is None:
-                    continue
-        except (InvalidContent, NotFound):  # what is there is an artifact
-            continue
-        raise InvalidContent(f"{artifact} claims the name of the image {name}")
+        if (name := image_of_tag(artifact.tag, reference, target)) is not None:
+            raise InvalidContent(f"{artifact} claims the name of the image {name}")
+
+
+def image_of_tag(tag: str, reference: str, target: Target) -> str | None:
+    """Return the name of the image that has a tag in a repository; None for an artifact.
+
+    Raises:
+        RegistryError: the target cannot tell.
+    """
+    name = str(replace(Reference.parse(reference), tag=tag, digest=None))
+    try:
+        with target.find(name) as image:
+            return None if image is None else name
+    except (InvalidContent, NotFound):  # what is there is an artifact
+        return None
 
 
 def attach(
@@ -181,7 +189,7 @@ def _artifact(declaration: Declaration, declared: Path, layers_dir: Path) -> Art
     what = f"artifact {quoted(declaration.tag)} of {declared}"
     if _TAG.fullmatch(declaration.tag) is None:
         raise InvalidContent(f"{what}: the tag is not [A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}")
-    if _OF_REFERRERS.fullmatch(declaration.tag):
+    if OF_REFERRERS.fullmatch(declaration.tag):
         raise InvalidContent(f"{what}: the tag is that of a list of referrers")
     labels = dict(declaration.labels)
     config_type = labels.pop(CONFIG_MEDIA_TYPE, "")

@@ -196,6 +196,26 @@ def test_an_artifact_cannot_have_the_tag_of_the_image(world: World) -> None:
     assert not world.registry.requests
 
 
+def test_an_artifact_cannot_have_the_tag_of_another_image(world: World) -> None:
+    other = image_layout(world.layouts.directory / "other", seed=8, tag="wasm")
+    world.registry.repositories.load(other.path, "team/app")
+    artifact_layout(world.layout, [b"one"], tag="wasm", subject=world.image)
+    refused = world.refused()
+    assert refused.code == Code.ARTIFACTS
+    assert f"claims the tag of the image {world.registry.host}/team/app:wasm" in refused.message
+    assert str(world.layout) in refused.message
+    assert world.tags == {"wasm": other.manifest}
+    assert not world.report.exists()
+
+
+def test_an_artifact_and_a_signature_can_be_published_again(world: World) -> None:
+    artifact_layout(world.layout, [b"one"], tag="wasm", subject=world.image)
+    image_layout(world.layout, seed=8, tag=f"{listing(world.image)}.sig")  # as cosign makes them
+    world.publish()
+    world.publish()
+    assert {"1", "wasm", f"{listing(world.image)}.sig"} <= set(world.tags)
+
+
 def test_what_refuses_is_told_in_one_line(world: World) -> None:
     world.registry.faults.append(Fault("PUT", "/manifests/1", Status(403)))
     refused = world.refused()

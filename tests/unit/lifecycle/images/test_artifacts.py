@@ -1,5 +1,6 @@
 import json
 import os
+import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
 from io import BytesIO
@@ -31,6 +32,7 @@ from ocistow.publish.attached import find_attached
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.referrer import fallback_tag
 from ocistow.publish.source import read_document
+from ocistow.store.disk import open_inside
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk
 from ocistow.testing.images import image_layout
@@ -343,3 +345,18 @@ def test_a_file_that_changed_meanwhile_is_noticed(tmp_path: Path, layouts: Layou
 def test_any_file_is_read_or_refused(raw: bytes) -> None:
     with suppress(InvalidContent):
         declarations(parse_toml(raw, "it"), "it")
+
+
+def test_a_file_inside_that_cannot_be_read_is_named() -> None:
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "file").touch(mode=0)
+        os.seteuid(user or 65534)  # root may read it
+        try:
+            with pytest.raises(PermissionError) as caught:
+                open_inside(directory / "file", directory)
+        finally:
+            os.seteuid(user)
+    assert caught.value.filename == str(directory / "file")
