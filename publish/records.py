@@ -15,8 +15,12 @@ _DEVICES = ("/dev/", "/proc/")  # may lead to a file, but nobody means to replac
 
 
 def write_digest(path: Path, digest: Digest) -> None:
-    """Write the digest of an image; see `write_record`."""
-    write_record(path, f"{digest}\n")
+    """Write the digest of an image; see `write_record`.
+
+    A file has the digest alone: Tekton passes on a newline as a part of it.
+    """
+    is_file = _is_file(_absolute(path))
+    write_record(path, str(digest) if is_file else f"{digest}\n")
 
 
 def write_references(path: Path, published: Iterable[tuple[str, Digest]]) -> None:
@@ -33,20 +37,28 @@ def write_record(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written; `filename` is the path.
     """
-    path = Path(_STDOUT) if str(path) == "-" else path.absolute()
+    path = _absolute(path)
     try:
         if str(path) in _STREAMS:
             stream = sys.stdout if str(path) == _STDOUT else sys.stderr
             stream.write(text)
             stream.flush()
-        elif str(path).startswith(_DEVICES) or (path.exists() and not path.is_file()):
+        elif _is_file(path):
+            _replace(path.resolve(), text)
+        else:
             with path.open("a") as file:
                 file.write(text)
-        else:
-            _replace(path.resolve(), text)
     except OSError as error:
         error.filename, error.filename2 = str(path), None  # not the name before the right one
         raise
+
+
+def _absolute(path: Path) -> Path:
+    return Path(_STDOUT) if str(path) == "-" else path.absolute()
+
+
+def _is_file(path: Path) -> bool:
+    return not str(path).startswith(_DEVICES) and (path.is_file() or not path.exists())
 
 
 def _replace(path: Path, text: str) -> None:

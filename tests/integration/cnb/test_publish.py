@@ -105,7 +105,7 @@ def test_what_was_annotated_and_signed_arrives_unchanged(
     assert report["image"]["tags"] == [name, f"{repository}:2"]
     assert report["image"]["digest"] == str(digest)
     assert report["published"] == {"digest-in": str(digest), "digest-out": str(digest)}
-    assert (tmp_path / "digest").read_text() == f"{digest}\n"
+    assert (tmp_path / "digest").read_text() == str(digest)
     assert (tmp_path / "refs").read_text() == f"{name}@{digest}\n{repository}:2@{digest}\n"
 
 
@@ -165,4 +165,4 @@ def test_a_daemon_gets_the_image_and_the_report_what_it_does_not_keep(
     assert [layer["diff-id"] for layer in kept["layers"]] == [str(d) for d in image.diff_ids]
     assert [(one["digest"], one["tag"]) for one in kept["artifacts"]] == [(str(signature), tag)]
     assert (tmp_path / "refs").read_text() == f"{name}\npublished/app:other\n"
-    assert (tmp_path / "digest").read_text() == f"{image.config}\n"
+    assert (tmp_path / "digest").read_text() == str(image.config)

@@ -79,7 +79,7 @@ def test_digest_and_references_are_written(tmp_path: Path, run: Ocistow) -> None
     index = index_layout(tmp_path / "layout")
     files = ("--digest-file", "digest", "--image-refs", "refs")
     assert run("add", "oci:layout", "e.x/app:1", *files).returncode == 0
-    assert (tmp_path / "digest").read_text() == f"{index.index}\n"
+    assert (tmp_path / "digest").read_text() == str(index.index)
     assert (tmp_path / "refs").read_text() == f"e.x/app:1@{index.index}\n"
     with Registry() as registry:
         places = [f"docker://{registry.host}/a:1", f"docker://{registry.host}/b@{index.index}"]
@@ -92,7 +92,7 @@ def test_digest_and_references_are_written(tmp_path: Path, run: Ocistow) -> None
         place = f"docker://{registry.host}/c"
         done = run("publish", "e.x/app:1", place, *files, "--platform", "linux/arm64")
         assert done.returncode == 0, done.stderr
-        assert (tmp_path / "digest").read_text() == f"{arm}\n"
+        assert (tmp_path / "digest").read_text() == str(arm)
         assert (tmp_path / "refs").read_text() == f"{registry.host}/c:latest@{arm}\n"
 
 
@@ -105,7 +105,7 @@ def test_a_file_is_replaced_at_once_and_what_is_no_file_is_written_into(
     os.link(old, tmp_path / "kept")
     (tmp_path / "link").symlink_to("digest")
     assert run("add", "oci:layout", "a", "--digest-file", "link").returncode == 0
-    assert old.read_text() == f"{image.manifest}\n"
+    assert old.read_text() == str(image.manifest)
     assert (tmp_path / "kept").read_text() == "old"
     assert (tmp_path / "link").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []

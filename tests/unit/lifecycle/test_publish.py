@@ -128,7 +128,7 @@ def test_files_for_tekton_and_kbld(world: World, tmp_path: Path) -> None:
     digest_file, refs = tmp_path / "digest", tmp_path / "refs"
     world.inputs = replace(world.inputs, image_digest_file=digest_file, image_refs=refs)
     world.publish()
-    assert digest_file.read_text() == f"{world.image.manifest}\n"
+    assert digest_file.read_text() == str(world.image.manifest)
     assert refs.read_text() == f"{world.name}@{world.image.manifest}\n"
 
 
