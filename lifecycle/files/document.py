@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import tomllib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar, cast
@@ -78,7 +79,7 @@ def parse_toml(raw: bytes, what: str) -> Object:
     if _DEEP_KEY.search(raw):  # tomllib would take the square of its length, of time and memory
         raise InvalidContent(f"{what} has a key of over {MAX_DEPTH} parts")
     try:
-        document: dict[str, object] = tomllib.loads(raw.decode("utf-8-sig"))
+        document: dict[str, object] = tomllib.loads(raw.removeprefix(BOM_UTF8).decode())
     except (ValueError, RecursionError) as error:
         raise InvalidContent(f"{what} is not TOML: {error}") from error
     for level in levels(document, what):
