@@ -6,9 +6,9 @@ phase/exporter.go.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +16,8 @@ from ..oci.document import inners
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
 from ..oci.wording import message_of
 from .buildpacks.buildpack import supported_api
-from .caches.cache import Cache
 from .caches.directory import DirectoryCache
-from .caches.export import export_cache
+from .caches.export import fill_cache
 from .caches.opening import open_cache
 from .console import Console
 from .failures import failing, naming
@@ -86,19 +85,19 @@ def export(
             artifacts = collect(inputs.layers_dir, group.buildpacks, inputs.references)
             check_names(artifacts, inputs.image, target)
         build = _Build(analyzed, left, project)
-        caching = None
+        filling = None
         if inputs.parallel and cache is not None:
-            caching = beside.submit(_save_cache, inputs, cache, left, console)
+            filling = beside.submit(fill_cache, inputs, cache, left, console)
         with failing(Code.EXPORT, "export"), console.timer("Exporter"):
             saved, run_image = _export(inputs, target, console, build)
         with failing(Code.ARTIFACTS, "export artifacts"):
             attach(artifacts, inputs.image, target, console)
         with failing(Code.EXPORT, "write export report"):
             _report(inputs, target, saved, run_image, left)
-        if caching is not None:
-            caching.result()
-        elif cache is not None:
-            _save_cache(inputs, cache, left, console)
+        if cache is not None:
+            with _telling("cache", console), console.timer("Cache"):
+                filled = filling.result() if filling else fill_cache(inputs, cache, left, console)
+                cache.commit(filled)
     return saved
 
 
@@ -251,25 +250,22 @@ def _bill(left: Sequence[BuildpackDir]) -> tuple[BillEntry, ...]:
     )
 
 
-def _save_cache(
-    inputs: Inputs, cache: Cache, left: Sequence[BuildpackDir], console: Console
-) -> None:
-    try:
-        export_cache(inputs, cache, left, console)
-    except (OcistowError, OSError) as error:
-        console.warn(f"Failed to export cache: {message_of(error)}")
-
-
 def _save_launch_cache(path: Path, layers: Sequence[Made], console: Console) -> None:
     """Keep the layers where the next build can read them faster than out of a daemon."""
+    with _telling("launch cache", console), DirectoryCache(path) as cache:
+        for layer in layers:
+            if not cache.keep(layer.diff_id) and layer.part.tar is not None:
+                cache.add(layer.part.tar)
+        cache.commit()
+
+
+@contextmanager
+def _telling(what: str, console: Console) -> Generator[None]:
+    """Go on when something cannot be exported, and tell that."""
     try:
-        with DirectoryCache(path) as cache:
-            for layer in layers:
-                if not cache.keep(layer.diff_id) and layer.part.tar is not None:
-                    cache.add(layer.part.tar)
-            cache.commit()
+        yield
     except (OcistowError, OSError) as error:
-        console.warn(f"Failed to export launch cache: {message_of(error)}")
+        console.warn(f"Failed to export {what}: {message_of(error)}")
 
 
 def _refuse_extensions(analyzed: Analyzed, group: Group) -> None:

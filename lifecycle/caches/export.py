@@ -25,37 +25,36 @@ CACHE_SBOM = "buildpacksio/lifecycle:cache.sbom"
 _SBOM_LAYERS = Version(0, 8)
 
 
-def export_cache(
+def fill_cache(
     inputs: Inputs, cache: Cache, buildpacks: Sequence[BuildpackDir], console: Console
-) -> None:
-    """Put the layers that are to be cached in the place of what the cache had.
+) -> CacheMetadata:
+    """Write the layers that are to be cached, and return what to commit with them.
 
     A layer that cannot be cached is told and left out.
 
     Raises:
-        OcistowError, OSError: the cache stays what it was.
+        OcistowError, OSError: the cache cannot be written.
     """
-    with console.timer("Cache"):
-        if not cache.exists:
-            console.info("Layer cache not found")
-        old = cache.metadata()
-        known = {(b.key, name): layer for b in old.buildpacks for name, layer in b.layers.items()}
-        found: list[BuildpackLayers] = []
-        for left in buildpacks:
-            kept: dict[str, LayerMetadata] = {}
-            for layer in left.layers:
-                if layer.metadata is None or not layer.cache:
-                    continue
-                likely = known.get((left.buildpack.id, layer.name), LayerMetadata()).sha
-                if (diff_id := _cached(inputs, cache, layer, likely, console)) is not None:
-                    kept[layer.name] = replace(layer.metadata, sha=str(diff_id))
-            found.append(BuildpackLayers(left.buildpack.id, left.buildpack.version, kept))
-        sbom = ""
-        if inputs.platform_api >= _SBOM_LAYERS and (path := sbom_dir(inputs.layers_dir, "cache")):
-            console.debug(f"Found SBOM of type cache for at {path}")
-            tar = dir_layer(CACHE_SBOM, path, inputs.uid, inputs.gid)
-            sbom = str(_added(cache, tar, old.sbom, console))
-        cache.commit(CacheMetadata(sbom, tuple(found)))
+    if not cache.exists:
+        console.info("Layer cache not found")
+    old = cache.metadata()
+    known = {(b.key, name): layer for b in old.buildpacks for name, layer in b.layers.items()}
+    found: list[BuildpackLayers] = []
+    for left in buildpacks:
+        kept: dict[str, LayerMetadata] = {}
+        for layer in left.layers:
+            if layer.metadata is None or not layer.cache:
+                continue
+            likely = known.get((left.buildpack.id, layer.name), LayerMetadata()).sha
+            if (diff_id := _cached(inputs, cache, layer, likely, console)) is not None:
+                kept[layer.name] = replace(layer.metadata, sha=str(diff_id))
+        found.append(BuildpackLayers(left.buildpack.id, left.buildpack.version, kept))
+    sbom = ""
+    if inputs.platform_api >= _SBOM_LAYERS and (path := sbom_dir(inputs.layers_dir, "cache")):
+        console.debug(f"Found SBOM of type cache for at {path}")
+        tar = dir_layer(CACHE_SBOM, path, inputs.uid, inputs.gid)
+        sbom = str(_added(cache, tar, old.sbom, console))
+    return CacheMetadata(sbom, tuple(found))
 
 
 def _cached(

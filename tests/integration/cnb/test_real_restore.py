@@ -14,7 +14,7 @@ import pytest
 
 from ocistow.lifecycle.analyze import analyze
 from ocistow.lifecycle.caches.directory import DirectoryCache
-from ocistow.lifecycle.caches.export import export_cache
+from ocistow.lifecycle.caches.export import fill_cache
 from ocistow.lifecycle.caches.opening import open_cache
 from ocistow.lifecycle.console import Console, Level
 from ocistow.lifecycle.files.group import read_group
@@ -201,7 +201,7 @@ def test_go_restores_from_our_cache_as_we_do(world: World) -> None:
         for buildpack in read_group(world.made.layers / "group.toml").buildpacks
     ]
     with DirectoryCache(ours) as cache:
-        export_cache(world.inputs, cache, directories, Console(io.BytesIO()))
+        cache.commit(fill_cache(world.inputs, cache, directories, Console(io.BytesIO())))
     for name in os.listdir(world.cache / "committed"):
         theirs = (world.cache / "committed" / name).read_bytes()
         assert (ours / "committed" / name).read_bytes() == theirs
@@ -265,7 +265,7 @@ def test_a_cache_image_is_restored_from_and_by_go(world: World, tmp_path: Path) 
                 read_buildpack_dir(world.made.layers, buildpack, print)
                 for buildpack in read_group(world.made.layers / "group.toml").buildpacks
             ]
-            export_cache(inputs, cache, directories, Console(out))
+            cache.commit(fill_cache(inputs, cache, directories, Console(out)))
         assert out.getvalue().count(b"Reusing") == reused
     trees: list[Tree] = []
     for image in (theirs, ours):

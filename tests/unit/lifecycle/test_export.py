@@ -284,6 +284,21 @@ def test_the_cache_is_written_too(workplace: Workplace, tmp_path: Path, parallel
     assert len(list((cache / "committed").glob("sha256:*.tar"))) == 3
 
 
+@pytest.mark.parametrize("parallel", [False, True])
+def test_the_cache_stays_when_the_image_fails(
+    workplace: Workplace, tmp_path: Path, parallel: bool
+) -> None:
+    (cache := tmp_path / "cache").mkdir()
+    inputs = replace(workplace.inputs(), cache_dir=cache, parallel=parallel)
+    workplace.export(inputs)
+    before = {path: path.stat().st_ino for path in cache.rglob("*")}
+    (workplace.build.layers / "samples_one" / "cached" / "new").write_text("another layer")
+    workplace.run_image.blob(workplace.run_image.layers[0]).write_bytes(b"damaged")
+    shutil.rmtree(workplace.layouts / APP)
+    workplace.fails(inputs)
+    assert {path: path.stat().st_ino for path in cache.rglob("*")} == before
+
+
 def test_a_cache_that_cannot_be_written_is_told(workplace: Workplace, tmp_path: Path) -> None:
     (cache := tmp_path / "cache").mkdir()
     (cache / "staging").write_text("in the way")
