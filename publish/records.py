@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..oci.digest import Digest
+from ..store.output import write_whole
 
 _STDOUT = "/dev/stdout"
 _STREAMS = (_STDOUT, "/dev/stderr")  # opened anew, a file would be written over
@@ -30,7 +30,7 @@ def write_references(path: Path, published: Iterable[tuple[str, Digest]]) -> Non
 
 
 def write_record(path: Path, text: str) -> None:
-    """Write a file, or replace it at once; what is no regular file is written into.
+    """Write a file, or replace it at once (`write_whole`); into no regular file it is appended.
 
     `-` is stdout.
 
@@ -44,7 +44,7 @@ def write_record(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
         elif _is_file(path):
-            _replace(path.resolve(), text)
+            write_whole(path, text.encode())
         else:
             with path.open("a") as file:
                 file.write(text)
@@ -59,13 +59,3 @@ def _absolute(path: Path) -> Path:
 
 def _is_file(path: Path) -> bool:
     return not str(path).startswith(_DEVICES) and (path.is_file() or not path.exists())
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text)
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

@@ -14,12 +14,11 @@ from typing import TypeVar, cast
 
 from ...oci.document import MAX_DEPTH, MAX_DOCUMENT, Object, levels
 from ...oci.errors import InvalidContent
-from ...store.disk import open_directory, replacing
+from ...store.output import write_whole
 from ..golang import toml as gotoml
 
 T = TypeVar("T")
 
-_IN_PLACE = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS)
 _PART = rb"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
 _DEEP_KEY = re.compile(rb"(?:^|[\[{,])[ \t]*+(?:%b){%d}" % (_PART, MAX_DEPTH), re.MULTILINE)
 
@@ -116,24 +115,9 @@ def write_toml(path: Path, document: Mapping[str, object]) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file, and the directories above it that are missing.
+    """Write a file whole or not at all, and the directories above it that are missing.
 
-    Whoever reads it meets what was there before, or all of this. Only a file that cannot be
-    replaced is written in place: one that is mounted itself, such as Kubernetes' termination log,
-    one that is not regular, or one in a directory that may not be written.
+    See `write_whole` for links, and for what cannot be replaced.
     """
-    path = Path(os.path.realpath(path))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)
-        return
-    directory = open_directory(path.parent)
-    try:
-        with replacing(directory, path.name) as file, open(file, "wb", closefd=False) as stream:
-            stream.write(content)
-    except OSError as error:
-        if error.errno not in _IN_PLACE or not path.exists():
-            raise
-        path.write_bytes(content)
-    finally:
-        os.close(directory)
+    write_whole(path, content)

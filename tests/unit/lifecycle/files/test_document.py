@@ -71,24 +71,6 @@ def test_what_cannot_be_written_leaves_the_file_alone(tmp_path: Path) -> None:
     assert path.read_text() == "old = true\n"
 
 
-def test_a_link_stays_one(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "a.toml").symlink_to("there/b.toml")
-    write_toml(tmp_path / "a.toml", {"a": 1})
-    assert (tmp_path / "a.toml").is_symlink()
-    assert read_toml(tmp_path / "there" / "b.toml") == {"a": 1}
-
-
-def test_what_is_no_file_is_written_in_place(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.toml")
-    reader = os.open(tmp_path / "a.toml", os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        write_toml(tmp_path / "a.toml", {"a": 1})
-        assert os.read(reader, 100) == b"a = 1\n"
-    finally:
-        os.close(reader)
-
-
 def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.toml")
     with pytest.raises(InvalidContent, match="is not a regular file"):
