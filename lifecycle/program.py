@@ -45,6 +45,7 @@ def run(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> i
     traceback.
     """
     console = Console(sys.stdout.buffer, sys.stderr.buffer)
+    console.color = not environ.get("NO_COLOR")
     try:
         if program in PROGRAMS:
             return _run(PROGRAMS[program], program, arguments, environ, console)
@@ -85,7 +86,7 @@ def _run(
         return 0
     if parsed.values["version"]:
         return _say_version(console)
-    console.color = not parsed.values["no-color"]
+    console.color = console.color and not parsed.values["no-color"]
     console.level = Level.parse(str(parsed.values["log-level"]))
     for argument in parsed.positional:
         if argument.startswith("-"):

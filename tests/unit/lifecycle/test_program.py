@@ -84,6 +84,15 @@ def test_every_program_is_one_and_says_its_version(
     assert err == ""
 
 
+@pytest.mark.parametrize("api", ["0.15", "0"])  # before and after the flags are read
+def test_no_color_is_respected(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+    environ = {"CNB_PLATFORM_API": api, "NO_COLOR": "1"}
+    assert run("builder", ["unknown"], environ)
+    assert "\x1b" not in capsys.readouterr().out
+    assert run("builder", ["unknown"], {**environ, "NO_COLOR": ""})
+    assert "\x1b" in capsys.readouterr().out
+
+
 def test_the_entry_point_knows_every_program() -> None:
     assert (*PROGRAMS, MULTICALL) == NAMES
 
