@@ -29,6 +29,7 @@ from .images.labels import (
 )
 from .inputs import Inputs
 from .layers.extract import Misplaced, extract
+from .layers.sbom import SBOM
 from .layers.stream import has_layer, layer_stream
 from .platform_api import Code, Version
 from .targets import open_registries
@@ -177,7 +178,7 @@ def _restore_sboms(image: Image, sha: str, inputs: Inputs, console: Console) -> 
     console.debug(f'Retrieving previous image SBOM layer for "{sha}"')
     try:
         with _sbom_layer(image, Digest.parse(sha), inputs) as tar:
-            extract(tar, inputs.layers_dir)
+            extract(tar, inputs.layers_dir, SBOM, "launch")
     except Misplaced as error:  # it would be of no use there
         console.warn(f"Skipping restore for SBOM of an image for other directories: {error}")
     except (InvalidContent, NotFound) as error:

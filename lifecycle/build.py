@@ -5,9 +5,9 @@ Source: buildpacks/spec, platform.md, "builder", and buildpack.md, "Phase #3: Bu
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,8 +27,8 @@ from .files.metadata import BillEntry, BuildMetadata, Label, write_build_metadat
 from .files.plan import Plan, Require, read_plan, write_buildpack_plan
 from .golang.json import encode
 from .inputs import Inputs
-from .layers.directories import escaped
-from .layers.sbom import copy_sbom
+from .layers.directories import escaped, opened_below, remove
+from .layers.sbom import SBOM, copy_sbom
 from .platform_api import Code, Version
 
 
@@ -82,9 +82,9 @@ class _Build:
 
     def of(self, group: Group, plan: Plan) -> BuildMetadata:
         """Build all of a group, and return what metadata.toml says of it."""
-        sboms = self._inputs.layers_dir / "sbom"
         try:
-            _remove(sboms)
+            with suppress(FileNotFoundError), opened_below(self._inputs.layers_dir) as directory:
+                remove(SBOM, directory)
         except OSError as error:
             raise InvalidContent(f"cleaning layers SBOM directory: {error}") from error
         built: list[tuple[GroupElement, Outputs]] = []
@@ -94,7 +94,7 @@ class _Build:
             built.append((element, outputs))
             plan = plan.without(outputs.met)
             self._console.debug(f"Finished running build for buildpack {element}")
-        self._copy_sboms(sboms, built)
+        self._copy_sboms(built)
         return self._metadata(group)
 
     def _one(self, element: GroupElement, plan: Plan) -> Outputs:
@@ -154,17 +154,20 @@ class _Build:
             variables["CNB_EXEC_ENV"] = inputs.exec_env
         return variables
 
-    def _copy_sboms(self, to: Path, built: Sequence[tuple[GroupElement, Outputs]]) -> None:
+    def _copy_sboms(self, built: Sequence[tuple[GroupElement, Outputs]]) -> None:
         if self._inputs.platform_api >= Version(0, 8):
             self._console.debug("Copying SBOM files")
             for element, outputs in built:
                 for sbom in outputs.sboms:
-                    copy_sbom(sbom.path, to / sbom.target(element.id))
+                    copy_sbom(sbom.path, self._inputs.layers_dir, sbom.target(element.id))
         if self._inputs.platform_api >= Version(0, 9):
             self._console.debug("Creating SBOM files for legacy BOM")
             for kind, bill in self._bills.items():
                 entries = [entry.to_document() for entry in bill] or None
-                write_file(to / kind / "sbom.legacy.json", encode(entries) + b"\n")
+                write_file(
+                    self._inputs.layers_dir / SBOM / kind / "sbom.legacy.json",
+                    encode(entries) + b"\n",
+                )
 
     def _metadata(self, group: Group) -> BuildMetadata:
         self._console.debug("Listing processes")
@@ -182,13 +185,6 @@ class _Build:
 
 def _directory_name(element: GroupElement) -> str:
     name = escaped(element.id)
-    if name in ("", ".", "..", "config", "sbom"):  # what else is in the directory for all layers
+    if name in ("", ".", "..", "config", SBOM):  # what else is in the directory for all layers
         raise InvalidContent(f"'{element.id}' is no identifier of a buildpack")
     return name
-
-
-def _remove(path: Path) -> None:
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)

@@ -28,6 +28,7 @@ from .images.labels import BuildpackLayers, CacheMetadata, LayerMetadata, Lifecy
 from .inputs import Inputs
 from .layers.directories import read_buildpack_dir
 from .layers.extract import extract
+from .layers.sbom import SBOM
 from .layers.sbom_restore import restore_sboms
 from .platform_api import Code, Version
 from .targets import open_registries
@@ -183,7 +184,7 @@ class _Restorer:
         identifier = f"{leftovers.buildpack.id}:{name}"
         self.console.debug(f'Retrieving data for "{sha}"')
         try:
-            self._extract(sha)
+            self._extract(sha, leftovers.path.name, name)
         except OcistowError as error:
             self.console.warn(f"Skipping restore for layer {identifier}: {error}")
             leftovers.remove(name)
@@ -193,20 +194,20 @@ class _Restorer:
     def _fill_sboms(self) -> None:
         self.console.debug(f'Retrieving SBOM layer data for "{self.known.sbom}"')
         try:
-            self._extract(self.known.sbom)
+            self._extract(self.known.sbom, SBOM, "cache")
         except OcistowError as error:
             self.console.warn(f"Skipping restore for SBOM: {error}")
         except OSError as error:
             raise _failed(message_of(error)) from error
 
-    def _extract(self, sha: str) -> None:
+    def _extract(self, sha: str, *names: str) -> None:
         assert self.cache is not None  # its metadata named the layer
         try:
             diff_id = Digest.parse(sha)
         except InvalidContent as error:
             raise InvalidContent(f"failed to find cache layer with SHA '{sha}'") from error
         with self.cache.open(diff_id) as tar:
-            extract(tar, self.inputs.layers_dir)
+            extract(tar, self.inputs.layers_dir, *names)
 
     def _run(self, jobs: list[Callable[[], None]]) -> None:
         """Run them at once, and raise what the first of them raised that failed."""

@@ -5,18 +5,15 @@ Names come from labels of images, which anybody can write: none leaves the direc
 
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from ...oci.errors import InvalidContent
-from ...store.disk import open_directory
 from ..files.document import write_toml
 from ..files.group import GroupElement
 from ..golang.json import Struct
 from ..images.labels import StoreMetadata
-from ..layers.directories import escaped
+from ..layers.directories import escaped, opened_below, remove
 
 
 class Leftovers:
@@ -34,6 +31,7 @@ class Leftovers:
             InvalidContent: the buildpack's name is none of a directory.
         """
         self.buildpack = buildpack
+        self._layers_dir = layers_dir
         self.path = layers_dir / _checked(escaped(buildpack.id), "buildpack")
 
     def write_store(self, store: StoreMetadata) -> None:
@@ -41,36 +39,31 @@ class Leftovers:
 
         Raises:
             InvalidContent: it has what TOML has not.
+            OSError: it cannot be written.
         """
-        write_toml(self.path / "store.toml", store.to_document())
+        self._write("store.toml", store.to_document())
 
     def write_metadata(self, layer: str, metadata: object) -> None:
         """Write `<layer>.toml`: what it said last time, but no types, which are to be chosen anew.
 
         Raises:
             InvalidContent: the layer's name is none of a file, or it has what TOML has not.
+            OSError: it cannot be written.
         """
-        write_toml(self.path / f"{_checked(layer, 'layer')}.toml", _document(metadata))
+        document = Struct({} if metadata is None else {"metadata": metadata})
+        self._write(f"{_checked(layer, 'layer')}.toml", document)
 
     def remove(self, layer: str) -> None:
         """Remove a layer and what was known of it; what is not there is fine."""
         name = _checked(layer, "layer")
-        with suppress(FileNotFoundError):
-            directory = open_directory(self.path)
-            try:
-                for file in (f"{name}.toml", f"{name}.sha"):
-                    with suppress(FileNotFoundError):
-                        os.unlink(file, dir_fd=directory)
-                try:
-                    shutil.rmtree(name, dir_fd=directory)
-                except NotADirectoryError:
-                    os.unlink(name, dir_fd=directory)
-            finally:
-                os.close(directory)
+        with suppress(FileNotFoundError), opened_below(self._layers_dir, self.path.name) as here:
+            for each in (f"{name}.toml", f"{name}.sha", name):
+                remove(each, here)
 
-
-def _document(metadata: object) -> Struct:
-    return Struct({} if metadata is None else {"metadata": metadata})
+    def _write(self, name: str, document: Struct) -> None:
+        with suppress(FileNotFoundError), opened_below(self._layers_dir, self.path.name):
+            pass  # or it is a link, and what is written would lie elsewhere
+        write_toml(self.path / name, document)
 
 
 def _checked(name: str, what: str) -> str:

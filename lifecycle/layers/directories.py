@@ -6,12 +6,16 @@ Source: buildpacks/spec, buildpack.md, "Layer Types", "Layer Content Metadata (<
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import stat
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...oci.document import flag, inner
 from ...oci.errors import InvalidContent
+from ...store.disk import open_directory, open_file
 from ..files.document import read_toml
 from ..files.group import GroupElement
 from ..images.labels import LayerMetadata, StoreMetadata
@@ -84,6 +88,40 @@ def escaped(identifier: str) -> str:
     return identifier.replace("/", "_")
 
 
+@contextmanager
+def opened_below(layers_dir: Path, *names: str, make: bool = False) -> Generator[int]:
+    """Open a directory below that of all layers, through no symbolic link that somebody put there.
+
+    With `make` those that are missing are made; the umask does not choose their modes.
+
+    Raises:
+        OSError: it is absent, no directory, or cannot be made.
+    """
+    if make:
+        layers_dir.mkdir(parents=True, exist_ok=True)
+    directory = open_directory(layers_dir.resolve())
+    try:
+        for name in names:
+            below = _made(name, directory) if make else open_directory(name, directory)
+            os.close(directory)
+            directory = below
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def remove(name: str, directory: int) -> None:
+    """Remove what has a name, with all that is below it; what is not there is fine."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(found.st_mode):
+        shutil.rmtree(name, dir_fd=directory)
+    else:
+        os.unlink(name, dir_fd=directory)
+
+
 def read_buildpack_dir(
     layers_dir: Path, buildpack: GroupElement, debug: Callable[[str], None]
 ) -> BuildpackDir:
@@ -150,13 +188,26 @@ def _read_layer(path: Path, identifier: str) -> LayerDir:
 
 
 def _read_sha(file: Path) -> str:
+    directory = open_directory(file.parent)
     try:
-        with file.open("rb") as stream:
+        with open(open_file(file.name, directory), "rb") as stream:
             return stream.read(_MAX_SHA).decode()
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
         raise InvalidContent(f"{file}: {error}") from error
+    finally:
+        os.close(directory)
+
+
+def _made(name: str, above: int) -> int:
+    try:
+        os.mkdir(name, dir_fd=above)
+    except FileExistsError:
+        return open_directory(name, above)
+    directory = open_directory(name, above)
+    os.fchmod(directory, 0o755)
+    return directory
 
 
 def _read_store(file: Path, buildpack: str) -> StoreMetadata:

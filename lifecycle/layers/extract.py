@@ -37,12 +37,12 @@ class Misplaced(InvalidContent):
         return f"{self.name!r} lies outside of {str(self.directory)!r}"
 
 
-def extract(tar: Stream, directory: Path) -> None:
-    """Unpack a layer, whose names are absolute, below an existing directory; reads to its end.
+def extract(tar: Stream, layers_dir: Path, *names: str) -> None:
+    """Unpack the layer of `layers_dir/names…`, whose names are absolute; reads to its end.
 
-    Directories above that one may be in the tar, and are left alone, as all that are there
-    already. Other files are replaced. No symbolic link is followed, wherever it comes from, but
-    any is made. Thread-safe: the umask stays.
+    Only `layers_dir` must exist. Directories above that of the layer may be in the tar, and are
+    left alone, as all that are there already. Other files are replaced. No symbolic link is
+    followed, wherever it comes from, but any is made. Thread-safe: the umask stays.
 
     Raises:
         Misplaced: something would lie elsewhere.
@@ -50,7 +50,7 @@ def extract(tar: Stream, directory: Path) -> None:
             a hard link or a device.
         OSError: the disk refused. What came before stays.
     """
-    with _Tree(directory) as tree:
+    with _Tree(layers_dir, names) as tree:
         entries = Entries(Forward(tar), "layer")
         for entry in entries:
             parts = tree.place(entry.name)
@@ -73,23 +73,22 @@ def extract(tar: Stream, directory: Path) -> None:
 class _Tree:
     """What is below the directory, as open descriptors and single names."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._above = _split(str(directory))
+    def __init__(self, layers_dir: Path, names: tuple[str, ...]) -> None:
+        self._directory = layers_dir.joinpath(*names)
+        self._layers_dir = _split(str(layers_dir))
+        self._names = names
         self._modes: list[tuple[tuple[str, ...], int]] = []
         self._current: tuple[tuple[str, ...], int] = ((), -1)
-        self._root = open_directory(directory.resolve())
+        self._root = open_directory(layers_dir.resolve())
 
     def place(self, name: str) -> tuple[str, ...]:
-        """Return the path of an entry below the directory; none for what is above it."""
+        """Return the path of an entry below `layers_dir`; none for what is above that."""
         parts = _split(name)
         if ".." in parts or "\0" in name:
             raise InvalidContent(f"layer: {name[:200]!r} is no name")
-        depth = len(self._above)
-        if parts[:depth] == self._above:
-            return parts[depth:]
-        if parts == self._above[: len(parts)]:  # a directory above, or the whole tree's
-            return ()
+        whole = (*self._layers_dir, *self._names)
+        if parts[: len(whole)] == whole or parts == whole[: len(parts)]:
+            return parts[len(self._layers_dir) :]
         raise Misplaced(name[:200], self._directory)
 
     def directory(self, parts: tuple[str, ...], mode: int) -> None:
@@ -150,7 +149,7 @@ class _Tree:
         os.close(self._root)
 
     def _above_of(self, parts: tuple[str, ...], name: str) -> int:
-        if not parts:
+        if len(parts) < max(1, len(self._names)):
             raise Misplaced(name[:200], self._directory)
         return self._opened(parts[:-1])
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ...oci.errors import InvalidContent
 from ...store.blobs import READ_SIZE
 from ...store.disk import open_directory, open_file, replacing
 from ..files.group import GroupElement
-from .directories import escaped
+from .directories import escaped, opened_below, remove
+from .sbom import SBOM
 
-SBOM = "sbom"
 KINDS = ("cache", "launch")  # what is in both is what the image has
 
 _FILE = re.compile(r"sbom.+json")
@@ -38,12 +37,12 @@ def restore_sboms(layers_dir: Path, buildpacks: Iterable[GroupElement]) -> None:
             name = escaped(buildpack.id)
             with (
                 suppress(FileNotFoundError, NotADirectoryError),
-                _opened(layers_dir / SBOM / kind / name) as source,
-                _opened(layers_dir / name) as target,
+                opened_below(layers_dir, SBOM, kind, name) as source,
+                opened_below(layers_dir, name) as target,
             ):
                 _copy_all(source, target)
-    with suppress(FileNotFoundError):
-        shutil.rmtree(layers_dir / SBOM)
+    with opened_below(layers_dir) as directory:
+        remove(SBOM, directory)
 
 
 def _copy_all(source: int, target: int) -> None:
@@ -69,12 +68,3 @@ def _copy(source: int, name: str, target: int, new: str) -> None:
                 os.write(copy, block)
     finally:
         os.close(file)
-
-
-@contextmanager
-def _opened(path: Path) -> Generator[int]:
-    directory = open_directory(path)
-    try:
-        yield directory
-    finally:
-        os.close(directory)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tomllib
 from dataclasses import replace
@@ -356,3 +357,38 @@ def test_a_cache_image_is_a_cache(place: Place) -> None:
             place.restore(cache_image=f"{registry.host}/cache")
         words = f'failed to create image cache: accessing cache image "{registry.host}/cache": '
         assert raised.value.message.startswith(words)
+
+
+def test_a_link_in_the_place_of_sboms_is_not_followed(place: Place, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "launch" / "samples_bp" / "x"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "sbom.cdx.json").write_bytes(b"secret")
+    (place.layers / "samples_bp").mkdir()
+    (place.layers / "sbom").symlink_to(tmp_path / "elsewhere")
+    assert place.restore() == ["store.toml"]
+    assert not (place.layers / "sbom").is_symlink()
+    assert (elsewhere / "sbom.cdx.json").exists()
+
+
+def test_a_link_in_the_place_of_a_buildpack_is_not_followed(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (place.layers / "samples_bp").symlink_to(tmp_path / "elsewhere")
+    place.analyzed(x=LAUNCH)
+    with pytest.raises(NotADirectoryError):
+        place.restore()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_whatever_is_in_the_place_of_a_layer_is_removed(place: Place, kind: str) -> None:
+    place.cached(x=types("c"))
+    place.analyzed(x=replace(LAUNCH, cache=True))
+    layer = place.layers / "samples_bp" / "x"
+    layer.parent.mkdir()
+    if kind == "fifo":
+        os.mkfifo(layer)
+    else:
+        layer.symlink_to(place.cache)
+    place.restore()
+    assert not os.path.lexists(layer)
+    assert place.cache.exists()

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,15 @@ def test_the_sha_of_old_is_read(tmp_path: Path) -> None:
     write(there / "a.toml", "[types]\nlaunch = true\n")
     write(there / "a.sha", "sha256:abc")
     assert read(tmp_path).layers[0].metadata == LayerMetadata(sha="sha256:abc", launch=True)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_a_sha_is_read_from_a_file_alone(tmp_path: Path, kind: str) -> None:
+    there = tmp_path / "samples_one"
+    write(there / "a.toml", "[types]\nlaunch = true\n")
+    write(tmp_path / "secret", "secret")
+    if kind == "fifo":
+        os.mkfifo(there / "a.sha")
+    else:
+        (there / "a.sha").symlink_to(tmp_path / "secret")
+    assert read(tmp_path).layers[0].metadata is None

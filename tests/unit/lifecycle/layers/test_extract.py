@@ -179,3 +179,24 @@ def test_no_descriptor_stays_open(layers: Path) -> None:
     with pytest.raises(InvalidContent):
         extract(tar(file(deep / "x"), entry(layers / "y", b"6")), layers)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_layer_stays_in_its_own_directory(layers: Path) -> None:
+    extract(tar(directory(layers / "bp"), file(layers / "bp" / "x" / "y")), layers, "bp", "x")
+    assert (layers / "bp" / "x" / "y").read_bytes() == b"x"
+    extract(tar(link(layers / "bp" / "z", "x")), layers, "bp", "z")
+    assert (layers / "bp" / "z" / "y").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("name", ["group.toml", "bp/x.toml", "other/x/env/PATH", "bp/xy/file"])
+def test_a_layer_writes_nothing_beside_itself(layers: Path, name: str) -> None:
+    with pytest.raises(Misplaced):
+        extract(tar(file(layers / name)), layers, "bp", "x")
+    assert not list(layers.iterdir())
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.REGTYPE])
+def test_a_layer_takes_no_place_of_a_directory_above_it(layers: Path, kind: bytes) -> None:
+    with pytest.raises(Misplaced):
+        extract(tar(entry(layers / "bp", kind, target="/")), layers, "bp", "x")
+    assert not list(layers.iterdir())

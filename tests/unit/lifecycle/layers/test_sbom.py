@@ -90,3 +90,18 @@ def test_trees_of_sboms_are_found(tmp_path: Path) -> None:
     assert sbom_dir(tmp_path, "launch") is None
     (tmp_path / "sbom" / "launch").mkdir(parents=True)
     assert sbom_dir(tmp_path, "launch") == tmp_path / "sbom" / "launch"
+
+
+@pytest.mark.parametrize("above", ["sbom", "sbom/launch"])
+def test_a_link_that_a_buildpack_left_leads_nowhere(
+    tmp_path: Path, shipped: Path, above: str
+) -> None:
+    secret = tmp_path / "secret"
+    (secret / "launch").mkdir(parents=True)
+    (tmp_path / "layers" / above).parent.mkdir(parents=True)
+    (tmp_path / "layers" / above).symlink_to(secret)
+    with pytest.raises(NotADirectoryError):
+        sbom_dir(tmp_path / "layers", "launch")
+    with pytest.raises(NotADirectoryError):
+        copy_lifecycle_sboms(tmp_path / "layers", shipped, unheard, shipped=shipped)
+    assert files(secret) == {}
