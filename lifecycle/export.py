@@ -26,7 +26,7 @@ from .files.document import read_toml
 from .files.group import Group, GroupElement, read_group
 from .files.metadata import BillEntry, BuildMetadata, read_build_metadata
 from .files.project import ProjectMetadata, read_project_metadata
-from .files.report import Report, write_exported, write_report
+from .files.report import Report, write_report
 from .files.run import read_run, read_stack, run_image_of
 from .images.app import Made, export_image
 from .images.artifacts import attach, check_names, collect
@@ -234,9 +234,7 @@ def _report(
         _bill(left) if inputs.platform_api < _NO_BILLS else (),
     )
     write_report(inputs.report_path, report)
-    if inputs.exported_path is not None:
-        write_exported(inputs.exported_path, report)
-    write_records(inputs, saved)
+    write_records(inputs, report, saved)
 
 
 def _bill(left: Sequence[BuildpackDir]) -> tuple[BillEntry, ...]:

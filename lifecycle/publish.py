@@ -20,7 +20,7 @@ from ..publish.attached import Attached, Tagged, find_attached
 from ..publish.source import read_document
 from .console import Console
 from .files.document import read_toml, write_toml
-from .files.report import Report, write_exported
+from .files.report import Report
 from .golang.json import Struct
 from .images.artifacts import OF_REFERRERS, image_of_tag
 from .images.image import Image, Saved, Target
@@ -72,7 +72,6 @@ def publish_from(layouts: Target, destination: Target, inputs: Inputs, console: 
         else:
             _report_losses(inputs, image, attached, saved, console)
         _report(inputs, before, image, saved)
-        write_records(inputs, saved)
     return saved
 
 
@@ -200,8 +199,7 @@ def _report(inputs: Inputs, before: Report, image: Image, saved: Saved) -> None:
     if saved.digest is not None:
         published["digest-out"] = str(saved.digest)
     write_toml(inputs.report_path, Struct(report.to_document(), published=published))
-    if inputs.exported_path is not None:
-        write_exported(inputs.exported_path, report)
+    write_records(inputs, report, saved)
 
 
 def _report_losses(
@@ -244,7 +242,7 @@ def _report_losses(
     if saved.losses:
         console.info(f"*** Not kept by the daemon, but in {path}: {', '.join(saved.losses)}")
     if artifacts:
-        console.warn(f"{len(artifacts)} artifacts stay behind: a daemon has none")
+        console.warn(f"Artifacts stay behind, a daemon keeps none: {len(artifacts)}")
 
 
 def _described(descriptor: Descriptor, more: Mapping[str, object]) -> Struct:

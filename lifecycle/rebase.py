@@ -283,7 +283,7 @@ def _report(inputs: Inputs, target: Target, saved: Saved, metadata: LifecycleMet
         metadata.run_image,
     )
     write_report(inputs.report_path, report)
-    write_records(inputs, saved)
+    write_records(inputs, report, saved)
 
 
 def _json(document: Struct) -> str:

@@ -1,16 +1,18 @@
-"""What platforms want to be told of an image in files of their own: its digest, its references.
+"""What platforms want to be told of an image in files besides report.toml: digest and references.
 
-Source: Tekton's image resource, kbld; `--image-digest-file` and `--image-refs` are ours.
+Source: the draft "Export Report" (`-exported`); Tekton's image resource, kbld;
+`--image-digest-file` and `--image-refs` are ours.
 """
 
 from __future__ import annotations
 
 from ...publish.records import write_digest, write_record, write_references
+from ..files.report import Report, write_exported
 from ..inputs import Inputs
 from .image import Saved
 
 
-def write_records(inputs: Inputs, saved: Saved) -> None:
+def write_records(inputs: Inputs, report: Report, saved: Saved) -> None:
     """Write the files that were asked for, whole or not at all, once the image has its names.
 
     An image that a daemon keeps without a manifest is told by its identifier, and
@@ -19,6 +21,8 @@ def write_records(inputs: Inputs, saved: Saved) -> None:
     Raises:
         OSError: one cannot be written.
     """
+    if inputs.exported_path is not None:
+        write_exported(inputs.exported_path, report)
     digest = saved.digest
     if inputs.image_digest_file is not None:
         write_digest(inputs.image_digest_file, digest or saved.image_id)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Generator
 from pathlib import Path
 
@@ -192,6 +193,19 @@ def test_creator_pushes_what_it_exported(
     command = [program("skopeo"), "inspect", "--tls-verify=false", f"docker://{name}"]
     pushed = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert pushed["Digest"] == index["manifests"][0]["digest"]
+    artifact = f"docker://{name.rpartition(':')[0]}:report"  # what acme/everything asks for
+    command = [program("skopeo"), "copy", "--src-tls-verify=false", artifact, f"dir:{tmp_path}/got"]
+    subprocess.run(command, check=True, capture_output=True)
+    manifest = json.loads((tmp_path / "got" / "manifest.json").read_bytes())
+    assert manifest["subject"]["digest"] == pushed["Digest"]
+    assert manifest["artifactType"] == "text/plain"
+    [layer] = manifest["layers"]
+    assert layer["annotations"] == {"org.opencontainers.image.title": "report.txt"}
+    content = tmp_path / "got" / layer["digest"].partition(":")[2]
+    assert content.read_text() == "a report\n"
+    report = tomllib.loads((place.root / "layers" / "report.toml").read_text())
+    assert report["published"] == dict.fromkeys(("digest-in", "digest-out"), pushed["Digest"])
+    assert report["image"]["tags"] == [name]
 
 
 def check_run(place: Workplace, dockerd: Dockerd) -> None:

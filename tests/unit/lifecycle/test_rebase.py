@@ -89,6 +89,13 @@ def test_the_report_tells_what_became_of_it(target: LayoutTarget, inputs: Inputs
     assert image["run-image"]["top-layer"] == str(there(target, "run:2").top_layer)
 
 
+def test_the_older_draft_has_a_file_of_its_own(target: LayoutTarget, inputs: Inputs) -> None:
+    path = inputs.report_path.with_name("exported.toml")
+    saved = rebased(replace(inputs, exported_path=path), target)
+    image = tomllib.loads(path.read_text())["image"]
+    assert image == {"tags": list(saved.names), "identifier": str(saved.digest)}
+
+
 def test_an_app_may_be_rebased_to_another_name(target: LayoutTarget, inputs: Inputs) -> None:
     before = there(target, "app")
     rebased(replace(inputs, image="new", previous_image="app"), target)
