@@ -113,7 +113,8 @@ class RegistryTarget:
     def save(self, source: Source, references: Sequence[str]) -> Saved:
         """Push the image under all its names: its blobs once, each further name alone.
 
-        Layers that came from another repository of the registry are mounted.
+        Layers that came from another repository of the registry are mounted; what the registry
+        lost of an image that it has already is sent again.
 
         Raises:
             InvalidContent, NotFound, RegistryError, OSError: it could be given none of the names.
@@ -179,7 +180,7 @@ class RegistryTarget:
                 return
             provenance = self._provenance(reference)
             sessions = UploadSessions(self._store.uploads, *place) if self._store else None
-            sink = RegistrySink(repository, reference, provenance, sessions)
+            sink = RegistrySink(repository, reference, provenance, sessions, recheck=True)
             leases = self._store.leases if self._store else None
             copy(source, sink, jobs=self._jobs, leases=leases)
         served.add(place)

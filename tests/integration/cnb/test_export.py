@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import stat
 import subprocess
 import urllib.request
@@ -22,9 +23,9 @@ from ocistow.lifecycle.inputs import Inputs
 from ocistow.publish.docker.engine import Engine
 from ocistow.publish.source import Stream
 from ocistow.testing.builds import Build, build
-from ocistow.testing.images import busybox_image
+from ocistow.testing.images import busybox_image, image_layout
 
-from ..conftest import Dockerd, program
+from ..conftest import Dockerd, DockerRegistry, program
 from .places import PLACES, Place, opened
 
 # A launcher that only tells what it was started as; the real one is not ours to make.
@@ -190,6 +191,32 @@ def test_a_layer_that_the_registry_lost_is_added(work: Work) -> None:
     assert any("has lost layer 'samples/one:launched'" in line for line in said)
     with urllib.request.urlopen(urllib.request.Request(url, method="HEAD")) as answer:
         assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "work", [pytest.param("registry", marks=pytest.mark.registry)], indirect=True
+)
+@pytest.mark.parametrize("number", [0, 2], ids=["of the run image", "of the app"])
+def test_an_unchanged_image_gets_back_what_its_registry_lost(
+    work: Work, docker_registry: DockerRegistry, tmp_path: Path, number: int
+) -> None:
+    if number == 0:  # what all repositories lost is nowhere, so that only this one may have it
+        work.place.put(image_layout(tmp_path / "other", seed=3), "run:latest")
+        work.analyze()
+    first, _ = work.export()
+    work.analyze(previous=True)
+    with work.place.find(work.inputs(), "app:v1") as image:
+        lost = image.layers[number].blob.digest
+    if number == 0:
+        repository = f"{work.place.prefix.partition('/')[2]}app"
+        links = docker_registry.root / "docker/registry/v2/repositories" / repository / "_layers"
+        shutil.rmtree(links / "sha256" / lost.encoded)
+    else:
+        blobs = docker_registry.root / "docker/registry/v2/blobs/sha256"
+        (blobs / lost.encoded[:2] / lost.encoded / "data").unlink()
+    second, _ = work.export()
+    assert second.digest == first.digest
+    work.place.fetch("app:v1", tmp_path / "fetched")
 
 
 DAEMON = [pytest.param("daemon", marks=pytest.mark.docker)]
