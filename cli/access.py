@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import click
 
+from ..oci.wording import about
 from ..publish.access import Access
-from .output import about
 
 MAX_PASSWORD = 64 << 10  # bytes; a token of a cloud has a few thousand
 

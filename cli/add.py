@@ -9,6 +9,7 @@ import click
 from ..oci.descriptor import REF_NAME
 from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
+from ..oci.wording import about
 from ..publish.copy import Copied, copy
 from ..publish.layout import StoreSink
 from ..publish.remote import LazySink, LazySource
@@ -18,7 +19,7 @@ from ..store.remotes import RepositoryName
 from ..store.store import Store
 from .config import Settings
 from .options import Transfer, json_option, transfer_options
-from .output import about, document, line
+from .output import document, line
 from .progress import Display, reading
 from .report import Result, more, summary, transferred, write_records
 from .signals import ending_soon

@@ -12,6 +12,7 @@ from ..lifecycle.targets.layout import LayoutTarget
 from ..oci.digest import Digest
 from ..oci.errors import NotFound
 from ..oci.reference import Reference
+from ..oci.wording import about
 from ..publish.attached import find_attached
 from ..publish.moved import moved
 from ..publish.referrer import fallback_tag
@@ -20,7 +21,7 @@ from ..store.layout import Layout
 from ..store.store import Store
 from .config import Settings
 from .options import name_argument, pass_settings
-from .output import about, line, result, shown
+from .output import line, result, shown
 
 
 @click.command()

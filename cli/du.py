@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from ..oci.wording import about
 from ..store.store import Store
 from ..store.usage import Usage, usage
 from .config import Settings
 from .options import bytes_option, json_option, name_argument, pass_settings
-from .output import about, count, document, line, shown, sizes, table
+from .output import count, document, line, shown, sizes, table
 
 _COLUMNS = ("NAME", "APPARENT", "ON DISK", "SHARED", "EXCLUSIVE")
 

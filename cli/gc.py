@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import click
 
+from ..oci.wording import about
 from ..publish.remote import evict as evict_layers
 from ..store.gc import GRACE, Collected, Collector
 from ..store.store import Store
 from .config import Settings
 from .options import json_option, pass_settings
-from .output import about, count, document, human, line
+from .output import count, document, human, line
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw]?)")

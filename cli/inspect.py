@@ -10,14 +10,14 @@ from ..oci.digest import Digest
 from ..oci.document import Object, as_object, members, parse_object, string, strings
 from ..oci.errors import InvalidContent, NotFound
 from ..oci.platform import Platform
-from ..oci.wording import printable
+from ..oci.wording import about, printable
 from ..store.layout import Layout
 from ..store.store import Store
 from . import output
 from .config import Settings
 from .images import ImageView, RootView, read_roots
 from .options import bytes_option, json_option, name_argument, pass_settings, platform_option
-from .output import about, count, document, line, shown, sizes, table
+from .output import count, document, line, shown, sizes, table
 
 Places = dict[Digest, list[str]]  # repositories that may have a layer, which is absent here
 

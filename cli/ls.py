@@ -8,13 +8,13 @@ from pathlib import PurePosixPath
 import click
 
 from ..oci.errors import NotFound, OcistowError
-from ..oci.wording import message_of
+from ..oci.wording import about, message_of
 from ..store.store import Store
 from .config import Settings
 from .exits import status_of
 from .images import RootView, read_roots
 from .options import bytes_option, json_option, pass_settings
-from .output import about, document, shown, sizes, table
+from .output import document, shown, sizes, table
 
 _COLUMNS = ("NAME", "DIGEST", "SIZE", "PLATFORM")
 

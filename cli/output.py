@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TextIO
 
@@ -14,7 +13,7 @@ import click
 
 from ..oci.digest import Digest
 from ..oci.reference import Reference
-from ..oci.wording import printable
+from ..oci.wording import about, printable
 
 SCHEMA_VERSION = 1  # of every --json document; raised when a member changes its meaning
 
@@ -64,16 +63,6 @@ def result(name: str, digest: Digest) -> str:
 def shown(name: PurePosixPath) -> str:
     """Return how a layout is called: by its reference, else by its path below layouts/."""
     return str(Reference.from_path(name) or name)
-
-
-@contextmanager
-def about(what: str) -> Generator[None]:
-    """Note on an OSError from the block what was done; its own words may name no object."""
-    try:
-        yield
-    except OSError as error:
-        error.add_note(what)
-        raise
 
 
 def line(text: str, *, aside: bool = False) -> None:

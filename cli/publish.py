@@ -12,7 +12,7 @@ import click
 from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
-from ..oci.wording import message_of, printable
+from ..oci.wording import about, message_of, printable
 from ..publish.access import Access
 from ..publish.copy import Copied
 from ..publish.layout import contents
@@ -25,7 +25,7 @@ from ..store.store import Store
 from .config import Settings
 from .exits import status_of
 from .options import Transfer, json_option, name_argument, transfer_options
-from .output import about, document, line, shown
+from .output import document, line, shown
 from .progress import Display
 from .report import Result, more, name_at, summary, transferred, write_records
 from .signals import ending_soon

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from ..oci.errors import InvalidContent
+from ..oci.wording import about
 from ..store.remotes import RepositoryName
 from ..store.store import Store
 from .config import Settings
 from .options import json_option, pass_settings
-from .output import about, document, line, table
+from .output import document, line, table
 
 _REGISTRY = "docker://"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from ..oci.wording import printable
+from ..oci.wording import about, printable
 from ..store.store import Store
 from .config import Settings
 from .options import name_argument, pass_settings
-from .output import about, line, shown
+from .output import line, shown
 
 
 @click.command()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from ..oci.reference import Reference
+from ..oci.wording import about
 from ..publish.layout import StoreSource
 from ..publish.sink import check_name
 from ..store.store import Store
 from .config import Settings
 from .options import name_argument, pass_settings
-from .output import about, line, result
+from .output import line, result
 
 
 @click.command()

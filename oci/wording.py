@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from .errors import OcistowError
 
@@ -42,3 +44,13 @@ def message_of(error: OcistowError | OSError) -> str:
     notes: list[str] = getattr(error, "__notes__", [])
     objects = [*notes[:1], *names] if not names or not os.path.isabs(names[0]) else names
     return printable(": ".join([*objects, error.strerror or str(error) or type(error).__name__]))
+
+
+@contextmanager
+def about(what: str) -> Generator[None]:
+    """Note on an OSError from the block what was done; its own words may name no object."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(what)
+        raise

@@ -20,6 +20,7 @@ from typing import Self
 from ...oci.digest import CANONICAL, Digest
 from ...oci.document import MAX_DOCUMENT
 from ...oci.errors import Busy, InvalidContent
+from ...oci.wording import about
 from ...publish.packing import Hashed
 from ...publish.source import Stream
 from ...store.blobs import READ_SIZE, digest_of_file
@@ -114,7 +115,7 @@ class DirectoryCache:
             InvalidContent: a file became shorter while it was read.
             OSError: the layer cannot be read, or the disk is full.
         """
-        with self._writer(likely) as writer, closing(tar.open()) as stream:
+        with about(self.name), self._writer(likely) as writer, closing(tar.open()) as stream:
             hashed = Hashed(stream, CANONICAL)
             while block := hashed.read(READ_SIZE):
                 writer.write(block)
@@ -151,7 +152,10 @@ class DirectoryCache:
             Busy: another process writes this cache.
             OSError: it stays what it was.
         """
-        staging = self._prepared()
+        with about(self.name):
+            self._commit(self._prepared(), metadata)
+
+    def _commit(self, staging: int, metadata: CacheMetadata | None) -> None:
         if metadata is not None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
             file = os.open(CACHE_METADATA, flags, 0o644, dir_fd=staging)

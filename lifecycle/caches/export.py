@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ...oci.digest import Digest
 from ...oci.errors import InvalidContent, OcistowError
+from ...oci.wording import message_of
 from ..console import Console
 from ..images.labels import BuildpackLayers, CacheMetadata, LayerMetadata
 from ..inputs import Inputs
@@ -68,7 +69,7 @@ def _cached(
         tar = dir_layer(layer.identifier, layer.path, inputs.uid, inputs.gid)
         return _added(cache, tar, likely, console)
     except (OcistowError, OSError) as error:
-        console.warn(f"Failed to cache layer '{layer.identifier}': {error}")
+        console.warn(f"Failed to cache layer '{layer.identifier}': {message_of(error)}")
         return None
 
 

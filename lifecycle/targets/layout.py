@@ -19,6 +19,7 @@ from ...oci.errors import InvalidContent, NotFound, OcistowError
 from ...oci.manifest import Manifest, parse_manifest
 from ...oci.platform import Platform
 from ...oci.reference import Reference
+from ...oci.wording import about, message_of
 from ...publish.access import JOBS
 from ...publish.attached import Attached, list_of
 from ...publish.copy import copy
@@ -99,12 +100,16 @@ class LayoutTarget:
     @contextmanager
     def staging(self, reference: str) -> Generator[Staging]:
         """Yield the pool of the store, or of the image's layout, in which layers are packed."""
+        with about(self.name(reference)), self._staging(self._full(reference)) as staging:
+            yield staging
+
+    @contextmanager
+    def _staging(self, path: Path) -> Generator[Staging]:
         if self._store is not None:
             from ...publish.recognition import Recognition
 
             yield Staging(self._store.blobs, Recognition(self._store))
             return
-        path = self._full(reference)
         make_directory(path.resolve() / BLOBS, self._disk or Disk())
         with self._opened(path / BLOBS) as blobs:
             disk = self._disk or disk_of(blobs)
@@ -132,14 +137,16 @@ class LayoutTarget:
         leases = self._store.leases if self._store else None
         kept = source.kept if isinstance(source, Assembled) else frozenset[Digest]()
         for reference in references:
+            name = self.name(reference)
             try:
-                if not self._has(reference, root):
-                    copy(source, self._sink(reference, kept), jobs=self._jobs, leases=leases)
+                with about(name):
+                    if not self._has(reference, root):
+                        copy(source, self._sink(reference, kept), jobs=self._jobs, leases=leases)
             except (OcistowError, OSError) as error:
                 first = first or error
-                failed.append((self.name(reference), str(error)))
+                failed.append((name, message_of(error)))
             else:
-                names.append(self.name(reference))
+                names.append(name)
         if first is not None and not names:
             raise first
         return Saved(

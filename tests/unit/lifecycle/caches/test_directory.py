@@ -15,7 +15,9 @@ from ocistow.lifecycle.layers.tarball import LayerTar
 from ocistow.lifecycle.layers.trees import dir_layer
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import Busy, InvalidContent
+from ocistow.oci.wording import message_of
 from ocistow.store.disk import Disk
+from ocistow.testing.disk import FailingDisk
 
 METADATA = CacheMetadata(
     "sha256:" + "1" * 64,
@@ -169,6 +171,17 @@ def test_a_layer_can_be_kept_unread(cache: DirectoryCache, path: Path, tmp_path:
     assert file_of(path, diff_id).exists()
     cache.commit()
     assert not file_of(path, diff_id).exists()
+
+
+def test_a_full_disk_is_told_with_the_cache(path: Path, tmp_path: Path) -> None:
+    with DirectoryCache(path, FailingDisk(0, only="write")) as cache:
+        with pytest.raises(OSError, match="No space left") as refused:
+            cache.add(layer(tmp_path, b"content"))
+        assert message_of(refused.value) == f"{path}: No space left on device"
+    with DirectoryCache(path, FailingDisk(0, only="write")) as cache:
+        with pytest.raises(OSError, match="No space left") as refused:
+            cache.commit(CacheMetadata())
+        assert message_of(refused.value) == f"{path}: No space left on device"
 
 
 class Linkless(Disk):

@@ -10,6 +10,7 @@ from hypothesis import given
 from ocistow.lifecycle.files.document import parse_toml, read_toml, write_toml
 from ocistow.oci.document import MAX_DOCUMENT, flag, inner, inners
 from ocistow.oci.errors import InvalidContent
+from ocistow.oci.wording import message_of
 from ocistow.testing.tables import tables, texts_like
 
 
@@ -61,6 +62,13 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
         write_toml(path, {"new": True})
         assert reader.read() == "old = true\n"
     assert read_toml(path) == {"new": True}
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    (path := tmp_path / "a.toml").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as refused:
+        write_toml(path, {"a": 1})
+    assert message_of(refused.value) == "/dev/full: No space left on device"
 
 
 def test_what_cannot_be_written_leaves_the_file_alone(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from ocistow.oci.descriptor import REF_NAME, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, NotFound
 from ocistow.oci.platform import Platform
+from ocistow.oci.wording import message_of
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.packing import pack
 from ocistow.publish.source import Blob
 from ocistow.store.disk import NamedDisk
 from ocistow.store.store import Store
-from ocistow.testing.disk import QuickDisk
+from ocistow.testing.disk import FailingDisk, QuickDisk
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout
 
 AMD64 = Platform.parse("linux/amd64")
@@ -283,6 +284,14 @@ def test_one_name_may_fail_and_another_not(plain: LayoutTarget, tmp_path: Path) 
     [(name, why)] = saved.failed
     assert name.endswith("bad/latest")
     assert why
+
+
+def test_a_full_disk_is_told_with_the_image_that_needs_it(tmp_path: Path) -> None:
+    run = opened(image_layout(tmp_path / "run"))
+    target = LayoutTarget(tmp_path / "oci", platform=AMD64, disk=FailingDisk(0, only="write"))
+    with pytest.raises(OSError, match="No space left") as refused:
+        export(target, run, b"content", "app")
+    assert message_of(refused.value) == f"{tmp_path}/oci/{APP}: No space left on device"
 
 
 def test_no_name_at_all_is_a_failure(plain: LayoutTarget, tmp_path: Path) -> None:
