@@ -5,7 +5,8 @@ Source: Go's lifecycle, cache/image_cache.go.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import logging
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing import Self
 
 from ...oci.descriptor import OCI_MANIFEST, Descriptor
 from ...oci.digest import Digest
-from ...oci.errors import InvalidContent, NotFound
+from ...oci.errors import InvalidContent, NotFound, RegistryError
 from ...publish.compression import Compression
 from ...publish.sink import host_platform
 from ...publish.source import Blob, Stream
@@ -27,14 +28,22 @@ from ..layers.stream import has_layer, layer_stream
 from ..layers.tarball import LayerTar
 from .cache import Cached
 
+log = logging.getLogger(__name__)
+
 _EMPTY = LayerTar.of("empty", ())  # some registries take no image without layers
 
 
 @contextmanager
 def open_image_cache(
-    reference: str, target: Target, compression: Compression, jobs: int = 0
+    reference: str,
+    target: Target,
+    compression: Compression,
+    jobs: int = 0,
+    delete: Callable[[str], None] | None = None,
 ) -> Generator[ImageCache]:
     """Open the cache of an image, which need not exist yet.
+
+    `delete`, given its identifier, deletes an image that another one has taken the place of.
 
     Raises:
         RegistryError: the registry refused.
@@ -46,7 +55,7 @@ def open_image_cache(
             image = None
         staging = stack.enter_context(target.staging(reference))
         packer = stack.enter_context(LayerPacker(staging.blobs, compression, jobs=jobs))
-        yield ImageCache(reference, target, image, staging, packer)
+        yield ImageCache(reference, target, image, staging, packer, delete)
 
 
 class ImageCache:
@@ -59,12 +68,14 @@ class ImageCache:
         image: Image | None,
         staging: Staging,
         packer: LayerPacker,
+        delete: Callable[[str], None] | None,
     ) -> None:
         self._reference = reference
         self._target = target
         self._image = image
         self._staging = staging
         self._packer = packer
+        self._delete = delete
         self._layers: dict[Digest, PackedLayer | Layer] = {}
 
     @property
@@ -149,7 +160,13 @@ class ImageCache:
             else:
                 assembly.reuse(diff_id, "")
         image = assembly.finish(moment(None), with_history=False)
-        self._target.save(image, [self._reference])
+        saved = self._target.save(image, [self._reference])
+        old = self._image
+        if self._delete is not None and old is not None and old.root.digest != saved.digest:
+            try:
+                self._delete(old.identifier)
+            except RegistryError as error:
+                log.warning("Unable to delete cache image: %s", error)
 
     def __enter__(self) -> Self:
         return self

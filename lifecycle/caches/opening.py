@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...oci.errors import OcistowError, PhaseFailed
-from ..images.image import Target
 from ..inputs import Inputs
-from ..platform_api import Code
+from ..platform_api import Code, Version
 from ..targets import open_registries
 from .cache import Cache
 from .directory import DirectoryCache
+
+if TYPE_CHECKING:
+    from ..targets.registry import RegistryTarget
+
+_NO_DELETION = Version(0, 13)  # from here on an image that is replaced stays, without a name
 
 
 @contextmanager
@@ -46,12 +51,13 @@ def open_cache(inputs: Inputs) -> Generator[Cache | None]:
         yield None
 
 
-def _image(inputs: Inputs, registries: Target) -> AbstractContextManager[Cache]:
+def _image(inputs: Inputs, registries: RegistryTarget) -> AbstractContextManager[Cache]:
     from ...publish.compression import Compression  # a directory needs none of this
     from .image import open_image_cache
 
     compression = Compression.parse(inputs.compression)
-    return open_image_cache(inputs.cache_image, registries, compression, inputs.jobs)
+    delete = registries.delete if inputs.platform_api < _NO_DELETION else None
+    return open_image_cache(inputs.cache_image, registries, compression, inputs.jobs, delete)
 
 
 def _words(path: Path, error: OcistowError | OSError) -> str:

@@ -163,6 +163,19 @@ class RegistryTarget:
             for one in attached.tagged:
                 sending.tagged(one.tag, one.what)
 
+    def delete(self, identifier: str) -> None:
+        """Delete an image that was found, by its identifier.
+
+        Raises:
+            RegistryError: many registries do not.
+        """
+        reference = Reference.parse(identifier)
+        assert reference.digest is not None
+        with open_repository(
+            reference, self._access, push=True, environ=self._environ
+        ) as repository:
+            repository.delete_manifest(reference.digest)
+
     def _push(
         self,
         source: Source,

@@ -47,6 +47,7 @@ class Repository:
 
     def __init__(self, transport: Transport, name: str) -> None:
         self._transport = transport
+        self._name = name
         self._url = f"{transport.origin}/v2/{quote(name)}"
 
     def has_blob(self, digest: Digest) -> bool:
@@ -219,6 +220,20 @@ class Repository:
                 return "OCI-Subject" in answer.headers
 
         return self._transport.retrying(put)
+
+    def delete_manifest(self, digest: Digest) -> None:
+        """Delete a manifest or index, with all its tags (end-9); one that is absent is deleted.
+
+        Raises:
+            RegistryError: many registries do not, or not for everybody who may push.
+        """
+        url, scopes = f"{self._url}/manifests/{digest}", [f"repository:{self._name}:delete"]
+
+        def delete() -> None:
+            with self._transport.request("DELETE", url, scopes=scopes) as answer:
+                answer.expect(HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND)
+
+        self._transport.retrying(delete)
 
     def _has(self, url: str) -> bool:
         def head() -> bool:

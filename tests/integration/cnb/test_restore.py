@@ -13,11 +13,16 @@ from ocistow.lifecycle.console import Console, Level
 from ocistow.lifecycle.export import export
 from ocistow.lifecycle.images.image import Target
 from ocistow.lifecycle.inputs import Inputs
+from ocistow.lifecycle.platform_api import Version
 from ocistow.lifecycle.restore import restore
 from ocistow.lifecycle.targets.layout import LayoutTarget
+from ocistow.lifecycle.targets.registry import RegistryTarget
 from ocistow.testing.builds import BUILDPACKS, Build, build
+from ocistow.testing.faults import Fault, Status
 from ocistow.testing.images import image_layout
 from ocistow.testing.registry import Registry
+
+from ..conftest import DockerRegistry
 
 Phase = Callable[[Inputs, Target, Console], object]
 CACHED = ("all-types", "cached")
@@ -99,6 +104,46 @@ def test_builds_start_from_what_was_left(tmp_path: Path, kind: str) -> None:
         builds.start(inputs)
         program = builds.layers / "samples_one" / "cached" / "bin" / "program"
         assert program.read_text() == "changed"
+
+
+@pytest.mark.registry
+@pytest.mark.parametrize("api", ["0.12", "0.13"])
+def test_an_old_cache_image_is_deleted_below_0_13(
+    tmp_path: Path, docker_registry: DockerRegistry, api: str
+) -> None:
+    builds = Builds(tmp_path)
+    name = f"{docker_registry.host}/cache{api}"
+    inputs = replace(
+        builds.inputs, cache_dir=None, cache_image=name, platform_api=Version.parse(api)
+    )
+    builds.start(inputs)
+    builds.finish(inputs)
+    with RegistryTarget({}).find(name) as image:
+        assert image is not None
+    for change in ("", "cached"):
+        builds.start(inputs)
+        builds.finish(inputs, change=change)
+        with RegistryTarget({}).find(image.identifier) as old:
+            assert (old is None) == (change == "cached" and api == "0.12")
+    with RegistryTarget({}).find(name) as new:
+        assert new is not None
+        assert new.root != image.root
+
+
+def test_a_registry_that_deletes_no_cache_image_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    builds = Builds(tmp_path)
+    with Registry() as registry:
+        name = f"{registry.host}/cache"
+        inputs = replace(
+            builds.inputs, cache_dir=None, cache_image=name, platform_api=Version(0, 12)
+        )
+        registry.faults.append(Fault("DELETE", "/v2/cache/manifests/.*", Status(405)))
+        for change in ("", "cached"):
+            builds.start(inputs)
+            builds.finish(inputs, change=change)
+            assert ("Unable to delete cache image: " in caplog.text) == bool(change)
 
 
 def test_a_cache_that_was_lost_costs_only_time(tmp_path: Path) -> None:
