@@ -20,13 +20,7 @@ from .files.analyzed import Analyzed, AnalyzedRunImage, write_analyzed
 from .files.analyzed import Target as BuildTarget
 from .images.config import Config
 from .images.image import Image, Target
-from .images.labels import (
-    BASE_ID,
-    DISTRO_NAME,
-    DISTRO_VERSION,
-    LIFECYCLE_METADATA,
-    LifecycleMetadata,
-)
+from .images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from .inputs import Inputs
 from .layers.extract import Misplaced, extract
 from .layers.sbom import SBOM
@@ -81,14 +75,7 @@ def build_target(config: Config) -> BuildTarget:
     """
     if not config.os:
         raise InvalidContent("failed to find OS in run image config")
-    return BuildTarget(
-        os=config.os,
-        arch=config.architecture,
-        arch_variant=config.variant,
-        distro_name=config.labels.get(DISTRO_NAME, ""),
-        distro_version=config.labels.get(DISTRO_VERSION, ""),
-        id=config.labels.get(BASE_ID, ""),
-    )
+    return BuildTarget.of(config)
 
 
 def _check_access(inputs: Inputs, target: Target) -> None:

@@ -42,10 +42,8 @@ class Inputs:
     daemon: bool = False
     exec_env: str = "production"
     exported_path: Path | None = None
-    extended_dir: Path = Path("/layers/extended")
     extensions_dir: Path = Path("/cnb/extensions")
     force_rebase: bool = False
-    generated_dir: Path = Path("/layers/generated")
     gid: int = 0
     uid: int = 0
     group_path: Path = Path("/layers/group.toml")
@@ -60,8 +58,6 @@ class Inputs:
     layout: bool = False
     by_draft: bool = False
     layout_dir: Path | None = None
-    log_level: str = "info"
-    no_color: bool = False
     order_path: Path = Path("/cnb/order.toml")
     parallel: bool = False
     plan_path: Path = Path("/layers/plan.toml")

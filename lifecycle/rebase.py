@@ -21,9 +21,6 @@ from .images.assembly import Assembled, Assembly
 from .images.config import Config, History, moment
 from .images.image import Image, Layer, Saved, Target
 from .images.labels import (
-    BASE_ID,
-    DISTRO_NAME,
-    DISTRO_VERSION,
     IN_JSON,
     LIFECYCLE_METADATA,
     REBASABLE,
@@ -121,7 +118,7 @@ def _check(inputs: Inputs, app: Config, base: Config, console: Console) -> None:
         return
     if app.labels.get(REBASABLE) == "false":
         _object(inputs, console, "app image is not marked as rebasable")
-    wanted, offered = _target(app), _target(base)
+    wanted, offered = BuildTarget.of(app), BuildTarget.of(base)
     if not _satisfies(offered, wanted):
         _object(
             inputs,
@@ -158,17 +155,6 @@ def _object(inputs: Inputs, console: Console, why: str) -> None:
     if not inputs.force_rebase:
         raise InvalidContent(f"{why}; please provide -force to override")
     console.warn(why)
-
-
-def _target(config: Config) -> BuildTarget:
-    return BuildTarget(
-        os=config.os,
-        arch=config.architecture,
-        arch_variant=config.variant,
-        distro_name=config.labels.get(DISTRO_NAME, ""),
-        distro_version=config.labels.get(DISTRO_VERSION, ""),
-        id=config.labels.get(BASE_ID, ""),
-    )
 
 
 def _satisfies(offered: BuildTarget, wanted: BuildTarget) -> bool:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
-from types import TracebackType
 from typing import Self
 
 from ...oci.descriptor import OCI_MANIFEST, Descriptor
@@ -171,12 +170,7 @@ class ImageCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._layers.clear()
 
 

@@ -199,7 +199,7 @@ def _artifact(declaration: Declaration, declared: Path, layers_dir: Path) -> Art
             raise InvalidContent(f"{what}: {quoted(media_type)} is no media type")
     if config_type in IMAGE_CONFIGS:
         raise InvalidContent(f"{what}: {config_type} is the config of an image, which it is not")
-    file = _located(declaration.file, what, declared, layers_dir)
+    file = _located(declaration.file, what, declared)
     return Artifact(
         declaration.tag,
         declared,
@@ -211,7 +211,7 @@ def _artifact(declaration: Declaration, declared: Path, layers_dir: Path) -> Art
     )
 
 
-def _located(text: str, what: str, declared: Path, layers_dir: Path) -> Path:
+def _located(text: str, what: str, declared: Path) -> Path:
     """Return where a file is: relative to the buildpack's directory of layers, or to the layer's.
 
     The draft has it relative to "the current $LAYERS_DIR", and in its example both can be meant.

@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ...oci.digest import Digest
-from ...oci.document import Object, as_object, members, parse_object, string, strings
+from ...oci.document import (
+    Object,
+    as_object,
+    flag,
+    inner,
+    members,
+    parse_object,
+    string,
+    strings,
+    texts,
+)
 from ...oci.errors import InvalidContent
 from ...oci.platform import Platform
 from ..golang.json import Struct, encode
@@ -75,29 +85,29 @@ class Config:
     @classmethod
     def from_document(cls, document: Object, what: str) -> Config:
         """Take an image config from its JSON object, likewise."""
-        rootfs = _member(document, "rootfs", what)
-        container, inner = _member(document, "config", what), f"config of {what}"
+        rootfs = inner(document, "rootfs", what)
+        container, where = inner(document, "config", what), f"config of {what}"
         return cls(
             architecture=string(document, "architecture", what),
             os=string(document, "os", what),
             variant=string(document, "variant", what),
             os_version=string(document, "os.version", what),
-            os_features=_texts(document, "os.features", what),
+            os_features=texts(document, "os.features", what),
             author=string(document, "author", what),
             docker_version=string(document, "docker_version", what),
             created=string(document, "created", what),
-            diff_ids=tuple(map(Digest.parse, _texts(rootfs, "diff_ids", f"rootfs of {what}"))),
+            diff_ids=tuple(map(Digest.parse, texts(rootfs, "diff_ids", f"rootfs of {what}"))),
             history=_history(document, what),
-            env=_texts(container, "Env", inner),
-            labels=strings(container, "Labels", inner),
-            entrypoint=_texts(container, "Entrypoint", inner),
-            cmd=_texts(container, "Cmd", inner),
-            working_dir=string(container, "WorkingDir", inner),
-            user=string(container, "User", inner),
+            env=texts(container, "Env", where),
+            labels=strings(container, "Labels", where),
+            entrypoint=texts(container, "Entrypoint", where),
+            cmd=texts(container, "Cmd", where),
+            working_dir=string(container, "WorkingDir", where),
+            user=string(container, "User", where),
             container={
                 name: value
                 for name, read in _CONTAINER.items()
-                if name not in _OWN and _says((value := read(container, name, inner)), name)
+                if name not in _OWN and _says((value := read(container, name, where)), name)
             },
         )
 
@@ -227,31 +237,10 @@ def _history(document: Object, what: str) -> tuple[History, ...]:
                 created=string(entry, "created", f"history of {what}"),
                 author=string(entry, "author", f"history of {what}"),
                 comment=string(entry, "comment", f"history of {what}"),
-                empty_layer=_flag(entry, "empty_layer", f"history of {what}"),
+                empty_layer=flag(entry, "empty_layer", f"history of {what}"),
             )
         )
     return tuple(found)
-
-
-def _member(document: Object, key: str, what: str) -> Object:
-    value = document.get(key)
-    return {} if value is None else as_object(value, f"{key} of {what}")
-
-
-def _texts(document: Object, key: str, what: str) -> tuple[str, ...]:
-    found: list[str] = []
-    for value in members(document.get(key), f"{key} of {what}"):
-        if not isinstance(value, str):
-            raise InvalidContent(f"{key} of {what} are not strings")
-        found.append(value)
-    return tuple(found)
-
-
-def _flag(document: Object, key: str, what: str) -> bool:
-    value = document.get(key)
-    if value is not None and not isinstance(value, bool):
-        raise InvalidContent(f"{key} of {what} is not true or false")
-    return bool(value)
 
 
 def _number(document: Object, key: str, what: str) -> int:
@@ -265,15 +254,15 @@ def _number(document: Object, key: str, what: str) -> int:
 
 def _names(document: Object, key: str, what: str) -> Object:
     """Return a member whose keys alone say something."""
-    return {name: {} for name in _member(document, key, what)}
+    return {name: {} for name in inner(document, key, what)}
 
 
 def _health(document: Object, key: str, what: str) -> Object | None:
     if document.get(key) is None:
         return None
-    check = _member(document, key, what)
+    check = inner(document, key, what)
     where = f"{key} of {what}"
-    found = Struct(Test=_texts(check, "Test", where))
+    found = Struct(Test=texts(check, "Test", where))
     for name in ("Interval", "Timeout", "StartPeriod", "Retries"):
         found[name] = _number(check, name, where)
     return found.without_empty(*found)
@@ -281,29 +270,29 @@ def _health(document: Object, key: str, what: str) -> Object | None:
 
 _HEALTH = "Healthcheck"
 _CONTAINER: dict[str, Callable[[Object, str, str], object]] = {  # in the order of writing
-    "AttachStderr": _flag,
-    "AttachStdin": _flag,
-    "AttachStdout": _flag,
-    "Cmd": _texts,
+    "AttachStderr": flag,
+    "AttachStdin": flag,
+    "AttachStdout": flag,
+    "Cmd": texts,
     _HEALTH: _health,
     "Domainname": string,
-    "Entrypoint": _texts,
-    "Env": _texts,
+    "Entrypoint": texts,
+    "Env": texts,
     "Hostname": string,
     "Image": string,
     "Labels": strings,
-    "OnBuild": _texts,
-    "OpenStdin": _flag,
-    "StdinOnce": _flag,
-    "Tty": _flag,
+    "OnBuild": texts,
+    "OpenStdin": flag,
+    "StdinOnce": flag,
+    "Tty": flag,
     "User": string,
     "Volumes": _names,
     "WorkingDir": string,
     "ExposedPorts": _names,
-    "ArgsEscaped": _flag,
-    "NetworkDisabled": _flag,
+    "ArgsEscaped": flag,
+    "NetworkDisabled": flag,
     "MacAddress": string,
     "StopSignal": string,
-    "Shell": _texts,
+    "Shell": texts,
 }
 _OWN = {"Cmd", "Entrypoint", "Env", "Labels", "User", "WorkingDir"}  # attributes of Config

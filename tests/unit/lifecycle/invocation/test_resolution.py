@@ -88,7 +88,6 @@ def test_files_lie_in_the_layers_directory(
     inputs = resolved(Phase.DETECT, "-layers", layers)
     assert inputs.group_path == Path(group)
     assert inputs.layers_dir == tmp_path / layers_dir
-    assert inputs.generated_dir == tmp_path / layers_dir / "generated"
 
 
 def test_a_path_of_the_environment_may_name_the_layers_directory_too() -> None:
