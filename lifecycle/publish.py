@@ -24,7 +24,7 @@ from .files.report import Report
 from .golang.json import Struct
 from .images.artifacts import OF_REFERRERS, image_of_tag
 from .images.image import Image, Saved, Target
-from .images.labels import LIFECYCLE_METADATA, LifecycleMetadata
+from .images.labels import LIFECYCLE_METADATA, LifecycleMetadata, RunImageMetadata
 from .images.records import write_records
 from .images.saving import save
 from .inputs import Inputs
@@ -93,16 +93,22 @@ def _look_at_run_image(destination: RegistryTarget, inputs: Inputs, image: Image
     So even those are published that a sparse layout lacks.
     """
     registries = {Reference.parse(name).registry for name in inputs.references}
-    with suppress(InvalidContent):  # then it is an image that no lifecycle made
-        label = image.config.labels.get(LIFECYCLE_METADATA, "{}")
-        run = LifecycleMetadata.parse(label.encode()).run_image
-        for name in filter(None, (run.reference, run.image, *run.mirrors)):
-            with suppress(OcistowError):  # it is asked for to save time, or is no reference
-                if Reference.parse(name).registry not in registries:
-                    continue
-                with destination.find(name) as found:
-                    if found is not None:
-                        return
+    run = _run_image(image) or RunImageMetadata()
+    for name in filter(None, (run.reference, run.image, *run.mirrors)):
+        with suppress(OcistowError):  # it is asked for to save time, or is no reference
+            if Reference.parse(name).registry not in registries:
+                continue
+            with destination.find(name) as found:
+                if found is not None:
+                    return
+
+
+def _run_image(image: Image) -> RunImageMetadata | None:
+    """Return what the image remembers of its run image; None if no lifecycle made it."""
+    with suppress(InvalidContent):
+        if label := image.config.labels.get(LIFECYCLE_METADATA):
+            return LifecycleMetadata.parse(label.encode()).run_image
+    return None
 
 
 def _siblings(inputs: Inputs, image: Image) -> Path | None:
@@ -187,13 +193,17 @@ def _reported(inputs: Inputs) -> Report:
 
 
 def _report(inputs: Inputs, before: Report, image: Image, saved: Saved) -> None:
-    """Write what was published in the place of what was exported; the rest stays."""
+    """Write what was published in the place of what was exported.
+
+    The run image is told by the image itself: the report may be that of another one.
+    """
     report = replace(
         before,
         tags=saved.names,
         digest=saved.digest,
         image_id=saved.image_id.encoded if inputs.daemon else "",
         manifest_size=saved.manifest_size,
+        run_image=_run_image(image),
     )
     published = {"digest-in": str(image.root.digest)}
     if saved.digest is not None:

@@ -100,10 +100,7 @@ def listing(image: GeneratedImage) -> str:
 
 
 def test_an_image_keeps_its_digest_and_the_report_says_so(world: World) -> None:
-    world.report.write_text(
-        f'[image]\ntags = ["old"]\ndigest = "{Digest.of(b"old")}"\nrun-image.reference = "run@x"\n'
-        'run-image.top-layer = "top"\n'
-    )
+    world.report.write_text(f'[image]\ntags = ["old"]\ndigest = "{Digest.of(b"old")}"\n')
     other = f"{world.registry.host}/team/app:2"
     world.inputs = replace(world.inputs, tags=(other,))
     saved = world.publish()
@@ -114,14 +111,22 @@ def test_an_image_keeps_its_digest_and_the_report_says_so(world: World) -> None:
             "tags": [world.name, other],
             "digest": str(world.image.manifest),
             "manifest-size": world.image.blob(world.image.manifest).stat().st_size,
-            "run-image": {"reference": "run@x", "top-layer": "top"},
         },
-        "run-image": {"reference": "run@x", "top-layer": "top"},
         "published": {
             "digest-in": str(world.image.manifest),
             "digest-out": str(world.image.manifest),
         },
     }
+
+
+def test_the_image_tells_its_run_image_whatever_was_reported_before(world: World) -> None:
+    world.report.write_text('[image]\nrun-image.reference = "of another"\n')
+    run = {"topLayer": "sha256:top", "reference": "e.x/run@sha256:0", "image": "e.x/run"}
+    labelled(world, None, {LIFECYCLE_METADATA: json.dumps({"runImage": run})})
+    world.publish()
+    report = tomllib.loads(world.report.read_text())
+    expected = {"top-layer": "sha256:top", "reference": "e.x/run@sha256:0", "image": "e.x/run"}
+    assert report["image"]["run-image"] == report["run-image"] == expected
 
 
 def test_files_for_tekton_and_kbld(world: World, tmp_path: Path) -> None:
@@ -254,8 +259,8 @@ def test_layers_of_the_run_image_are_mounted_also_into_a_sparse_image(world: Wor
     assert len(world.tags) == 1
 
 
-def labelled(world: World, base: GeneratedImage, labels: dict[str, str]) -> None:
-    """Put a sparse image with these labels, upon another one, in the place of the world's."""
+def labelled(world: World, base: GeneratedImage | None, labels: dict[str, str]) -> None:
+    """Put an image with these labels, sparse if upon another one, in the place of the world's."""
     shutil.rmtree(world.layout)
     image = image_layout(world.layout, seed=6, layers=1, base=base, tag="1")
     config = json.loads(image.blob(image.config).read_bytes())
