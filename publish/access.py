@@ -46,6 +46,11 @@ class Access:
     timeout: tuple[float, float] = TIMEOUT
 
 
-def home_of(environ: Mapping[str, str]) -> Path:
-    """Return the user's directory, below which other tools keep such settings."""
-    return Path(environ.get("HOME") or os.path.expanduser("~"))
+def home_of(environ: Mapping[str, str]) -> Path | None:
+    """Return the user's directory, below which other tools keep such settings.
+
+    None for one that this process may not enter: HOME still names root's after a phase has
+    become another user.
+    """
+    home = Path(environ.get("HOME") or os.path.expanduser("~"))
+    return home if os.access(home, os.X_OK, effective_ids=True) else None

@@ -65,7 +65,9 @@ def find_certificates(
     """
     if cert_dir is not None:
         return Certificates.read(cert_dir)
-    for directory in (home_of(environment) / ".config" / "containers" / "certs.d", *system):
+    home = home_of(environment)
+    user = [home / ".config" / "containers" / "certs.d"] if home else []
+    for directory in (*user, *system):
         try:
             return Certificates.read(directory / host)
         except (FileNotFoundError, NotADirectoryError):

@@ -100,13 +100,12 @@ def auth_files(environment: Mapping[str, str]) -> list[Path]:
     home = home_of(environment)
     runtime = environment.get("XDG_RUNTIME_DIR")
     running = Path(runtime, "containers") if runtime else Path(f"/run/containers/{os.geteuid()}")
-    config = environment.get("XDG_CONFIG_HOME") or home / ".config"
-    files = [
-        running / "auth.json",
-        Path(config, "containers", "auth.json"),
-        Path(environment.get("DOCKER_CONFIG") or home / ".docker", "config.json"),
-        home / ".dockercfg",
-    ]
+    config = environment.get("XDG_CONFIG_HOME") or (home and home / ".config")
+    docker = environment.get("DOCKER_CONFIG") or (home and home / ".docker")
+    files = [running / "auth.json"]
+    files += [Path(config, "containers", "auth.json")] if config else []
+    files += [Path(docker, "config.json")] if docker else []
+    files += [home / ".dockercfg"] if home else []
     if given := environment.get("REGISTRY_AUTH_FILE"):
         files.insert(0, Path(given))
     return files

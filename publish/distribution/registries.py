@@ -155,12 +155,13 @@ def _begins(reference: Reference, prefix: str) -> bool:
 
 def _files(environment: Mapping[str, str], system: Path) -> Iterator[Path]:
     """Yield the file and then the drop-ins; a file of the user hides the system's directory."""
-    user = home_of(environment) / ".config" / "containers"
+    home = home_of(environment)
+    user = home / ".config" / "containers" if home else None
     name = "registries.conf"
-    directories = [system, user]
+    directories = [system, user] if user else [system]
     if given := environment.get("CONTAINERS_REGISTRIES_CONF"):
         yield Path(given)
-    elif (user / name).exists():
+    elif user and (user / name).exists():
         yield user / name
         directories = [user]
     elif (system / name).exists():

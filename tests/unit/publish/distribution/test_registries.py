@@ -1,5 +1,6 @@
 """registries.conf: which places an image has, and what may be wrong in the file."""
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from ocistow.oci.errors import InvalidContent, RegistryError
 from ocistow.oci.reference import Reference
+from ocistow.publish.distribution.certificates import Certificates, find_certificates
+from ocistow.publish.distribution.keychain import auth_files
 from ocistow.publish.distribution.registries import Registries
 
 DIGEST = "sha256:" + "0" * 64
@@ -39,6 +42,27 @@ def places(registries: Registries, text: str) -> list[str]:
 def read(system: Path, environment: dict[str, str], text: str) -> Registries:
     write(system / "registries.conf", text)
     return Registries.read(environment, system)
+
+
+def test_a_home_that_is_another_users_has_no_settings() -> None:
+    user = os.geteuid()
+    with TemporaryDirectory() as name:
+        home = Path(name)
+        write(
+            home / ".config" / "containers" / "registries.conf", "[[registry]]\nlocation = 'a.b'\n"
+        )
+        environment = {"HOME": name}
+        assert Registries.read(environment, home.parent / "absent").entries
+        assert home / ".dockercfg" in auth_files(environment)
+        home.chmod(0)
+        os.seteuid(user or 65534)  # as a phase does that root started
+        try:
+            assert not Registries.read(environment, home.parent / "absent").entries
+            assert find_certificates("a.b", None, environment, ()) == Certificates()
+            assert not [path for path in auth_files(environment) if path.is_relative_to(home)]
+        finally:
+            os.seteuid(user)
+            home.chmod(0o700)
 
 
 def test_without_a_file_a_reference_is_its_own_place(
