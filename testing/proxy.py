@@ -13,7 +13,7 @@ from .peers import LIMIT, head_of
 
 PIECE = 1 << 16  # bytes
 
-Address = tuple[str, int]
+_REFUSED = b"HTTP/1.1 407 Who Are You\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Proxy(socketserver.ThreadingTCPServer):
@@ -60,7 +60,7 @@ class _Handler(socketserver.BaseRequestHandler):
             lines = head.decode("latin-1").split("\r\n")
             wanted = self.server.authorization
             if wanted is not None and f"Proxy-Authorization: {wanted}" not in lines:
-                client.sendall(b"HTTP/1.1 407 Who Are You\r\nContent-Length: 0\r\n\r\n")
+                client.sendall(_REFUSED)
                 return
             with socket.create_connection(self.server.upstream, LIMIT) as upstream:
                 if lines[0].startswith("CONNECT "):

@@ -360,6 +360,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in headers.items():
             self.send_header(name, value)
+        if self.close_connection:  # as it was asked to; who is not told may send another request
+            self.send_header("Connection", "close")
         if chunked:
             self.send_header("Transfer-Encoding", "chunked")
         elif not isinstance(action, Endless) and answer.status != HTTPStatus.NO_CONTENT:

@@ -54,6 +54,14 @@ def put(session: requests.Session, url: str, body: bytes) -> requests.Response:
     return session.put(url, data=body, headers={"Content-Type": MANIFEST})
 
 
+def test_who_asks_for_one_answer_is_told_that_there_is_no_other(
+    registry: Registry, session: requests.Session
+) -> None:
+    answer = session.get(f"{registry.url}/v2/", headers={"Connection": "close"})
+    assert answer.headers["Connection"] == "close"
+    assert "Connection" not in session.get(f"{registry.url}/v2/").headers
+
+
 def test_the_base_endpoint_answers(registry: Registry, session: requests.Session) -> None:
     assert session.get(f"{registry.url}/v2/").status_code == 200
     assert session.get(f"{registry.url}/").status_code == 404
