@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..oci.errors import InvalidContent, PhaseFailed
-from .buildpacks.buildpack import Builder, Buildpack, supported_api
+from .buildpacks.buildpack import Builder, Buildpack
 from .buildpacks.environment import Variables, of_buildpack, passed_through
 from .buildpacks.execution import NotStarted, how_ended, run
 from .buildpacks.outputs import Outputs, take_outputs
@@ -22,7 +22,7 @@ from .console import Console
 from .failures import failing
 from .files.analyzed import Analyzed, Target, read_analyzed
 from .files.document import write_file
-from .files.group import Group, GroupElement, read_group
+from .files.group import Group, GroupElement, read_group, supported_api
 from .files.metadata import BillEntry, BuildMetadata, Label, write_build_metadata
 from .files.plan import Plan, Require, read_plan, write_buildpack_plan
 from .golang.json import encode

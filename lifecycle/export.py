@@ -15,7 +15,6 @@ from pathlib import Path
 from ..oci.document import inners
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
 from ..oci.wording import message_of
-from .buildpacks.buildpack import supported_api
 from .caches.directory import DirectoryCache
 from .caches.export import fill_cache
 from .caches.opening import open_cache
@@ -23,7 +22,7 @@ from .console import Console
 from .failures import failing, naming
 from .files.analyzed import Analyzed, AnalyzedRunImage, read_analyzed
 from .files.document import read_toml
-from .files.group import Group, GroupElement, read_group
+from .files.group import Group, GroupElement, read_group, supported_api
 from .files.metadata import BillEntry, BuildMetadata, read_build_metadata
 from .files.project import ProjectMetadata, read_project_metadata
 from .files.report import Report, write_report

@@ -15,13 +15,12 @@ from functools import partial
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, OcistowError, PhaseFailed
 from ..oci.wording import message_of
-from .buildpacks.buildpack import supported_api
 from .buildpacks.leftovers import Leftovers
 from .caches.cache import Cache
 from .caches.opening import open_cache
 from .console import Console
 from .files.analyzed import Analyzed, AnalyzedRunImage, read_analyzed, write_analyzed
-from .files.group import Group, GroupElement, read_group
+from .files.group import Group, GroupElement, read_group, supported_api
 from .files.run import read_run, run_image_of
 from .images.image import Target
 from .images.labels import BuildpackLayers, CacheMetadata, LayerMetadata, LifecycleMetadata

@@ -8,17 +8,19 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound
 from ..oci.graph import walk
-from ..store.leases import Leases
 from .access import JOBS
 from .crew import Crew, Stopped
 from .sink import Action, Image, Sink
 from .source import Blob, Source, read_document, select_platform
+
+if TYPE_CHECKING:
+    from ..store.leases import Leases
 
 MAX_DOCUMENTS = 64 << 20  # bytes of all manifests and indexes of one image; they stay in memory
 

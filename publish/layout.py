@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..oci.descriptor import REF_NAME, Descriptor
 from ..oci.digest import Digest, new_hash
@@ -21,12 +23,15 @@ from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..store.disk import open_inside
 from ..store.layout import INDEX, Layout, blob_path
-from ..store.store import Store
 from .sink import Action, Image, check_name
 from .source import Blob, Source, select_platform
 
+if TYPE_CHECKING:
+    from ..store.store import Store
+
 _CANNOT_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK}
 _READ_ONLY = 0o444
+_REF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 _MAX_NAMES = 10  # in one message
 
 
@@ -242,6 +247,18 @@ def select(index: Index, name: str, where: str, platform: Platform | None = None
     if len({entry.digest for entry in found}) > 1:
         raise InvalidContent(f"{where} has several images, choose one: {_named(found)}")
     return found[0]
+
+
+def check_ref_name(name: str) -> None:
+    """Refuse what cannot be the name of an image in a layout.
+
+    Source: image-spec, annotations.md, `org.opencontainers.image.ref.name`.
+
+    Raises:
+        InvalidContent: it has other characters, or begins like a position (`@0`).
+    """
+    if _REF_NAME.fullmatch(name) is None:
+        raise InvalidContent(f"{name[:200]!r} is no name of an image in a layout")
 
 
 def _named(entries: Sequence[Descriptor]) -> str:

@@ -22,13 +22,11 @@ from ..oci.graph import walk
 from ..oci.manifest import Index
 from ..oci.wording import quoted
 from ..store.blobs import BlobStore, digest_of_file
-from ..store.disk import Disk, disk_of, open_directory, open_file, replacing
+from ..store.disk import Disk, disk_of, make_directory, open_directory, open_file, replacing
 from ..store.layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER, MARKER_CONTENT
 from ..store.lock import TIMEOUT, take
-from ..store.store import make_directory
-from .archives.layout_tar import check_ref_name
 from .checked import CheckedSource
-from .layout import LayoutSource
+from .layout import LayoutSource, check_ref_name
 from .sink import Action, Image
 from .source import Source, read_document
 

@@ -34,6 +34,28 @@ class Stream(Protocol):
         ...
 
 
+class Section:
+    """A part of an open file that stays somebody else's."""
+
+    def __init__(self, file: int, offset: int, size: int) -> None:
+        self._file = file
+        self._at = offset
+        self._end = offset + size
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, and none only at the end."""
+        data = os.pread(self._file, max(0, min(size, self._end - self._at)), self._at)
+        self._at += len(data)
+        return data
+
+    def skip(self, size: int) -> None:
+        """Leave bytes out; the end may come first."""
+        self._at += size
+
+    def close(self) -> None:
+        """Leave the file open."""
+
+
 class Blob:
     """An open blob, read once from start to end; not thread-safe.
 

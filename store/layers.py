@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
-from .index import IndexDatabase
+
+if TYPE_CHECKING:  # who packs a layer need not have a database
+    import sqlite3
+
+    from .index import IndexDatabase
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from .disk import Disk, is_spare, open_directory, open_file
 from .lock import Lock
 
 BLOBS = "blobs"
+LAYOUTS = "layouts"  # the directory of a store that has all of them
 INDEX = "index.json"
 MARKER = "oci-layout"
 LAYOUT_VERSION = "1.0.0"

@@ -20,11 +20,11 @@ from ..oci.errors import InvalidContent, NotFound
 from ..oci.manifest import Index
 from ..oci.reference import Reference
 from .blobs import BlobStore
-from .disk import Disk, open_directory
+from .disk import Disk, make_directory, open_directory
 from .files import Files
 from .index import IndexDatabase
 from .layers import Layers
-from .layout import BLOBS, INDEX, MARKER, Layout
+from .layout import BLOBS, INDEX, LAYOUTS, MARKER, Layout
 from .leases import Leases
 from .locations import Locations
 from .lock import Lock
@@ -34,7 +34,6 @@ from .uploads import Uploads
 VERSION = 1
 
 _VERSION_FILE = "ocistow.json"
-LAYOUTS = "layouts"
 _LOCK = "lock"
 _INDEX = "index.sqlite"
 _MAX_VERSION_FILE = 4096  # bytes
@@ -236,23 +235,6 @@ class Store:
         below = next((name for name in self._names(path) if name != path), None)
         if below is not None:
             raise InvalidContent(f"{reference} would hold the layout {below}")
-
-
-def make_directory(path: Path, disk: Disk) -> None:
-    """Make a directory, and those above it, so that they survive power loss; present is success."""
-    if not path.is_dir():
-        make_directory(path.parent, disk)
-    try:
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:
-        if path.is_dir():
-            return  # made by somebody else, since we may not even look
-        raise
-    try:
-        disk.mkdir(parent, path.name)
-        disk.sync(parent)  # also when it was there: who made it may have died before
-    finally:
-        os.close(parent)
 
 
 def _is_inside(text: str) -> bool:

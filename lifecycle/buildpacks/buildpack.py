@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...oci.document import Object, flag, inner, inners, string, texts
-from ...oci.errors import InvalidContent, PhaseFailed
+from ...oci.errors import InvalidContent
 from ..files.document import read_toml
-from ..files.group import GroupElement, elements
+from ..files.group import GroupElement, elements, supported_api
 from ..layers.directories import escaped
-from ..platform_api import BUILDPACK_APIS, Code, Version
+from ..platform_api import Version
 from .order import Alternatives
 from .target import Distribution, Supported
 
@@ -74,29 +74,6 @@ class Builder:
         if document is None:
             raise InvalidContent(f"open {path}: no such file or directory")
         return _described(element, kind, document, path)
-
-
-def supported_api(element: GroupElement, text: str) -> Version:
-    """Return the version of the Buildpack API that something is of.
-
-    Raises:
-        PhaseFailed: it is not one that is known; `BUILDPACK_API`.
-    """
-    kind = "Extension" if element.extension else "Buildpack"
-    try:
-        version = Version.parse(text)
-    except InvalidContent as error:
-        raise PhaseFailed(
-            Code.BUILDPACK_API,
-            f"failed to parse buildpack API '{text}' for {kind.lower()} '{element}'",
-        ) from error
-    if version not in BUILDPACK_APIS:
-        raise PhaseFailed(
-            Code.BUILDPACK_API,
-            f"failed to set API for {kind} '{element}': "
-            f"buildpack API version '{text}' is incompatible with the lifecycle",
-        )
-    return version
 
 
 def _described(element: GroupElement, kind: str, document: Object, path: Path) -> Buildpack:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from ...oci.document import Object, flag, inner, inners, string
+from ...oci.errors import InvalidContent, PhaseFailed
 from ..console import Console
 from ..golang.json import Struct
+from ..platform_api import BUILDPACK_APIS, Code, Version
 from .document import read_file, read_required, write_toml
 
 
@@ -124,6 +126,29 @@ def elements(document: Object, key: str, what: str) -> tuple[GroupElement, ...]:
     """Read an array of buildpacks; absent is empty."""
     where = f"{key} of {what}"
     return tuple(GroupElement.from_document(each, where) for each in inners(document, key, what))
+
+
+def supported_api(element: GroupElement, text: str) -> Version:
+    """Return the version of the Buildpack API that something is of.
+
+    Raises:
+        PhaseFailed: it is not one that is known; `BUILDPACK_API`.
+    """
+    kind = "Extension" if element.extension else "Buildpack"
+    try:
+        version = Version.parse(text)
+    except InvalidContent as error:
+        raise PhaseFailed(
+            Code.BUILDPACK_API,
+            f"failed to parse buildpack API '{text}' for {kind.lower()} '{element}'",
+        ) from error
+    if version not in BUILDPACK_APIS:
+        raise PhaseFailed(
+            Code.BUILDPACK_API,
+            f"failed to set API for {kind} '{element}': "
+            f"buildpack API version '{text}' is incompatible with the lifecycle",
+        )
+    return version
 
 
 def read_group(path: Path) -> Group:

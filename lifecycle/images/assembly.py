@@ -18,9 +18,8 @@ from ...oci.descriptor import (
 )
 from ...oci.digest import Digest
 from ...oci.errors import NotFound
-from ...publish.archives.archive import Section
 from ...publish.layout import file_blob
-from ...publish.source import Blob
+from ...publish.source import Blob, Section
 from ...store.blobs import BlobStore, Ingest
 from ..golang.json import Struct, encode
 from .config import Config, History

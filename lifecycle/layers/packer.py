@@ -8,18 +8,20 @@ from collections.abc import Collection
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ...oci.descriptor import OCI_MANIFEST, Descriptor
 from ...oci.digest import CANONICAL, Digest
 from ...oci.errors import InvalidContent
 from ...publish.compression import Compression, layer_type
 from ...publish.packing import Hashed, Packer
-from ...publish.recognition import Recognition
 from ...publish.source import Stream
 from ...store.blobs import READ_SIZE, BlobStore, Ingest
 from ...store.layers import Layer
 from .tarball import LayerTar
+
+if TYPE_CHECKING:
+    from ...publish.recognition import Recognition
 
 
 @dataclass(frozen=True, slots=True)

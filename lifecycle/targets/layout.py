@@ -11,7 +11,9 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...oci.descriptor import REF_NAME, Descriptor
 from ...oci.digest import CANONICAL, Digest
@@ -21,20 +23,21 @@ from ...oci.platform import Platform
 from ...oci.reference import Reference
 from ...oci.wording import about, message_of
 from ...publish.access import JOBS
-from ...publish.attached import Attached, list_of
 from ...publish.copy import copy
 from ...publish.layout import LayoutSource, StoreSink
 from ...publish.layout_sink import LayoutSink
-from ...publish.referrer import Part, fallback_tag
 from ...publish.sink import Sink, host_platform
 from ...publish.source import Source, read_document
 from ...store.blobs import BlobStore
-from ...store.disk import Disk, disk_of, open_directory
-from ...store.layout import BLOBS, INDEX
-from ...store.store import LAYOUTS, Store, make_directory
+from ...store.disk import Disk, disk_of, make_directory, open_directory
+from ...store.layout import BLOBS, INDEX, LAYOUTS
 from ..images.assembly import Assembled
 from ..images.image import Image, Saved, open_image
 from ..images.staging import Staging
+
+if TYPE_CHECKING:
+    from ...publish.attached import Attached
+    from ...store.store import Store
 
 _OURS = "fuse.ocistow"  # the type of a mount of ours
 _FOR_ALL = 0o644  # the mode of blobs
@@ -70,6 +73,10 @@ class LayoutTarget:
         self.directory = Path(os.path.abspath(directory))
         self._given = Path(os.path.normpath(directory))
         self._store = store
+        if store is not None:
+            from ...publish.recognition import Recognition  # as long as its file may be read
+
+            self._recognition = partial(Recognition, store)
         self._platform = platform or host_platform()
         self._jobs = jobs
         self._disk = disk
@@ -106,9 +113,7 @@ class LayoutTarget:
     @contextmanager
     def _staging(self, path: Path) -> Generator[Staging]:
         if self._store is not None:
-            from ...publish.recognition import Recognition
-
-            yield Staging(self._store.blobs, Recognition(self._store))
+            yield Staging(self._store.blobs, self._recognition())
             return
         make_directory(path.resolve() / BLOBS, self._disk or Disk())
         with self._opened(path / BLOBS) as blobs:
@@ -159,6 +164,9 @@ class LayoutTarget:
         Raises:
             InvalidContent, NotFound, OSError: something of it was not written.
         """
+        from ...publish.attached import list_of
+        from ...publish.referrer import Part, fallback_tag
+
         leases = self._store.leases if self._store else None
 
         def put(source: Source, tag: str) -> None:
@@ -194,15 +202,13 @@ class LayoutTarget:
         """
         if self._store is None:
             return False
-        from ...publish.recognition import Recognition
-
         parsed = Reference.parse(reference)
         try:
             entries = self._store.layout(parsed.path).index().manifests
         except (NotFound, InvalidContent):
             return False
         named = {entry.annotations.get(REF_NAME, "") for entry in entries if entry == root}
-        return parsed.tag in named and Recognition(self._store).is_complete(root)
+        return parsed.tag in named and self._recognition().is_complete(root)
 
     def _find(self, reference: str) -> Image | None:
         if located := self._located(reference):
@@ -293,6 +299,8 @@ def open_layouts(directory: Path, *, jobs: int = JOBS) -> Generator[LayoutTarget
     with ExitStack() as stack:
         store = None
         if real.name == LAYOUTS:
+            from ...store.store import Store
+
             with suppress(NotFound):
                 store = stack.enter_context(Store.open(real.parent))
         yield LayoutTarget(directory, store=store, jobs=jobs)

@@ -11,7 +11,7 @@ from ...oci.descriptor import Descriptor
 from ...oci.errors import InvalidContent, NotFound
 from ..compression import read_block
 from ..packing import Packed
-from ..source import Blob, Stream
+from ..source import Blob, Section, Stream
 from .tarball import Member, Members
 
 MAX_LINKS = 8  # symbolic links on the way to one file
@@ -145,25 +145,3 @@ def check_size(size: int, descriptor: Descriptor) -> None:
         raise InvalidContent(
             f"blob {descriptor.digest} has {size} bytes, {descriptor.size} were announced"
         )
-
-
-class Section:
-    """A part of an open file that stays somebody else's."""
-
-    def __init__(self, file: int, offset: int, size: int) -> None:
-        self._file = file
-        self._at = offset
-        self._end = offset + size
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, and none only at the end."""
-        data = os.pread(self._file, max(0, min(size, self._end - self._at)), self._at)
-        self._at += len(data)
-        return data
-
-    def skip(self, size: int) -> None:
-        """Leave bytes out; the end may come first."""
-        self._at += size
-
-    def close(self) -> None:
-        """Leave the file open."""

@@ -22,8 +22,8 @@ from ...store.layers import Layer
 from ..compression import LAYERS, Inflated, form_of, inflated, read_block
 from ..packing import WORKERS, Hashed, Packed, pack
 from ..recognition import Recognition
-from ..source import Blob
-from .archive import Archive, Section, read_member
+from ..source import Blob, Section
+from .archive import Archive, read_member
 from .entries import BLOCK
 from .oci import OciArchiveSource
 

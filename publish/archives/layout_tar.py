@@ -5,13 +5,11 @@ Source: image-spec, image-layout.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from ...oci.descriptor import REF_NAME
 from ...oci.digest import Digest
-from ...oci.errors import InvalidContent
 from ...oci.manifest import Index
 from ...store.layout import INDEX, MARKER, MARKER_CONTENT, blob_path
 from ..sink import Image
@@ -19,8 +17,6 @@ from .tarstream import Entry, TarStream
 
 NO_DIGESTS = frozenset[Digest]()
 IMAGE_NAME = "io.containerd.image.name"  # annotation: the whole name, for containerd and Docker
-
-_REF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 
 
 def layout_tar(
@@ -50,15 +46,3 @@ def layout_tar(
         if descriptor.digest not in without
     ]
     return TarStream(entries, image.source)
-
-
-def check_ref_name(name: str) -> None:
-    """Refuse what cannot be the name of an image in a layout.
-
-    Source: image-spec, annotations.md, `org.opencontainers.image.ref.name`.
-
-    Raises:
-        InvalidContent: it has other characters, or begins like a position (`@0`).
-    """
-    if _REF_NAME.fullmatch(name) is None:
-        raise InvalidContent(f"{name[:200]!r} is no name of an image in a layout")

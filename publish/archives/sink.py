@@ -17,9 +17,10 @@ from ...oci.reference import Reference
 from ...store.disk import Disk, open_directory, replacing
 from ...store.layout import blob_path
 from ..checked import CheckedSource
+from ..layout import check_ref_name
 from ..sink import Action, Image, host_platform
 from ..source import Source
-from .layout_tar import IMAGE_NAME, NO_DIGESTS, check_ref_name, layout_tar
+from .layout_tar import IMAGE_NAME, NO_DIGESTS, layout_tar
 from .tarstream import Entry, TarStream
 
 _MANIFEST = "manifest.json"

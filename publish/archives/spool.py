@@ -21,8 +21,8 @@ from ...store.layout import BLOBS
 from ..compression import Inflated, Unread, form_of, inflated, read_block
 from ..packing import WORKERS, Packed, Packer
 from ..recognition import Recognition
-from ..source import Blob, Stream, Watch, unwatched
-from .archive import Archive, ArchiveFile, Section, check_size, follow
+from ..source import Blob, Section, Stream, Watch, unwatched
+from .archive import Archive, ArchiveFile, check_size, follow
 from .entries import BLOCK, Forward, is_header
 from .tarball import Member, Members
 

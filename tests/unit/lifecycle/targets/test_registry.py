@@ -10,9 +10,8 @@ from ocistow.lifecycle.targets.registry import RegistryTarget, known_registries
 from ocistow.oci.descriptor import Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, RegistryError
-from ocistow.publish.archives.archive import Section
 from ocistow.publish.layout import LayoutSource
-from ocistow.publish.source import Blob
+from ocistow.publish.source import Blob, Section
 from ocistow.store.blobs import BlobStore, Ingest
 from ocistow.store.store import Store
 from ocistow.testing.faults import Fault, Status
