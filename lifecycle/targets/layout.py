@@ -29,7 +29,7 @@ from ...publish.layout_sink import LayoutSink
 from ...publish.sink import Sink, host_platform
 from ...publish.source import Source, read_document
 from ...store.blobs import BlobStore
-from ...store.disk import Disk, disk_of, make_directory, open_directory
+from ...store.disk import Disk, NamedDisk, disk_of, make_directory, open_directory
 from ...store.layout import BLOBS, INDEX, LAYOUTS
 from ..images.assembly import Assembled
 from ..images.image import Image, Saved, open_image
@@ -120,6 +120,12 @@ class LayoutTarget:
             disk = self._disk or disk_of(blobs)
         try:
             with BlobStore(path / BLOBS, disk, _FOR_ALL) as pool:
+                if isinstance(disk, NamedDisk):
+                    with (
+                        suppress(FileNotFoundError),
+                        self._opened(path / BLOBS / CANONICAL) as there,
+                    ):
+                        disk.sweep(there)
                 self._pools[path] = pool
                 yield Staging(pool)
         finally:
@@ -144,16 +150,16 @@ class LayoutTarget:
         for reference in references:
             name = self.name(reference)
             try:
-                with about(name):
-                    if not self._has(reference, root):
-                        copy(source, self._sink(reference, kept), jobs=self._jobs, leases=leases)
+                if not self._has(reference, root):
+                    copy(source, self._sink(reference, kept), jobs=self._jobs, leases=leases)
             except (OcistowError, OSError) as error:
                 first = first or error
                 failed.append((name, message_of(error)))
             else:
                 names.append(name)
         if first is not None and not names:
-            raise first
+            with about(failed[0][0]):
+                raise first
         return Saved(
             tuple(names), root.digest, document.config.digest, root.size, failed=tuple(failed)
         )

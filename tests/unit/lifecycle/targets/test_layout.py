@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from ocistow.oci.wording import message_of
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.packing import pack
 from ocistow.publish.source import Blob
-from ocistow.store.disk import NamedDisk
+from ocistow.store.disk import UNFINISHED, NamedDisk
 from ocistow.store.store import Store
 from ocistow.testing.disk import FailingDisk, QuickDisk
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout
@@ -292,6 +293,23 @@ def test_a_full_disk_is_told_with_the_image_that_needs_it(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="No space left") as refused:
         export(target, run, b"content", "app")
     assert message_of(refused.value) == f"{tmp_path}/oci/{APP}: No space left on device"
+
+
+def test_what_a_killed_exporter_left_goes_with_the_next_export(
+    plain: LayoutTarget, tmp_path: Path
+) -> None:
+    target = LayoutTarget(plain.directory, platform=AMD64, disk=NamedDisk())
+    blobs = target.directory / APP / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    left, new, held = (blobs / f"{UNFINISHED}{name}" for name in ("left", "new", "held"))
+    for file in (left, new, held):
+        file.write_bytes(b"half a layer")
+    for file in (left, held):
+        os.utime(file, (1, 1))
+    with held.open() as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        export(target, opened(image_layout(tmp_path / "run")), b"content", "app")
+    assert [file.exists() for file in (left, new, held)] == [False, True, True]
 
 
 def test_no_name_at_all_is_a_failure(plain: LayoutTarget, tmp_path: Path) -> None:
