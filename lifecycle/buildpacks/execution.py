@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import subprocess
 import tempfile
+import termios
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -75,25 +78,22 @@ class Program:
     def copy(self, output: int, write: Callable[[bytes], None]) -> None:
         """Pass on what comes out of a pipe, until the program has ended.
 
-        What it left running in the background may keep the pipe open, and is not waited for.
+        What it left running in the background may keep the pipe open, and write into it, and is
+        not waited for.
         """
         ended = os.pidfd_open(self._process.pid)
         try:
-            os.set_blocking(output, False)
             poll = select.poll()
             for file in (output, ended):
                 poll.register(file, select.POLLIN)
-            while True:
-                has_ended = ended in {file for file, _ in poll.poll()}
-                try:
-                    data = os.read(output, _CHUNK)
-                except BlockingIOError:
-                    if has_ended:
-                        return
-                    continue
-                if not data:
+            while ended not in {file for file, _ in poll.poll()}:
+                if not (data := os.read(output, _CHUNK)):
                     return
                 write(data)
+            left = _waiting(output)
+            while left and (data := os.read(output, min(left, _CHUNK))):
+                write(data)
+                left -= len(data)
         finally:
             os.close(ended)
 
@@ -136,6 +136,13 @@ def how_ended(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
     return f"signal: {(signal.strsignal(-status) or str(-status)).lower()}"
+
+
+def _waiting(pipe: int) -> int:
+    """Return how many bytes a pipe has."""
+    count = array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -50,6 +50,26 @@ def test_a_broken_pipe_ends_a_program_as_it_does_elsewhere(tmp_path: Path) -> No
     assert status == -signal.SIGPIPE
 
 
+def test_what_goes_on_writing_in_the_background_is_not_waited_for(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    times = 0
+
+    def write_more(data: bytes) -> None:
+        nonlocal times
+        times += 1
+        assert times < 100_000, "it never ends"
+        os.write(writing, data)
+
+    try:
+        with Program.start([SHELL, "-c", "echo x"], tmp_path, {}, writing) as program:
+            program.copy(reading, write_more)
+            assert program.wait() == 0
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert times
+
+
 def test_what_stays_in_the_background_is_not_waited_for(tmp_path: Path) -> None:
     status, output = shell("sleep 60 & echo $!", tmp_path)
     try:
