@@ -45,7 +45,8 @@ class Transcript:
 
 def _content(file: int) -> Iterator[bytes]:
     position, last = 0, b""
-    while chunk := os.pread(file, _CHUNK, position):
+    end = os.fstat(file).st_size  # something left in the background may go on writing
+    while position < end and (chunk := os.pread(file, min(end - position, _CHUNK), position)):
         yield chunk
         position, last = position + len(chunk), chunk
     if last and not last.endswith(b"\n"):
