@@ -135,3 +135,31 @@ def test_nobody_is_not_minus_one() -> None:
 
 def test_the_publisher_stays_who_it_is_unless_told() -> None:
     assert become("PUBLISH", 0, 0).stdout.startswith(str(os.getresuid()))
+
+
+_BUILDPACK = """
+import ctypes, os, subprocess, sys
+from ocistow.lifecycle.invocation.arguments import Phase
+from ocistow.lifecycle.inputs import Inputs
+from ocistow.lifecycle.platform_api import Version
+from ocistow.lifecycle.invocation.privileges import drop
+uid = int(sys.argv[1])
+os.setresuid(uid, uid, uid)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, as if it never was root
+drop(Phase.BUILD, Inputs(Version(0, 12)))
+for file in ("environ", "mem"):
+    subprocess.run(["head", "-c", "1", f"/proc/{os.getpid()}/{file}"])
+"""
+
+
+@needs_root
+def test_buildpacks_do_not_see_environment_and_memory_of_their_phase() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BUILDPACK, str(UID)],
+        env={"PYTHONPATH": str(SOURCES), "CNB_REGISTRY_AUTH": "secret", "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == ""
+    assert done.stderr.count("Permission denied") == 2, done.stderr
