@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from isal import igzip_lib, isal_zlib
+from isal import igzip_lib
 
 from ..oci.descriptor import (
     DOCKER_LAYER,
@@ -17,7 +17,6 @@ from ..oci.descriptor import (
     OCI_LAYER_ZSTD,
 )
 from ..oci.errors import InvalidContent
-from ..store.blobs import READ_SIZE
 from .source import Stream
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -25,6 +24,7 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MAGICS = {"gzip": GZIP_MAGIC, "bzip2": b"BZh", "xz": b"\xfd7zXZ\0", "zstd": ZSTD_MAGIC}
 LEVELS = {"gzip": range(1, 10), "zstd": range(1, 20)}
 DEFAULT_LEVELS = {"gzip": 1, "zstd": 3}
+PART = 2 << 20  # bytes; of 1 MiB, zstd would make 2 % more
 XZ_MEMORY = 128 << 20  # bytes a decoder may ask for; `xz -9` makes it ask for 65 MiB
 
 LAYERS = {"": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
@@ -76,17 +76,27 @@ class Compression:
         return LAYERS[self.form]
 
     def compressed(self, stream: Stream) -> Iterator[bytes]:
-        """Compress; the same bytes always give the same bytes.
+        """Compress; the same bytes always give the same bytes, however they are read."""
+        return map(self.part, parts(stream))
 
-        Nothing tells names or times, and what a read returns does not matter: ISA-L's output
-        depends on how its input is cut.
+    def part(self, data: bytes) -> bytes:
+        """Compress one of a stream's `parts`; those of all, one after the other, are the whole.
+
+        Each is a gzip member or zstd frame of its own, of which a stream may have many (RFC 1952,
+        2.2; RFC 8878, 3.1): threads can do several at once. That adds 0.1 % to a JRE. Nothing
+        tells names or times.
         """
-        packer = _packer(self)
-        while block := read_block(stream, READ_SIZE):
-            if packed := packer.compress(block) if packer else block:
-                yield packed
-        if packer:
-            yield packer.flush()
+        if self.form == "zstd":
+            from .zstd import frame
+
+            return frame(data, self.level)
+        if self.form == "gzip" and self.level > _FAST:
+            import zlib
+
+            return zlib.compress(data, self.level, _GZIP)
+        if self.form == "gzip":
+            return igzip_lib.compress(data, self.level, igzip_lib.COMP_GZIP)  # pyright: ignore[reportUnknownMemberType]
+        return data
 
 
 GZIP = Compression("gzip", DEFAULT_LEVELS["gzip"])
@@ -103,6 +113,14 @@ def layer_type(media_type: str, manifest: str) -> str:
     if media_type not in _IN_DOCKER:
         raise InvalidContent(f"a layer of type {media_type} cannot be in a Docker manifest")
     return _IN_DOCKER[media_type]
+
+
+def parts(stream: Stream) -> Iterator[bytes]:
+    """Cut a stream where compression begins anew: into `PART` bytes each, and at least once."""
+    data = read_block(stream, PART)
+    yield data
+    while len(data) == PART and (data := read_block(stream, PART)):
+        yield data
 
 
 def read_block(stream: Stream, size: int) -> bytes:
@@ -238,24 +256,3 @@ _DECODERS: dict[str, Callable[[], tuple[_Decoder, type[Exception]]]] = {
     "xz": _xz,
     "zstd": _zstd,
 }
-
-
-class _Packer(Protocol):  # which isal's stubs leave open
-    def compress(self, data: bytes, /) -> bytes: ...
-
-    def flush(self) -> bytes: ...
-
-
-def _packer(compression: Compression) -> _Packer | None:
-    level = compression.level
-    if compression.form == "zstd":
-        from .zstd import Encoder
-
-        return Encoder(level)
-    if compression.form == "gzip" and level > _FAST:
-        import zlib
-
-        return zlib.compressobj(level, zlib.DEFLATED, _GZIP)
-    if compression.form == "gzip":
-        return isal_zlib.compressobj(level, isal_zlib.DEFLATED, _GZIP)  # pyright: ignore[reportUnknownMemberType]
-    return None

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor
-from contextlib import closing
+from collections import deque
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from queue import SimpleQueue
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest, new_hash
-from ..store.blobs import READ_SIZE, Ingest
+from ..store.blobs import Ingest
 from ..store.layers import Layer
-from .compression import GZIP, Compression, read_block
+from .compression import GZIP, Compression, parts
 from .source import Stream
 
-ROOM = 16  # blocks of READ_SIZE that may wait for compression
+ROOM = 16  # parts that may be compressed or wait for it
 WORKERS = 2  # threads that compress; each keeps a core busy
 
 
@@ -68,10 +66,10 @@ class Hashed:
 
 
 class Packer:
-    """Compresses layers that come one after the other, while the next ones come.
+    """Compresses layers, each by several threads. Thread-safe.
 
-    Reading and hashing is done by the thread that asks, the rest by those of
-    `executor`. What waits is bounded, over all layers.
+    Who asks for a layer reads, hashes and writes it; the threads of `executor` compress its
+    parts. What waits is bounded, over all layers.
     """
 
     def __init__(self, executor: Executor, compression: Compression = GZIP) -> None:
@@ -79,65 +77,26 @@ class Packer:
         self._compression = compression
         self._room = threading.BoundedSemaphore(ROOM)
 
-    def pack(self, stream: Stream, ingest: Ingest, algorithm: str) -> Callable[[], Packed]:
-        """Read a plain tar to its end and return what waits for its compression.
-
-        The diffID is of `algorithm`. What a thread could not write is raised there.
-        """
+    def pack(self, stream: Stream, ingest: Ingest, algorithm: str) -> Packed:
+        """Compress a plain tar as the function does."""
         plain = Hashed(stream, algorithm)
-        pipe = _Pipe(self._room)
-        job = self._executor.submit(_compress, pipe, ingest, self._compression)
+        waiting: deque[Future[bytes]] = deque()
         try:
-            while not pipe.closed and (data := read_block(plain, READ_SIZE)):
-                pipe.put(data)
+            for data in parts(plain):
+                while not self._room.acquire(blocking=not waiting):
+                    self._write_first(waiting, ingest)
+                waiting.append(self._executor.submit(self._compression.part, data))
+                while waiting and waiting[0].done():
+                    self._write_first(waiting, ingest)
+            while waiting:
+                self._write_first(waiting, ingest)
         finally:
-            pipe.end()
-        if pipe.closed:
-            job.result()
+            for part in waiting:
+                part.cancel()
+                self._room.release()
+        return _packed(plain, ingest, self._compression)
 
-        def packed() -> Packed:
-            job.result()
-            return _packed(plain, ingest, self._compression)
-
-        return packed
-
-
-class _Pipe:
-    """Blocks on their way to another thread, for which this is a stream."""
-
-    def __init__(self, room: threading.Semaphore) -> None:
-        self._room = room
-        self._blocks: SimpleQueue[bytes] = SimpleQueue()
-        self._ended = False
-        self.closed = False
-
-    def put(self, block: bytes) -> None:
-        """Hand over at most READ_SIZE bytes; waits for room."""
-        self._room.acquire()
-        self._blocks.put(block)
-
-    def end(self) -> None:
-        self._blocks.put(b"")
-
-    def read(self, size: int, /) -> bytes:
-        """Return the next block; `size` is what every block but the last has."""
-        if self._ended:
-            return b""
-        block = self._blocks.get()
-        if block:
-            self._room.release()
-        else:
-            self._ended = True
-        return block
-
-    def close(self) -> None:
-        """Tell whoever puts blocks to stop, and take those that are still put."""
-        self.closed = True
-        while self.read(READ_SIZE):
-            pass
-
-
-def _compress(pipe: _Pipe, ingest: Ingest, compression: Compression) -> None:
-    with closing(pipe):
-        for data in compression.compressed(pipe):
-            ingest.write(data)
+    def _write_first(self, waiting: deque[Future[bytes]], ingest: Ingest) -> None:
+        data = waiting.popleft().result()
+        self._room.release()
+        ingest.write(data)

@@ -18,19 +18,9 @@ _SIZES = (0, 2, 4, 8)  # bytes that the size of the content takes
 _RLE = 1  # a type of block, whose size is not that of what stands there
 
 
-class Encoder:
-    """Writes one frame, with a checksum; one thread, so the bytes are always the same."""
-
-    def __init__(self, level: int) -> None:
-        self._frame = zstandard.ZstdCompressor(level, write_checksum=True).compressobj()
-
-    def compress(self, data: bytes, /) -> bytes:
-        """Take content in; return what is written so far."""
-        return self._frame.compress(data)
-
-    def flush(self) -> bytes:
-        """End the frame."""
-        return self._frame.flush()
+def frame(data: bytes, level: int) -> bytes:
+    """Return one frame, with a checksum; one thread makes it, so the bytes are always the same."""
+    return zstandard.ZstdCompressor(level, write_checksum=True).compress(data)
 
 
 class Decoder:

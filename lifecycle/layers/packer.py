@@ -47,8 +47,8 @@ class PackedLayer:
 class LayerPacker:
     """Packs layers into the pool that their image is staged in. Thread-safe.
 
-    One thread a layer reads and hashes, another compresses and writes; `jobs` layers are under
-    way at once, and what waits between the threads is bounded over all of them. What was not
+    One thread a layer reads, hashes and writes, others compress parts of it; `jobs` layers are
+    under way at once, and what waits between the threads is bounded over all of them. What was not
     committed when the block is left is discarded.
     """
 
@@ -118,7 +118,8 @@ class LayerPacker:
                 return PackedLayer(diff_id, tar.size, blob, reused=True)
         ingest = self._ingests.enter_context(self._blobs.ingest())
         with closing(_Stoppable(tar.open(), self._stopped)) as stream:
-            packed = self._packer.pack(stream, ingest, CANONICAL)()
+            packed = self._packer.pack(stream, ingest, CANONICAL)
+        ingest.sync()  # while others are packed
         return self._packed(packed.layer, ingest)
 
     def _packed(self, layer: Layer, ingest: Ingest) -> PackedLayer:

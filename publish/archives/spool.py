@@ -84,7 +84,6 @@ class Spool:
                 unpacked safely; see `Members`.
         """
         plain = Forward(inflated(_Watched(stream, watch)))
-        waiting: dict[str, Callable[[], Packed]] = {}
         with ThreadPoolExecutor(WORKERS, "pack") as executor:
             packer = Packer(executor)
             for path, member, content in Members(plain, self.name, links=links):
@@ -95,10 +94,9 @@ class Spool:
                     if member.size < SMALL or self._own >= MAX_FILES:
                         self._append(path, whole)
                     elif is_header(start) and packs(path, member.size):
-                        waiting[path] = packer.pack(whole, self._ingest(CANONICAL), CANONICAL)
+                        self._packed[path] = packer.pack(whole, self._ingest(CANONICAL), CANONICAL)
                     else:
                         self._keep(path, member, whole)
-            self._packed = {path: packed() for path, packed in waiting.items()}
         if len(read_block(plain, MAX_REST)) == MAX_REST:
             raise InvalidContent(f"{self.name}: it goes on after its end")
 

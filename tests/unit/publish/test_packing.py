@@ -3,15 +3,15 @@
 import gzip
 import io
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ocistow.oci.digest import Digest
-from ocistow.publish.packing import ROOM, Packed, Packer, pack
-from ocistow.store.blobs import READ_SIZE, BlobStore
+from ocistow.publish.compression import PART
+from ocistow.publish.packing import ROOM, Packer, pack
+from ocistow.store.blobs import BlobStore
 from ocistow.testing.disk import FailingDisk
 
 
@@ -34,15 +34,13 @@ class Random:
 def test_layers_are_the_same_as_when_they_are_compressed_alone(
     tmp_path: Path, workers: int
 ) -> None:
-    sizes = [0, 1, READ_SIZE - 1, READ_SIZE, 3 * READ_SIZE + 5, (ROOM + 3) * READ_SIZE]
+    sizes = [0, 1, PART - 1, PART, 3 * PART + 5, (ROOM + 3) * PART]
     plain = [os.urandom(size // 2) + bytes(size - size // 2) for size in sizes]
     with BlobStore(tmp_path) as pool, ThreadPoolExecutor(workers) as executor:
         packer = Packer(executor)
-        waiting: list[Callable[[], Packed]] = []
         ingests = [pool.ingest() for _ in plain]
         for content, ingest in zip(plain, ingests, strict=True):
-            waiting.append(packer.pack(io.BytesIO(content), ingest, "sha256"))
-        for content, packed in zip(plain, [wait() for wait in waiting], strict=True):
+            packed = packer.pack(io.BytesIO(content), ingest, "sha256")
             with pool.ingest() as alone:
                 assert pack(io.BytesIO(content), alone, "sha256").layer == packed.layer
             assert packed.layer.diff_id == Digest.of(content)
@@ -54,7 +52,7 @@ def test_layers_are_the_same_as_when_they_are_compressed_alone(
 
 
 def test_a_full_disk_ends_the_reading(tmp_path: Path) -> None:
-    stream = Random(200 * READ_SIZE)
+    stream = Random(200 * PART)
     with (
         BlobStore(tmp_path, FailingDisk(1, only="write")) as pool,
         ThreadPoolExecutor(1) as executor,
@@ -62,4 +60,4 @@ def test_a_full_disk_ends_the_reading(tmp_path: Path) -> None:
         pytest.raises(OSError, match="No space left"),
     ):
         Packer(executor).pack(stream, ingest, "sha256")
-    assert stream.left > (200 - 3 * ROOM) * READ_SIZE
+    assert stream.left > (200 - 3 * ROOM) * PART
