@@ -22,7 +22,15 @@ from ..oci.graph import walk
 from ..oci.manifest import Index
 from ..oci.wording import quoted
 from ..store.blobs import BlobStore, digest_of_file
-from ..store.disk import Disk, disk_of, make_directory, open_directory, open_file, replacing
+from ..store.disk import (
+    Disk,
+    NamedDisk,
+    disk_of,
+    make_directory,
+    open_directory,
+    open_file,
+    replacing,
+)
 from ..store.layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER, MARKER_CONTENT
 from ..store.lock import TIMEOUT, take
 from .checked import CheckedSource
@@ -97,6 +105,8 @@ class LayoutSink:
         make_directory(self._path.resolve(), self._disk)
         with self._opened() as directory:
             self._disk = self._given or disk_of(directory)
+            if isinstance(self._disk, NamedDisk):
+                self._disk.sweep(directory)
             names = set(os.listdir(directory))
             strays = sorted(names - {BLOBS} if not names & {MARKER, INDEX} else ())
             if strays and not self._alone:
