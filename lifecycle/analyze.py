@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from typing import Protocol, runtime_checkable
 
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound, OcistowError, PhaseFailed
@@ -21,6 +20,7 @@ from .files.analyzed import Target as BuildTarget
 from .images.config import Config
 from .images.image import Image, Target
 from .images.labels import LIFECYCLE_METADATA, LifecycleMetadata
+from .images.run_image import not_found
 from .inputs import Inputs
 from .layers.extract import Misplaced, extract
 from .layers.sbom import SBOM
@@ -128,18 +128,8 @@ def _run_image(inputs: Inputs, target: Target, stack: ExitStack) -> Image | None
         return None
     image = stack.enter_context(target.find(inputs.run_image))
     if image is None and inputs.layout:
-        raise PhaseFailed(Code.ANALYZE, _missing(inputs.run_image, target))
+        raise PhaseFailed(Code.ANALYZE, not_found(inputs.run_image, target))
     return image
-
-
-def _missing(reference: str, target: Target) -> str:
-    places = target.places(reference) if isinstance(target, _Layouts) else ()
-    return f"the run-image could not be found at path: {' or '.join(dict.fromkeys(places))}"
-
-
-@runtime_checkable
-class _Layouts(Protocol):
-    def places(self, reference: str) -> tuple[str, str]: ...
 
 
 def _tell(reference: str, image: Image | None, target: Target, console: Console) -> None:

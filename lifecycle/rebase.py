@@ -31,6 +31,7 @@ from .images.labels import (
     mixins,
 )
 from .images.records import write_records
+from .images.run_image import not_found
 from .images.saving import save
 from .inputs import Inputs
 from .platform_api import Code, Version
@@ -58,7 +59,8 @@ def rebase(inputs: Inputs, target: Target, console: Console) -> Saved:
         name = inputs.run_image or _run_image(inputs, target, metadata, reference)
         with failing(Code.FAILED, "access run image"), target.find(name) as base:
             if base is None:
-                raise PhaseFailed(Code.FAILED, "failed to access run image")
+                message = not_found(name, target) if inputs.layout else "failed to access run image"
+                raise PhaseFailed(Code.FAILED, message)
             with failing(Code.REBASE, "rebase"), console.timer("Rebaser"):
                 _check(inputs, app.config, base.config, console)
                 own = _above(app, metadata)

@@ -16,6 +16,7 @@ from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound, OcistowError
 from ..oci.graph import walk
 from ..oci.manifest import Manifest, media_type_of
+from ..oci.wording import message_of
 from ..store.blobs import READ_SIZE
 from ..store.layers import Layer
 from ..store.layout import Layout
@@ -224,5 +225,5 @@ class Recognition:
         try:
             return use()
         except OSError as error:
-            log.warning("%s: going on without it", error)
+            log.warning("%s: going on without it", message_of(error))
             return otherwise

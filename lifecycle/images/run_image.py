@@ -1,12 +1,14 @@
-"""Which image the app runs on, where `-run-image` does not say.
+"""Which image the app runs on, where `-run-image` does not say, and where it was looked for.
 
-Source: Go's lifecycle, platform/run_image.go and platform/resolve_inputs.go.
+Source: Go's lifecycle, platform/run_image.go and platform/resolve_inputs.go; the draft
+"Export to OCI".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol, runtime_checkable
 
 from ...oci.errors import InvalidContent
 from ...oci.reference import Reference
@@ -15,6 +17,7 @@ from ..files.analyzed import read_analyzed
 from ..files.run import read_run, read_stack
 from ..inputs import Inputs
 from ..platform_api import Version
+from .image import Target
 from .labels import StackRunImage
 
 
@@ -68,3 +71,14 @@ def _registry(name: str) -> str:
     with suppress(InvalidContent):
         return Reference.parse(name).registry
     return ""
+
+
+def not_found(reference: str, target: Target) -> str:
+    """Return the draft's words for a run image that is not among the layouts."""
+    places = target.places(reference) if isinstance(target, _Layouts) else (target.name(reference),)
+    return f"the run-image could not be found at path: {' or '.join(dict.fromkeys(places))}"
+
+
+@runtime_checkable
+class _Layouts(Protocol):
+    def places(self, reference: str) -> tuple[str, str]: ...

@@ -176,6 +176,16 @@ def test_what_cannot_be_rebased_is_refused(
     assert (failed.value.code, str(failed.value)) == (code, message)
 
 
+def test_a_missing_run_image_is_told_in_the_drafts_words(
+    target: LayoutTarget, inputs: Inputs
+) -> None:
+    with pytest.raises(PhaseFailed) as failed:
+        rebased(replace(inputs, layout=True, run_image="cnb/none"), target)
+    short, full = target.places("cnb/none")
+    expected = f"the run-image could not be found at path: {short} or {full}"
+    assert (failed.value.code, str(failed.value)) == (Code.FAILED, expected)
+
+
 def test_an_app_that_is_not_upon_what_it_remembers_is_refused(
     target: LayoutTarget, inputs: Inputs, tmp_path: Path
 ) -> None:

@@ -210,3 +210,4 @@ def test_without_the_database_it_only_takes_longer(
     assert len(inflated) == 8  # the three of the base, and then all five
     assert copied.sent == 0
     assert "going on without it" in caplog.text
+    assert "[Errno" not in caplog.text
