@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ...oci.descriptor import OCI_LAYER_ZSTD, OCI_MANIFEST
 from ...oci.digest import Digest
 from ...oci.errors import InvalidContent, NotFound
 from ...publish.compression import Compression
@@ -61,13 +62,16 @@ def export_image(
     Raises:
         InvalidContent, NotFound, RegistryError, OSError: the image has not got all of its names.
     """
-    compression = _PLAIN if target.keeps_identifier else inputs.compression  # a daemon inflates
+    given = _PLAIN if target.keeps_identifier else inputs.compression  # a daemon inflates
+    compression = Compression.parse(given)
     kind = Assembly(base, previous).manifest_type
+    if compression.media_type == OCI_LAYER_ZSTD:
+        kind = OCI_MANIFEST
     with (
         target.staging(inputs.image) as staging,
         LayerPacker(
             staging.blobs,
-            Compression.parse(compression),
+            compression,
             manifest=kind,
             jobs=inputs.jobs,
             known=staging.recognition,

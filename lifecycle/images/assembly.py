@@ -88,7 +88,8 @@ class Assembly:
     Attributes:
         base: what is built upon.
         previous: the image of the last build.
-        manifest_type: the media type of the manifest.
+        manifest_type: the media type of the manifest, unless it has layers in zstd, for which
+            Docker's have no type that clients agree on; then that is OCI's.
         config: what was decided about the config so far; its diffIDs and history grow with the
             layers.
     """
@@ -173,12 +174,14 @@ class Assembly:
         """
         config = self.config.saved_at(created, with_history=with_history)
         raw = config.encode()
-        kind = OCI_CONFIG if self.manifest_type == OCI_MANIFEST else DOCKER_CONFIG
+        has_zstd = any(layer.media_type.endswith("zstd") for layer in self._layers)
+        manifest_type = OCI_MANIFEST if has_zstd else self.manifest_type
+        kind = OCI_CONFIG if manifest_type == OCI_MANIFEST else DOCKER_CONFIG
         about = Descriptor(kind, Digest.of(raw), len(raw))
-        layers = [_retyped(layer, self.manifest_type) for layer in self._layers]
-        manifest = manifest_of(self.manifest_type, about, layers, self._annotations)
+        layers = [_retyped(layer, manifest_type) for layer in self._layers]
+        manifest = manifest_of(manifest_type, about, layers, self._annotations)
         root = Descriptor(
-            self.manifest_type, Digest.of(manifest), len(manifest), platform=config.platform
+            manifest_type, Digest.of(manifest), len(manifest), platform=config.platform
         )
         documents = {root.digest: manifest, about.digest: raw}
         sparse = self.base.source.sparse

@@ -18,7 +18,12 @@ from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadat
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Code
 from ocistow.lifecycle.targets.layout import open_layouts
-from ocistow.oci.descriptor import DOCKER_MANIFEST, OCI_MANIFEST
+from ocistow.oci.descriptor import (
+    DOCKER_MANIFEST,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    OCI_MANIFEST,
+)
 from ocistow.oci.errors import PhaseFailed
 from ocistow.testing.builds import Build, build
 from ocistow.testing.images import (
@@ -351,6 +356,26 @@ def test_layers_stay_as_they_are_compressed_or_become_so(workplace: Workplace) -
     workplace.export(replace(workplace.inputs(), compression="zstd"))
     kinds = [layer.blob.media_type.rpartition("+")[2] for layer in workplace.image().layers]
     assert kinds == ["gzip"] * 2 + ["zstd"] * 10
+
+
+def test_layers_in_zstd_make_an_oci_image_upon_one_of_docker(workplace: Workplace) -> None:
+    path = workplace.layouts / "example.com" / "docker" / "latest"
+    run = image_layout(path, media="docker")
+    workplace.build.analyzed(f"{path}@{run.manifest}")
+    plain = workplace.export()
+    shutil.rmtree(workplace.layouts / APP)
+    for compression in ("zstd", "gzip"):  # the second has the layers of the first
+        saved = workplace.export(replace(workplace.inputs(), compression=compression))
+        assert saved.image_id == plain.image_id
+        image = workplace.image()
+        assert image.root.media_type == OCI_MANIFEST
+        kinds = [layer.blob.media_type for layer in image.layers]
+        assert kinds == [OCI_LAYER_GZIP] * 3 + [OCI_LAYER_ZSTD] * 10
+        workplace.build.analyzed(f"{path}@{run.manifest}", image.identifier, label_of(image))
+
+
+def label_of(image: Image) -> LifecycleMetadata:
+    return LifecycleMetadata.parse(image.config.labels[LIFECYCLE_METADATA].encode())
 
 
 def test_everybody_can_read_what_the_image_consists_of(workplace: Workplace) -> None:
