@@ -29,6 +29,21 @@ APPS = ("web", "worker")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 OUTPUT_LINES = 12  # of a command; more hides what matters
+FILES = {  # what a build with buildpacks starts from
+    "source/page": "hello from a buildpack\n",
+    "platform/env/NAME": "demo",
+    "launcher": "that of a lifecycle would start the app\n",
+    "order.toml": '[[order]]\n[[order.group]]\nid = "pages"\nversion = "1"\n',
+    "buildpacks/pages/1/buildpack.toml": 'api = "0.10"\n[buildpack]\nid = "pages"\nversion = "1"\n',
+    "buildpacks/pages/1/bin/detect": "#!/bin/sh\ntest -f page\n",
+    "buildpacks/pages/1/bin/build": """#!/bin/sh
+echo "a page is $(wc -c < page) bytes"
+echo '[[processes]]
+type = "web"
+command = ["/bin/cat", "page"]
+default = true' > "$1/launch.toml"
+""",
+}
 POLL = 0.05  # seconds
 PATIENCE = 20.0  # seconds for a process to start or to end
 
@@ -69,6 +84,7 @@ class Demo:
             name: value for name, value in os.environ.items() if not name.startswith("OCISTOW_")
         }
         self._environment["OCISTOW_STORE"] = str(work / "store")
+        self._environment |= {"CNB_PLATFORM_API": "0.15", "NO_COLOR": "1"}
         # the same ocistow as here, also when it is not installed
         self._environment["PYTHONPATH"] = str(Path(ocistow.__file__).parents[1])
 
@@ -166,9 +182,15 @@ def perform(demo: Demo) -> None:
         demo.say("What each image costs, what they share, and what they would cost apart.")
         demo.run("ocistow", "du")
 
+        apps: tuple[str, ...] = (*APPS, APPS[-1])
+        if (demo.work / "oci").exists():
+            demo.say("A buildpack builds an app upon the base: only its own layers are written.")
+            build_with_buildpacks(demo)
+            apps = (*apps, "built")
+
         kind, host = stack.enter_context(registry(demo))
         demo.say(f"The images are published to {kind}: only what it lacks is sent.")
-        for app in (*APPS, APPS[-1]):
+        for app in apps:
             demo.run("ocistow", "publish", f"{HOST}/{app}:1", f"docker://{host}/apps:{app}")
 
         publish_to_daemon(demo)
@@ -209,6 +231,31 @@ def build(demo: Demo, base: GeneratedImage, app: str, seed: int) -> None:
         return
     make_app(demo.work / app, base, "1", seed)
     demo.run("cp", "-r", f"{app}/.", f"{target}/1")
+
+
+def build_with_buildpacks(demo: Demo) -> None:
+    """Run the phases of a Cloud Native Buildpacks build on the mount."""
+    for name, content in FILES.items():
+        path = demo.work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        path.chmod(0o755)
+    (demo.work / "layers").mkdir()
+    given = [
+        "-app",
+        "source",
+        "-layers",
+        "layers",
+        "-platform",
+        "platform",
+        "-launcher",
+        "launcher",
+    ]
+    given += ["-buildpacks", "buildpacks", "-order", "order.toml", "-log-level", "error"]
+    user = ["-uid", str(os.getuid()), "-gid", str(os.getgid())]
+    images = ["-oci", "-oci-dir", "oci", "-run-image", f"{HOST}/base:1", f"{HOST}/built:1"]
+    demo.run("ocistow", "phase", "create", *given, *user, *images)
+    demo.run("ocistow", "du", f"{HOST}/built:1")
 
 
 @contextmanager

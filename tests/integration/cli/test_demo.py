@@ -1,6 +1,7 @@
 """The demo leaves nothing behind, however it ends."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,6 +60,8 @@ def test_the_demo_shows_that_the_base_is_stored_once(tmp_path: Path) -> None:
     assert demo.returncode == 0, output
     assert "without sharing: 3.00 times as much" in output
     assert ": 0 sent (0 B)" in output
+    assert "a page is 23 bytes" in output
+    assert re.search(r"apps:built: \d+ sent \([\d.]+ kB\)", output), output
     assert "Traceback" not in output
     assert_nothing_is_left(tmp_path)
 
