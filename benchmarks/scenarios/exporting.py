@@ -69,6 +69,9 @@ class _Build:
             (self.layers / name).unlink(missing_ok=True)
 
 
+_Phase = Callable[[str, Path, _Build], Sample]
+
+
 def run(bench: Bench) -> Iterator[Result]:
     require("tar", "bash", "gzip", "sha256sum")
     build = _build(bench)
@@ -79,10 +82,12 @@ def run(bench: Bench) -> Iterator[Result]:
     }
     if LIFECYCLE in os.environ:
         real = Path(os.environ[LIFECYCLE])
-        baselines["Go's exporter"] = lambda: _onto_directory(bench, build, _real(real))
+        baselines["Go's exporter"] = lambda: _onto_directory(bench, build, _programs(real))
+    programs = bench.empty("programs")
+    timed(*OCISTOW, "phase", "install", programs)
     ours: dict[str, Contestant] = {
-        "onto a directory": partial(_onto_directory, bench, build, _ocistow),
-        "onto a mount": partial(_onto_mount, bench, build),
+        "onto a directory": partial(_onto_directory, bench, build, _programs(programs)),
+        "onto a mount": partial(_onto_mount, bench, build, _programs(programs)),
     }
     for name, contestant in ours.items():
         contestants = {name: contestant, **baselines}
@@ -109,19 +114,17 @@ def _build(bench: Bench) -> _Build:
     return build
 
 
-def _onto_directory(
-    bench: Bench, build: _Build, phase: Callable[[str, Path, _Build], Sample]
-) -> Steps:
+def _onto_directory(bench: Bench, build: _Build, phase: _Phase) -> Steps:
     names = bench.empty("oci")
     image_layout(names / HOST / "run" / "latest", layers=1)
     return _builds(build, lambda program: phase(program, names, build))
 
 
-def _onto_mount(bench: Bench, build: _Build) -> Steps:
+def _onto_mount(bench: Bench, build: _Build, phase: _Phase) -> Steps:
     store = bench.fresh("store")
     add(store, image_layout(bench.fresh("run"), layers=1).path, "run")
     with mounted(store) as mount:
-        return _builds(build, lambda program: _ocistow(program, mount.path, build))
+        return _builds(build, lambda program: phase(program, mount.path, build))
 
 
 def _builds(build: _Build, phase: Callable[[str], Sample]) -> Steps:
@@ -136,14 +139,9 @@ def _builds(build: _Build, phase: Callable[[str], Sample]) -> Steps:
     return found
 
 
-def _ocistow(program: str, directory: Path, build: _Build) -> Sample:
-    words = _words(program, directory, build)
-    return timed(*OCISTOW, "phase", program, *words, environment=API)
-
-
-def _real(programs: Path) -> Callable[[str, Path, _Build], Sample]:
-    def phase(program: str, directory: Path, build: _Build) -> Sample:
-        return timed(programs / program, *_words(program, directory, build), environment=API)
+def _programs(directory: Path) -> _Phase:
+    def phase(program: str, layouts: Path, build: _Build) -> Sample:
+        return timed(directory / program, *_words(program, layouts, build), environment=API)
 
     return phase
 
