@@ -17,14 +17,14 @@ from .caches.directory import DirectoryCache
 from .console import Console
 from .files.analyzed import Analyzed, AnalyzedRunImage, write_analyzed
 from .files.analyzed import Target as BuildTarget
+from .files.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from .images.config import Config
 from .images.image import Image, Target
-from .images.labels import LIFECYCLE_METADATA, LifecycleMetadata
+from .images.layer import has_layer, layer_stream
 from .images.run_image import not_found
 from .inputs import Inputs
 from .layers.extract import Misplaced, extract
 from .layers.sbom import SBOM
-from .layers.stream import has_layer, layer_stream
 from .platform_api import Code, Version
 from .targets import open_registries
 
@@ -75,7 +75,7 @@ def build_target(config: Config) -> BuildTarget:
     """
     if not config.os:
         raise InvalidContent("failed to find OS in run image config")
-    return BuildTarget.of(config)
+    return config.target
 
 
 def _check_access(inputs: Inputs, target: Target) -> None:

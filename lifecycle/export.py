@@ -23,6 +23,14 @@ from .failures import failing, naming
 from .files.analyzed import Analyzed, AnalyzedRunImage, read_analyzed
 from .files.document import read_toml
 from .files.group import Group, GroupElement, read_group, supported_api
+from .files.labels import (
+    BUILD_METADATA,
+    EXEC_ENV,
+    LIFECYCLE_METADATA,
+    PROJECT_METADATA,
+    RunImageMetadata,
+    StackRunImage,
+)
 from .files.metadata import BillEntry, BuildMetadata, read_build_metadata
 from .files.project import ProjectMetadata, read_project_metadata
 from .files.report import Report, write_report
@@ -31,14 +39,6 @@ from .images.app import Made, export_image
 from .images.artifacts import attach, check_names, collect
 from .images.config import Config
 from .images.image import Image, Saved, Target
-from .images.labels import (
-    BUILD_METADATA,
-    EXEC_ENV,
-    LIFECYCLE_METADATA,
-    PROJECT_METADATA,
-    RunImageMetadata,
-    StackRunImage,
-)
 from .images.launcher import launcher_metadata
 from .images.records import write_records
 from .images.settings import configured, default_process

@@ -20,11 +20,11 @@ from ..publish.attached import Attached, Tagged, find_attached
 from ..publish.source import read_document
 from .console import Console
 from .files.document import read_toml, write_toml
+from .files.labels import LIFECYCLE_METADATA, LifecycleMetadata, RunImageMetadata
 from .files.report import Report
 from .golang.json import Struct
 from .images.artifacts import OF_REFERRERS, image_of_tag
 from .images.image import Image, Saved, Target
-from .images.labels import LIFECYCLE_METADATA, LifecycleMetadata, RunImageMetadata
 from .images.records import write_records
 from .images.saving import save
 from .inputs import Inputs

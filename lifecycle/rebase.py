@@ -14,13 +14,7 @@ from ..oci.reference import Reference
 from .console import Console
 from .failures import failing
 from .files.analyzed import Target as BuildTarget
-from .files.report import Report, write_report
-from .files.run import run_image_of
-from .golang.json import Struct, encode
-from .images.assembly import Assembled, Assembly
-from .images.config import Config, History, moment
-from .images.image import Image, Layer, Saved, Target
-from .images.labels import (
+from .files.labels import (
     IN_JSON,
     LIFECYCLE_METADATA,
     REBASABLE,
@@ -30,6 +24,12 @@ from .images.labels import (
     StackRunImage,
     mixins,
 )
+from .files.report import Report, write_report
+from .files.run import run_image_of
+from .golang.json import Struct, encode
+from .images.assembly import Assembled, Assembly
+from .images.config import Config, History, moment
+from .images.image import Image, Layer, Saved, Target
 from .images.records import write_records
 from .images.run_image import not_found
 from .images.saving import save
@@ -120,7 +120,7 @@ def _check(inputs: Inputs, app: Config, base: Config, console: Console) -> None:
         return
     if app.labels.get(REBASABLE) == "false":
         _object(inputs, console, "app image is not marked as rebasable")
-    wanted, offered = BuildTarget.of(app), BuildTarget.of(base)
+    wanted, offered = app.target, base.target
     if not _satisfies(offered, wanted):
         _object(
             inputs,

@@ -21,9 +21,9 @@ from .caches.opening import open_cache
 from .console import Console
 from .files.analyzed import Analyzed, AnalyzedRunImage, read_analyzed, write_analyzed
 from .files.group import Group, GroupElement, read_group, supported_api
+from .files.labels import BuildpackLayers, CacheMetadata, LayerMetadata, LifecycleMetadata
 from .files.run import read_run, run_image_of
 from .images.image import Target
-from .images.labels import BuildpackLayers, CacheMetadata, LayerMetadata, LifecycleMetadata
 from .inputs import Inputs
 from .layers.directories import read_buildpack_dir
 from .layers.extract import extract

@@ -7,10 +7,10 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+from ..lifecycle.files.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ..lifecycle.images.assembly import Assembly
 from ..lifecycle.images.config import History, moment
 from ..lifecycle.images.image import Image, Layer, Target, open_image
-from ..lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ..publish.layout import LayoutSource
 from ..publish.packing import pack
 from .images import Media, image_layout

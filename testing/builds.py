@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..lifecycle.files.analyzed import Analyzed, AnalyzedRunImage, Target
 from ..lifecycle.files.document import write_toml
-from ..lifecycle.images.labels import LifecycleMetadata
+from ..lifecycle.files.labels import LifecycleMetadata
 from ..lifecycle.inputs import Inputs
 from ..lifecycle.platform_api import Version
 

@@ -119,7 +119,7 @@ def make_trees(path: Path, *, jre: Path, app: Path, quick: bool) -> None:
     """
     made = _Builder(path, 10 if quick else 1)
     sources: list[_File] = [(f"classes/{n}", made.text(MB // 100)) for n in range(500)]
-    trees = {jre: made.files("jre", 120 * MB), app: [*made.files("jars", 35 * MB), *sources]}
+    trees = {jre: made.files("jre", 130 * MB), app: [*made.files("jars", 35 * MB), *sources]}
     for tree, files in trees.items():
         for name, content in files:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)

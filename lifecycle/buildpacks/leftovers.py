@@ -11,8 +11,8 @@ from pathlib import Path
 from ...oci.errors import InvalidContent
 from ..files.document import write_toml
 from ..files.group import GroupElement
+from ..files.labels import StoreMetadata
 from ..golang.json import Struct
-from ..images.labels import StoreMetadata
 from ..layers.directories import escaped, opened_below, remove
 
 

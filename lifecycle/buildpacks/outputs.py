@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ...oci.errors import InvalidContent
 from ..console import Console
+from ..files.labels import LayerMetadata
 from ..files.launch import BuildResult, Launch, read_build_result, read_launch
 from ..files.metadata import BillEntry
 from ..files.plan import Require
-from ..images.labels import LayerMetadata
 from ..layers.directories import escaped, read_layer_metadata
 from ..platform_api import Version
 from .buildpack import Buildpack

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 
 from ...oci.digest import Digest
 from ...publish.source import Stream
-from ..images.labels import CacheMetadata
+from ..files.labels import CacheMetadata
 from ..layers.tarball import LayerTar
 
 

@@ -25,7 +25,7 @@ from ...publish.source import Stream
 from ...store.blobs import READ_SIZE, digest_of_file
 from ...store.disk import Disk, open_directory, open_file
 from ...store.lock import TIMEOUT, take
-from ..images.labels import CACHE_METADATA, CacheMetadata
+from ..files.labels import CACHE_METADATA, CacheMetadata
 from ..layers.tarball import LayerTar
 from .cache import Cached
 

@@ -12,7 +12,7 @@ from ...oci.digest import Digest
 from ...oci.errors import InvalidContent, OcistowError
 from ...oci.wording import message_of
 from ..console import Console
-from ..images.labels import BuildpackLayers, CacheMetadata, LayerMetadata
+from ..files.labels import BuildpackLayers, CacheMetadata, LayerMetadata
 from ..inputs import Inputs
 from ..layers.directories import BuildpackDir, LayerDir
 from ..layers.sbom import sbom_dir

@@ -17,13 +17,13 @@ from ...oci.errors import InvalidContent, NotFound, RegistryError
 from ...publish.compression import Compression
 from ...publish.sink import host_platform
 from ...publish.source import Blob, Stream
+from ..files.labels import CACHE_METADATA, CacheMetadata
 from ..images.assembly import Assembly
 from ..images.config import Config, moment
 from ..images.image import Image, Layer, Target
-from ..images.labels import CACHE_METADATA, CacheMetadata
+from ..images.layer import has_layer, layer_stream
 from ..images.staging import Staging
 from ..layers.packer import LayerPacker, PackedLayer
-from ..layers.stream import has_layer, layer_stream
 from ..layers.tarball import LayerTar
 from .cache import Cached
 

@@ -13,9 +13,8 @@ from ...oci.document import Object, flag, inner, string
 from ..console import Console
 from ..golang import json as gojson
 from ..golang.json import Struct
-from ..images.config import Config
-from ..images.labels import BASE_ID, DISTRO_NAME, DISTRO_VERSION, IN_TOML, LifecycleMetadata
 from .document import read_file, write_toml
+from .labels import IN_TOML, LifecycleMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +27,6 @@ class Target:
     distro_name: str = ""
     distro_version: str = ""
     id: str = ""
-
-    @classmethod
-    def of(cls, config: Config) -> Self:
-        """Return what an image is for, as its config and its labels say."""
-        return cls(
-            config.os,
-            config.architecture,
-            config.variant,
-            distro_name=config.labels.get(DISTRO_NAME, ""),
-            distro_version=config.labels.get(DISTRO_VERSION, ""),
-            id=config.labels.get(BASE_ID, ""),
-        )
 
     @classmethod
     def from_document(cls, document: Object, what: str) -> Self:

@@ -16,8 +16,8 @@ from ...oci.digest import Digest
 from ...oci.document import Object, inner, inners, string, texts
 from ...oci.errors import InvalidContent
 from ..golang.json import Struct
-from ..images.labels import IN_TOML, RunImageMetadata
 from .document import read_required, write_toml
+from .labels import IN_TOML, RunImageMetadata
 from .metadata import BillEntry
 
 

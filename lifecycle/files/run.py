@@ -12,8 +12,8 @@ from ...oci.document import Object, inner, inners
 from ...oci.errors import InvalidContent
 from ...oci.reference import Reference
 from ..console import Console
-from ..images.labels import StackRunImage
 from .document import read_file
+from .labels import StackRunImage
 
 
 def read_run(path: Path, console: Console) -> tuple[StackRunImage, ...]:

@@ -23,6 +23,8 @@ from ...oci.document import (
 )
 from ...oci.errors import InvalidContent
 from ...oci.platform import Platform
+from ..files.analyzed import Target
+from ..files.labels import BASE_ID, DISTRO_NAME, DISTRO_VERSION
 from ..golang.json import Struct, encode
 
 _NO_TIME = "0001-01-01T00:00:00Z"
@@ -72,6 +74,18 @@ class Config:
     working_dir: str = ""
     user: str = ""
     container: Object = field(default_factory=dict[str, object])
+
+    @property
+    def target(self) -> Target:
+        """What the image is for, as its labels say, too."""
+        return Target(
+            self.os,
+            self.architecture,
+            self.variant,
+            distro_name=self.labels.get(DISTRO_NAME, ""),
+            distro_version=self.labels.get(DISTRO_VERSION, ""),
+            id=self.labels.get(BASE_ID, ""),
+        )
 
     @classmethod
     def parse(cls, raw: bytes, what: str = "image config") -> Config:

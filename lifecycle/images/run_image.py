@@ -14,11 +14,11 @@ from ...oci.errors import InvalidContent
 from ...oci.reference import Reference
 from ..console import Console
 from ..files.analyzed import read_analyzed
+from ..files.labels import StackRunImage
 from ..files.run import read_run, read_stack
 from ..inputs import Inputs
 from ..platform_api import Version
 from .image import Target
-from .labels import StackRunImage
 
 
 def chosen_run_image(

@@ -12,8 +12,8 @@ from enum import Enum, auto
 from ...oci.digest import Digest
 from ...oci.errors import InvalidContent
 from ..failures import naming
+from ..files.labels import BuildpackLayers, LayerMetadata, LifecycleMetadata
 from ..files.metadata import BuildMetadata
-from ..images.labels import BuildpackLayers, LayerMetadata, LifecycleMetadata
 from ..inputs import Inputs
 from ..platform_api import Version
 from .directories import BuildpackDir, LayerDir

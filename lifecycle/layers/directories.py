@@ -18,7 +18,7 @@ from ...oci.errors import InvalidContent
 from ...store.disk import open_directory, open_file
 from ..files.document import read_toml
 from ..files.group import GroupElement
-from ..images.labels import LayerMetadata, StoreMetadata
+from ..files.labels import LayerMetadata, StoreMetadata
 
 TYPES = ("build", "launch", "cache")
 

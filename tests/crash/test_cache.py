@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.caches.directory import DirectoryCache
-from ocistow.lifecycle.images.labels import BuildpackLayers, CacheMetadata, LayerMetadata
+from ocistow.lifecycle.files.labels import BuildpackLayers, CacheMetadata, LayerMetadata
 from ocistow.lifecycle.layers.tarball import LayerTar
 from ocistow.lifecycle.layers.trees import dir_layer
 from ocistow.oci.digest import Digest

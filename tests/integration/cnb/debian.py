@@ -5,7 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from ocistow.lifecycle.images.labels import DISTRO_NAME, DISTRO_VERSION
+from ocistow.lifecycle.files.labels import DISTRO_NAME, DISTRO_VERSION
 
 from ..conftest import PATH
 from ..debian import KEYRING, kept, mirror, step

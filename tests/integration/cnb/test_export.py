@@ -16,9 +16,9 @@ import pytest
 
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.export import export
+from ocistow.lifecycle.files.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.files.report import read_report
 from ocistow.lifecycle.images.image import Saved
-from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.publish.docker.engine import Engine
 from ocistow.publish.source import Stream

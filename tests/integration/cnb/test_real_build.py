@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.images.labels import BUILD_METADATA, LIFECYCLE_METADATA
+from ocistow.lifecycle.files.labels import BUILD_METADATA, LIFECYCLE_METADATA
 from ocistow.oci.document import as_object, strings
 from ocistow.testing.images import busybox_image
 from ocistow.testing.mounts import mounted

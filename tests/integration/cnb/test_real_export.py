@@ -14,7 +14,7 @@ import pytest
 
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.export import export
-from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
+from ocistow.lifecycle.files.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Version
 from ocistow.oci.digest import Digest

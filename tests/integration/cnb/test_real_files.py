@@ -17,12 +17,7 @@ from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.files.analyzed import read_analyzed
 from ocistow.lifecycle.files.document import read_toml
 from ocistow.lifecycle.files.group import read_group
-from ocistow.lifecycle.files.metadata import LauncherMetadata, read_build_metadata
-from ocistow.lifecycle.files.plan import read_plan, write_plan
-from ocistow.lifecycle.files.project import read_project_metadata
-from ocistow.lifecycle.files.report import read_report
-from ocistow.lifecycle.golang import toml as gotoml
-from ocistow.lifecycle.images.labels import (
+from ocistow.lifecycle.files.labels import (
     BUILD_METADATA,
     CACHE_METADATA,
     LIFECYCLE_METADATA,
@@ -30,6 +25,11 @@ from ocistow.lifecycle.images.labels import (
     CacheMetadata,
     LifecycleMetadata,
 )
+from ocistow.lifecycle.files.metadata import LauncherMetadata, read_build_metadata
+from ocistow.lifecycle.files.plan import read_plan, write_plan
+from ocistow.lifecycle.files.project import read_project_metadata
+from ocistow.lifecycle.files.report import read_report
+from ocistow.lifecycle.golang import toml as gotoml
 from ocistow.lifecycle.platform_api import Version
 from ocistow.oci.document import as_object, inner, inners, string, strings
 from ocistow.testing.images import image_layout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.lifecycle.images.labels import LifecycleMetadata
+from ocistow.lifecycle.files.labels import LifecycleMetadata
 from ocistow.lifecycle.targets.layout import LayoutTarget, open_layouts
 from ocistow.testing.apps import make_app, make_run_image
 from ocistow.testing.images import Media

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.console import Console
+from ocistow.lifecycle.files.labels import LifecycleMetadata, RunImageMetadata, StackRunImage
 from ocistow.lifecycle.images.image import Image
-from ocistow.lifecycle.images.labels import LifecycleMetadata, RunImageMetadata, StackRunImage
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Version
 from ocistow.lifecycle.rebase import rebase

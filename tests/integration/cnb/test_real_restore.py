@@ -18,8 +18,8 @@ from ocistow.lifecycle.caches.export import fill_cache
 from ocistow.lifecycle.caches.opening import open_cache
 from ocistow.lifecycle.console import Console, Level
 from ocistow.lifecycle.files.group import read_group
+from ocistow.lifecycle.files.labels import CACHE_METADATA
 from ocistow.lifecycle.images.image import Target
-from ocistow.lifecycle.images.labels import CACHE_METADATA
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.layers.directories import read_buildpack_dir
 from ocistow.lifecycle.restore import restore

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.console import Console
+from ocistow.lifecycle.files.labels import LIFECYCLE_METADATA, LifecycleMetadata, RunImageMetadata
 from ocistow.lifecycle.images.image import Image, Target
-from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata, RunImageMetadata
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Version
 from ocistow.lifecycle.rebase import rebase

@@ -8,8 +8,8 @@ import pytest
 
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.export import export
+from ocistow.lifecycle.files.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.images.image import Saved
-from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.targets import open_target
 from ocistow.publish.layout import LayoutSource

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.caches.directory import DirectoryCache
-from ocistow.lifecycle.images.labels import CacheMetadata
+from ocistow.lifecycle.files.labels import CacheMetadata
 from ocistow.lifecycle.layers.extract import extract
 from ocistow.lifecycle.layers.trees import dir_layer
 from ocistow.oci.errors import Busy

@@ -11,8 +11,8 @@ from ocistow.lifecycle.analyze import analyze, build_target
 from ocistow.lifecycle.caches.directory import DirectoryCache
 from ocistow.lifecycle.console import Console, Level
 from ocistow.lifecycle.files.analyzed import Analyzed, Target, read_analyzed
+from ocistow.lifecycle.files.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.images.config import Config
-from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Code, Version
 from ocistow.lifecycle.targets.layout import LayoutTarget

@@ -11,10 +11,10 @@ import pytest
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.export import export
 from ocistow.lifecycle.files.group import GroupElement
+from ocistow.lifecycle.files.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.files.metadata import BillEntry
 from ocistow.lifecycle.files.report import read_report
 from ocistow.lifecycle.images.image import Image, Saved
-from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Code
 from ocistow.lifecycle.targets.layout import open_layouts

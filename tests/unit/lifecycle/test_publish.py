@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.console import Console
+from ocistow.lifecycle.files.labels import LIFECYCLE_METADATA
 from ocistow.lifecycle.images.image import Image, Saved, open_image
-from ocistow.lifecycle.images.labels import LIFECYCLE_METADATA
 from ocistow.lifecycle.images.staging import Staging
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.platform_api import Code, Version

@@ -18,7 +18,7 @@ from ocistow.lifecycle.files.analyzed import (
     write_analyzed,
 )
 from ocistow.lifecycle.files.group import Group, GroupElement, write_group
-from ocistow.lifecycle.images.labels import (
+from ocistow.lifecycle.files.labels import (
     BuildpackLayers,
     CacheMetadata,
     LayerMetadata,

@@ -10,7 +10,7 @@ import pytest
 
 from ocistow.lifecycle.caches.cache import Cached
 from ocistow.lifecycle.caches.directory import DirectoryCache
-from ocistow.lifecycle.images.labels import BuildpackLayers, CacheMetadata, LayerMetadata
+from ocistow.lifecycle.files.labels import BuildpackLayers, CacheMetadata, LayerMetadata
 from ocistow.lifecycle.layers.tarball import LayerTar
 from ocistow.lifecycle.layers.trees import dir_layer
 from ocistow.oci.digest import Digest

@@ -7,8 +7,8 @@ import pytest
 
 from ocistow.lifecycle.caches.cache import Cached
 from ocistow.lifecycle.caches.image import ImageCache, open_image_cache
+from ocistow.lifecycle.files.labels import CACHE_METADATA, CacheMetadata
 from ocistow.lifecycle.images.config import Config
-from ocistow.lifecycle.images.labels import CACHE_METADATA, CacheMetadata
 from ocistow.lifecycle.layers.tarball import LayerTar
 from ocistow.lifecycle.targets.layout import LayoutTarget
 from ocistow.oci.digest import Digest

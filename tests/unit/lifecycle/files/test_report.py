@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.files.group import GroupElement
+from ocistow.lifecycle.files.labels import RunImageMetadata
 from ocistow.lifecycle.files.metadata import BillEntry
 from ocistow.lifecycle.files.report import Report, read_report, write_exported, write_report
-from ocistow.lifecycle.images.labels import RunImageMetadata
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent
 

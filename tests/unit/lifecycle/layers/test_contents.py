@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.files.group import GroupElement
-from ocistow.lifecycle.files.metadata import BuildMetadata, Process
-from ocistow.lifecycle.images.labels import (
+from ocistow.lifecycle.files.labels import (
     BuildpackLayers,
     LayerMetadata,
     LifecycleMetadata,
     StoreMetadata,
 )
+from ocistow.lifecycle.files.metadata import BuildMetadata, Process
 from ocistow.lifecycle.inputs import Inputs
 from ocistow.lifecycle.layers.contents import Part, Role, metadata, parts
 from ocistow.lifecycle.layers.directories import BuildpackDir, read_buildpack_dir

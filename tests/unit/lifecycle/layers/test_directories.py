@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.lifecycle.files.group import GroupElement
-from ocistow.lifecycle.images.labels import LayerMetadata, StoreMetadata
+from ocistow.lifecycle.files.labels import LayerMetadata, StoreMetadata
 from ocistow.lifecycle.layers.directories import (
     BuildpackDir,
     read_buildpack_dir,

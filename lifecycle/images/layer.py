@@ -12,7 +12,7 @@ from ...oci.errors import DigestMismatch, NotFound
 from ...publish.compression import inflated
 from ...publish.packing import Hashed
 from ...publish.source import Stream
-from ..images.image import Image, Layer
+from .image import Image, Layer
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocistow.lifecycle.images.labels import (
+from ocistow.lifecycle.files.labels import (
     BuildpackLayers,
     CacheMetadata,
     LayerMetadata,
