@@ -55,7 +55,7 @@ class Bench:
         return build(self.directory / "images" / "apps", quick=self.quick)
 
     def trees(self, *, jre: Path, app: Path) -> None:
-        """Make a JRE of 120 MB and an application of 40 MB, in directories that are not there."""
+        """Make a JRE of 130 MB and an application of 40 MB, in directories that are not there."""
         make_trees(self.directory / "images" / "trees", jre=jre, app=app, quick=self.quick)
 
     def one_layer(self, size: int) -> GeneratedImage:
