@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -20,6 +21,8 @@ from ocistow.lifecycle.files.labels import LIFECYCLE_METADATA, LifecycleMetadata
 from ocistow.lifecycle.files.report import read_report
 from ocistow.lifecycle.images.image import Saved
 from ocistow.lifecycle.inputs import Inputs
+from ocistow.oci.digest import Digest
+from ocistow.publish.compression import PART
 from ocistow.publish.docker.engine import Engine
 from ocistow.publish.source import Stream
 from ocistow.testing.builds import Build, build
@@ -133,6 +136,30 @@ def test_the_image_has_what_the_build_left(work: Work, tmp_path: Path) -> None:
     assert report.tags == saved.names
     assert report.digest == saved.digest
     assert report.image_id == (saved.image_id.encoded if work.place.docker_host else "")
+
+
+@pytest.mark.registry
+@pytest.mark.docker
+def test_others_read_layers_that_several_threads_compressed(
+    request: pytest.FixtureRequest, tmp_path: Path, dockerd: Dockerd, launcher: bytes
+) -> None:
+    made = build(tmp_path / "build")
+    made.launcher.write_bytes(launcher)
+    words = [random.Random(7).randbytes(3).hex() for _ in range(1000)]
+    text = "".join(random.Random(8).choices(words, k=PART // 2)).encode()  # three parts
+    (made.layers / "two" / "only" / "words").write_bytes(text)
+    with opened("registry", request, tmp_path / "place") as place:
+        place.put(busybox_image(tmp_path / "run"), "run:latest")
+        work = Work(made, place)
+        work.analyze()
+        work.export()
+        name = work.inputs().image
+        dockerd.run("pull", "--quiet", name)  # which checks every diffID
+        digest = dockerd.run(
+            "run", "--rm", "--net=none", "--entrypoint=/bin/busybox", name,
+            "sha256sum", str(made.layers / "two" / "only" / "words"),
+        )  # fmt: skip
+    assert digest.split()[0] == Digest.of(text).encoded
 
 
 def test_an_unchanged_build_is_the_same_image(work: Work) -> None:
