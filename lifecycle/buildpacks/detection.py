@@ -24,7 +24,7 @@ from ..inputs import Inputs
 from ..platform_api import Version
 from .buildpack import Builder, Buildpack
 from .environment import of_buildpack, passed_through
-from .execution import NotStarted, Program, unnamed
+from .execution import Program, unnamed
 from .order import Alternatives, Detected
 from .plan import PASS, Run, key, resolve
 from .target import completed, target_variables
@@ -148,7 +148,7 @@ class Detection:
                 self._variables(buildpack, plan),
                 output.fileno(),
             )
-        except (NotStarted, InvalidContent, OSError) as error:
+        except (InvalidContent, OSError) as error:
             self._runs[name] = Run(-1, error=str(error))
             return
         self._stack.enter_context(started)

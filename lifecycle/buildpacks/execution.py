@@ -15,13 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
-from ...oci.errors import OcistowError
+from ...oci.errors import InvalidContent
 
 PATIENCE = 1.0  # seconds from SIGTERM to SIGKILL
 _CHUNK = 64 << 10  # bytes of output at once
 
 
-class NotStarted(OcistowError):
+class NotStarted(InvalidContent):
     """A program that could not be executed; worded as Go does."""
 
 
