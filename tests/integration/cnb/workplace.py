@@ -2,21 +2,24 @@
 
 import json
 import os
+import re
 import shutil
-import site
 import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import ocistow
 from ocistow.oci.document import Object, as_object
 from ocistow.oci.reference import Reference
 
+NAME = re.compile(r"[A-Za-z0-9._-]+")
 UID = GID = 65534  # nobody: the creator looks its user up
 BUILDPACKS = Path(__file__).parent / "buildpacks"
 GROUP = (
@@ -35,12 +38,14 @@ class Workplace:
     """The directories of a platform; images are in `layouts`.
 
     Attributes:
+        packages: ocistow and what it needs, for the user of the build image.
         cache: whether phases are told of the cache.
         programs: where Go's lifecycle is; None for ours.
     """
 
     root: Path
     layouts: Path
+    packages: Path
     api: str = "0.12"
     cache: bool = True
     programs: Path | None = None
@@ -127,12 +132,11 @@ class Workplace:
         return [python(), "-m", "ocistow.cli", "phase", name]
 
     def _environ(self) -> Mapping[str, str]:
-        packages = [str(Path(__file__).parents[3] / "src"), *site.getsitepackages()]
         return {
             "CNB_PLATFORM_API": self.api,
             "CNB_BUILD_CONFIG_DIR": str(self.root / "config"),
             "CNB_EXPERIMENTAL_MODE": "quiet",
-            "PYTHONPATH": os.pathsep.join(packages),
+            "PYTHONPATH": str(self.packages),
             **self.variables,
         }
 
@@ -164,10 +168,39 @@ def workplace() -> Generator[Workplace]:
     with tempfile.TemporaryDirectory(prefix="ocistow-build-") as directory:
         root = Path(directory)
         root.chmod(0o755)
-        place = Workplace(root, root / "oci")
+        place = Workplace(root, root / "oci", root / "packages")
+        _copy_packages(place.packages)
         (root / "oci").mkdir()
         place.fill()
         yield place
+
+
+def _copy_packages(directory: Path) -> None:
+    """Copy ocistow and what it needs: the project may lie where only its owner may go."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(ocistow.__file__).parent, directory / "ocistow", ignore=ignored)
+    missing, found = ["ocistow"], set[str]()
+    while missing:
+        name = missing.pop()
+        if name in found:
+            continue
+        found.add(name)
+        needs = [need for need in metadata.requires(name) or () if "extra ==" not in need]
+        installed = [NAME.match(need) for need in needs]
+        missing += [match[0] for match in installed if match and _is_installed(match[0])]
+        for file in (metadata.files(name) or ()) if name != "ocistow" else ():
+            if ".." not in file.parts and file.suffix != ".pyc":
+                to = directory / file
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(str(file.locate()), to)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:  # of another platform
+        return False
+    return True
 
 
 def python() -> str:
