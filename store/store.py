@@ -108,7 +108,8 @@ class Store:
     def _begin(path: Path, disk: Disk) -> None:
         make_directory(path, disk)
         ours = {BLOBS, LAYOUTS, _LOCK, _VERSION_FILE, "lost+found"}
-        if strays := sorted(set(os.listdir(path)) - ours):
+        strays = sorted(set(os.listdir(path)) - ours)
+        if strays and not (path / _VERSION_FILE).exists():  # else another process was faster
             raise InvalidContent(f"{path} is no store and not empty: it holds {strays[0]!r}")
         with Lock(path / _LOCK).held():
             root = open_directory(path)

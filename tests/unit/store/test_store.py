@@ -12,6 +12,7 @@ from ocistow.oci.descriptor import REF_NAME, Descriptor
 from ocistow.oci.errors import InvalidContent, NotFound
 from ocistow.oci.platform import Platform
 from ocistow.oci.reference import Reference
+from ocistow.store.disk import Disk
 from ocistow.store.store import Store
 from ocistow.testing.invariants import violations
 from ocistow.testing.minimal import MinimalImage, minimal_image
@@ -28,6 +29,23 @@ def put(store: Store, name: str, image: MinimalImage = A) -> None:
 
 def names(store: Store) -> list[str]:
     return [str(name) for name in store.names()]
+
+
+class OvertakenDisk(Disk):
+    """Another process makes and uses the store as soon as its directory is there."""
+
+    def mkdir(self, directory: int, name: str) -> bool:
+        made = super().mkdir(directory, name)
+        if name == "store":
+            with Store.create(Path(f"/proc/self/fd/{directory}").readlink() / name) as other:
+                other.layers.sizes()  # which makes the index database
+        return made
+
+
+def test_a_store_may_be_made_by_another_process_meanwhile(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "store", OvertakenDisk()) as store:
+        assert names(store) == []
+        assert (store.path / "index.lock").exists()
 
 
 def test_a_store_is_made_and_found_again(tmp_path: Path) -> None:
