@@ -6,7 +6,7 @@ import click
 
 from ..oci.wording import about
 from ..store.store import Store
-from ..store.usage import Usage, usage
+from ..audit.usage import Usage, usage
 from .config import Settings
 from .options import bytes_option, json_option, name_argument, pass_settings
 from .output import count, document, line, shown, sizes, table

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from ..oci.digest import is_encoded
 from ..oci.errors import NotFound
-from .layout import BLOBS, INDEX, MARKER
-from .store import Store
+from ..store.layout import BLOBS, INDEX, MARKER
+from ..store.store import Store
 
 _BLOCK = 512  # bytes; the unit of st_blocks, whatever the file system's own block size
 

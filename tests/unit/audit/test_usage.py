@@ -10,7 +10,7 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound
 from ocistow.oci.reference import Reference
 from ocistow.store.store import Store
-from ocistow.store.usage import LayoutUsage, Usage, usage
+from ocistow.audit.usage import LayoutUsage, Usage, usage
 from ocistow.testing.images import GeneratedImage, image_layout, sparse_layout
 
 BLOB_SIZE = 20_000
