@@ -1,1 +1,1 @@
-"""Where the disk went: what images cost, share, and could still share. Reads, never changes a store."""
+"""Where the disk went: what images cost, share and could share; nothing here changes a store."""

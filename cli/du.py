@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from ..audit.usage import Usage, usage
 from ..oci.wording import about
 from ..store.store import Store
-from ..audit.usage import Usage, usage
 from .config import Settings
 from .options import bytes_option, json_option, name_argument, pass_settings
 from .output import count, document, line, shown, sizes, table

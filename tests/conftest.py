@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-ROOT_FOLDERS = {"oci", "store", "fusefs", "publish", "lifecycle", "cli", "testing"}
+ROOT_FOLDERS = {"audit", "oci", "store", "fusefs", "publish", "lifecycle", "cli", "testing"}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,12 +5,12 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from ocistow.audit.usage import LayoutUsage, Usage, usage
 from ocistow.oci.descriptor import OCI_MANIFEST, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound
 from ocistow.oci.reference import Reference
 from ocistow.store.store import Store
-from ocistow.audit.usage import LayoutUsage, Usage, usage
 from ocistow.testing.images import GeneratedImage, image_layout, sparse_layout
 
 BLOB_SIZE = 20_000
