@@ -2,7 +2,9 @@
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,25 @@ def without_credentials(tmp_path_factory: pytest.TempPathFactory) -> Generator[N
             patch.delenv(name, raising=False)
         patch.setenv("DOCKER_CONFIG", str(tmp_path_factory.mktemp("docker")))
         yield
+
+
+@pytest.fixture
+def file_system(tmp_path: Path) -> Generator[Callable[[str], Path]]:
+    """Mount new file systems: `file_system("xfs")` is an empty directory of one.
+
+    They are `KINDS` of `ocistow.testing.filesystems`. Each takes some milliseconds.
+    """
+    from ocistow.testing.filesystems import Unavailable, mounted  # not for tests of this file
+
+    with ExitStack() as stack:
+
+        def mount(kind: str) -> Path:
+            try:
+                return stack.enter_context(mounted(kind, tmp_path / f"{kind}-file-system"))
+            except Unavailable as reason:
+                pytest.skip(str(reason))
+
+        yield mount
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
