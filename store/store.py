@@ -33,7 +33,7 @@ from .uploads import Uploads
 
 VERSION = 1
 
-_VERSION_FILE = "ocistow.json"
+VERSION_FILE = "ocistow.json"
 _LOCK = "lock"
 _INDEX = "index.sqlite"
 _MAX_VERSION_FILE = 4096  # bytes
@@ -66,13 +66,13 @@ class Store:
         """
         disk = disk or Disk()
         try:
-            with (path / _VERSION_FILE).open("rb") as file:
+            with (path / VERSION_FILE).open("rb") as file:
                 raw = file.read(_MAX_VERSION_FILE)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"a store at {path}") from None
-        version = parse_object(raw, str(path / _VERSION_FILE)).get("version")
+        version = parse_object(raw, str(path / VERSION_FILE)).get("version")
         if not isinstance(version, int) or isinstance(version, bool):
-            raise InvalidContent(f"{path / _VERSION_FILE} does not state a version")
+            raise InvalidContent(f"{path / VERSION_FILE} does not state a version")
         if version != VERSION:
             raise InvalidContent(f"{path} has format version {version}, expected {VERSION}")
         blobs = BlobStore(path / BLOBS, disk)
@@ -107,9 +107,9 @@ class Store:
     @staticmethod
     def _begin(path: Path, disk: Disk) -> None:
         make_directory(path, disk)
-        ours = {BLOBS, LAYOUTS, _LOCK, _VERSION_FILE, "lost+found"}
+        ours = {BLOBS, LAYOUTS, _LOCK, VERSION_FILE, "lost+found"}
         strays = sorted(set(os.listdir(path)) - ours)
-        if strays and not (path / _VERSION_FILE).exists():  # else another process was faster
+        if strays and not (path / VERSION_FILE).exists():  # else another process was faster
             raise InvalidContent(f"{path} is no store and not empty: it holds {strays[0]!r}")
         with Lock(path / _LOCK).held():
             root = open_directory(path)
@@ -121,7 +121,7 @@ class Store:
                     disk.write(file, json.dumps({"version": VERSION}).encode() + b"\n", 0)
                     disk.sync(file)
                     disk.sync(root)
-                    disk.name(file, root, _VERSION_FILE)
+                    disk.name(file, root, VERSION_FILE)
                 finally:
                     disk.close(file)
             finally:
