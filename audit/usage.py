@@ -1,250 +1,226 @@
-"""What layouts cost on disk: apparent, shared and exclusive bytes, each inode counted once.
+"""What a store costs on disk: each image, all images, and everything beside them, to the byte.
 
-Directories are not counted: a layout has a handful, of one block each.
+What the numbers mean, and by which example, is in docs/du.md.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Collection, Generator, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from ..oci.digest import is_encoded
 from ..oci.errors import NotFound
-from ..store.layout import BLOBS, INDEX, MARKER
+from ..store.layout import LAYOUTS
 from ..store.store import Store
-
-_BLOCK = 512  # bytes; the unit of st_blocks, whatever the file system's own block size
+from .census import Found, Watch, take
+from .shares import Share, amortise, expand
+from .visit import Tally
 
 
 @dataclass(frozen=True, slots=True)
-class LayoutUsage:
-    """What one layout costs. All numbers are bytes.
+class Cost:
+    """What one layout costs, or several together. All numbers are bytes, without directories.
 
     Attributes:
-        apparent: sum of the sizes of its files: what reading them all gives.
-        on_disk: what its files take on disk; `shared` and `exclusive` together.
-        shared: what it has in common with other layouts of the store.
-        exclusive: what no other layout has.
-        other: what files that belong to no image take; they are in `exclusive` or `shared` too.
+        name: the layout's path below `layouts/`; of several, that of the directory above them.
+        images: how many layouts.
+        apparent: sum of the sizes of all files: what reading them all gives. Layers that a
+            sparse image lacks are no files.
+        on_disk: what the files take on disk, each byte once.
+        exclusive: the part of `on_disk` that no other layout of the store has.
+        amortised: `exclusive`, and of each other byte the part that is left when all layouts
+            that have it bear it alike. Those of all layouts add up to what they take together.
+        reclaimable: what removing it, or all of them, and then `gc` frees beyond what `gc`
+            alone does; with what the pool has of them only beside copies.
+        other: what files take by themselves that belong to no image; in `on_disk`, too.
     """
 
     name: PurePosixPath
+    images: int
     apparent: int
     on_disk: int
-    shared: int
     exclusive: int
+    amortised: int
+    reclaimable: int
     other: int
+
+    @property
+    def shared(self) -> int:
+        """The part of `on_disk` that other layouts have, too."""
+        return self.on_disk - self.exclusive
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What the store keeps beside pool and layouts.
+
+    Attributes:
+        name: the entry of the store's directory, such as `index.sqlite` or `quarantine`.
+        on_disk: bytes that it and all files below take, which nothing above has.
+    """
+
+    name: str
+    on_disk: int
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the layouts asked for cost together, and what the pool has beyond all layouts.
+    """Where the disk went. All numbers are bytes on disk, unless they say otherwise.
+
+    Each byte is in exactly one of `total.on_disk`, `unlinked`, `unreferenced`, `outside`, `rest`
+    and `directories` when all layouts were asked for; `everything` is their sum.
 
     Attributes:
-        layouts: one entry a layout, sorted by name.
-        apparent: sum of theirs.
-        separate: what they would take on disk if none shared anything.
-        on_disk: what they take on disk, whatever they share counted once.
-        unreferenced_blobs: blobs of the pool that no layout has.
-        unreferenced: what these take on disk.
+        layouts: one entry a layout asked for, sorted by name.
+        total: all of these together, as if they were one.
+        separate: what they would take if none shared anything: the sum of their `on_disk`.
+        shares: which layouts have which bytes, for all of the store; places in `names`.
+        releases: which layouts must all be removed before `gc` frees which bytes, likewise;
+            what nothing but `gc` is needed for has no layouts. Unlike in `shares`, blobs of the
+            pool are here, too, and bytes that stay in any case are not.
+        names: all layouts of the store, sorted.
+        unlinked: what blobs of the pool take that images need but have no link to: their
+            layouts have copies, since links were impossible, or lack them.
+        unreferenced: what blobs of the pool take that no image has or needs.
+        unreferenced_blobs: how many these are.
         outside: what files take that lie beside the layouts, in none.
+        rest: what lies beside pool and layouts, sorted by name, each entry larger than nothing.
+        directories: what the directories take.
+        leased: what `gc` would free, were it not for leases.
     """
 
-    layouts: tuple[LayoutUsage, ...]
-    apparent: int
+    layouts: tuple[Cost, ...]
+    total: Cost
     separate: int
-    on_disk: int
-    unreferenced_blobs: int
+    shares: tuple[Share, ...]
+    releases: tuple[Share, ...]
+    names: tuple[PurePosixPath, ...]
+    unlinked: int
     unreferenced: int
+    unreferenced_blobs: int
     outside: int
+    rest: tuple[Rest, ...]
+    directories: int
+    leased: int
 
     @property
     def factor(self) -> float:
         """How many times more disk the layouts would take without sharing; 1.0 for none."""
-        return self.separate / self.on_disk if self.on_disk else 1.0
+        return self.separate / self.total.on_disk if self.total.on_disk else 1.0
+
+    @property
+    def garbage(self) -> int:
+        """What `gc` alone frees, once the grace is over."""
+        return sum(share.size for share in self.releases if not share.layouts)
+
+    @property
+    def everything(self) -> int:
+        """What the whole store takes."""
+        kept = sum(rest.on_disk for rest in self.rest)
+        images = sum(share.size for share in self.shares)
+        return images + self.unlinked + self.unreferenced + self.outside + kept + self.directories
 
 
-def usage(store: Store, names: Collection[PurePosixPath] | None = None) -> Usage:
+def usage(
+    store: Store, names: Collection[PurePosixPath] | None = None, watch: Watch | None = None
+) -> Usage:
     """Count what the named layouts cost, or all layouts for None.
 
-    What is shared is always judged against every layout of the store. Memory
-    grows with the number of blobs only. Nothing is locked: images that come or go
-    meanwhile may be counted or not.
+    The whole store is read in either case; `alone` is for one image of many. Memory grows with
+    the number of blobs and of names. Nothing is locked: images that come or go meanwhile may be
+    counted or not.
 
     Raises:
         NotFound: a name has no layout.
     """
-    count = _Count(store, names)
-    if missing := sorted(count.wanted - count.layouts.keys()):
+    found = take(store, watch)
+    order = sorted(range(len(found.layouts)), key=lambda at: found.layouts[at].name.split("/"))
+    every = tuple(PurePosixPath(found.layouts[at].name) for at in order)
+    wanted = frozenset(every if names is None else names)
+    if missing := sorted(wanted.difference(every)):
         raise NotFound(missing[0])
-    count.pool()
-    layouts = [
-        tally.frozen(name)
-        for name, tally in sorted(count.layouts.items())
-        if names is None or name in count.wanted
-    ]
+    return _usage(found, order, every, wanted)
+
+
+def _usage(
+    found: Found,
+    order: Sequence[int],
+    names: tuple[PurePosixPath, ...],
+    wanted: Collection[PurePosixPath],
+) -> Usage:
+    ranks = [0] * len(order)
+    for rank, at in enumerate(order):
+        ranks[at] = rank
+    totals = found.totals
+    shares, releases = expand(totals.shares, ranks), expand(totals.releases, ranks)
+    costs = _costs(names, [found.layouts[at] for at in order], shares, releases)
+    asked = [at for at, name in enumerate(names) if name in wanted]
+    layouts = tuple(costs[at] for at in asked)
+    outside = totals.places.pop(LAYOUTS, 0)
     return Usage(
-        tuple(layouts),
-        sum(layout.apparent for layout in layouts),
-        sum(layout.on_disk for layout in layouts),
-        count.on_disk,
-        count.unreferenced_blobs,
-        count.unreferenced,
-        count.outside.exclusive + count.outside.shared,
+        layouts=layouts,
+        total=_together(layouts, frozenset(asked), shares, releases),
+        separate=sum(cost.on_disk for cost in layouts),
+        shares=shares,
+        releases=releases,
+        names=names,
+        unlinked=totals.unlinked,
+        unreferenced=totals.unreferenced,
+        unreferenced_blobs=totals.unreferenced_blobs,
+        outside=outside,
+        rest=tuple(Rest(name, size) for name, size in sorted(totals.places.items()) if size),
+        directories=found.directories,
+        leased=totals.leased,
     )
 
 
-@dataclass(slots=True)
-class _Tally:
-    """The sums of one layout while its files are counted."""
-
-    wanted: bool
-    apparent: int = 0
-    shared: int = 0
-    exclusive: int = 0
-    other: int = 0
-
-    def frozen(self, name: PurePosixPath) -> LayoutUsage:
-        on_disk = self.shared + self.exclusive
-        return LayoutUsage(name, self.apparent, on_disk, self.shared, self.exclusive, self.other)
-
-
-@dataclass(slots=True)
-class _Inode:
-    """A file with several names: the layout that had it first and the one that had it last."""
-
-    owner: _Tally
-    last: _Tally
-    counted: bool  # in the total of the layouts asked for
-
-
-class _Count:
-    """One walk over all layouts.
-
-    Layouts are visited one after another, a nested one after the one around it,
-    so that remembering who saw an inode last is enough to count it once a layout.
-    """
-
-    def __init__(self, store: Store, names: Collection[PurePosixPath] | None) -> None:
-        self._store = store
-        self._all = names is None
-        self._inodes: dict[tuple[int, int], _Inode] = {}
-        self._digests: dict[str, bool] = {}  # blobs that layouts have -> one asked for has it
-        self.wanted = frozenset(names or ())
-        self.layouts: dict[PurePosixPath, _Tally] = {}
-        self.outside = _Tally(wanted=False)
-        self.on_disk = 0
-        self.unreferenced = 0
-        self.unreferenced_blobs = 0
-        waiting = [PurePosixPath()]
-        while waiting:
-            waiting += self._visit(waiting.pop())
-
-    def pool(self) -> None:
-        """Count the blobs of the pool that no layout links."""
-        for digest in self._store.blobs:
-            try:
-                status = self._store.blobs.stat(digest)
-            except NotFound:
-                continue  # removed since it was listed
-            if (status.st_dev, status.st_ino) in self._inodes:
-                continue
-            wanted = self._digests.get(str(digest))
-            if wanted is None:
-                self.unreferenced_blobs += 1
-                self.unreferenced += status.st_blocks * _BLOCK
-            elif wanted:  # its layouts have copies: hard links were impossible
-                self.on_disk += status.st_blocks * _BLOCK
-
-    def _visit(self, top: PurePosixPath) -> list[PurePosixPath]:
-        """Count the files of one layout, or those outside of all; return the layouts below."""
-        tally, below = self.outside, list[PurePosixPath]()
-        blobs = None
-        if self._is_layout(top):
-            tally = self.layouts[top] = _Tally(wanted=self._all or top in self.wanted)
-            blobs = top / BLOBS  # never looked into for layouts
-        directories = [top]
-        while directories:
-            directory = directories.pop()
-            inside = blobs is not None and directory.is_relative_to(blobs)
-            if directory != top and not inside and self._is_layout(directory):
-                below.append(directory)
-                continue
-            with _scan(self._store.layouts / directory) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        directories.append(directory / entry.name)
-                    else:
-                        self._file(tally, entry, (directory / entry.name).relative_to(top))
-        return below
-
-    def _is_layout(self, directory: PurePosixPath) -> bool:
-        try:
-            status = os.lstat(self._store.layouts / directory / INDEX)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return stat.S_ISREG(status.st_mode)
-
-    def _file(self, tally: _Tally, entry: os.DirEntry[str], path: PurePosixPath) -> None:
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            return  # removed since it was listed
-        blob = _blob(path) if stat.S_ISREG(status.st_mode) else None
-        if blob and tally is not self.outside:
-            self._digests[blob] = tally.wanted or self._digests.get(blob, False)
-        tally.apparent += status.st_size
-        size = status.st_blocks * _BLOCK
-        if (
-            self._is_new(tally, status, size)
-            and not blob
-            and path.as_posix() not in (INDEX, MARKER)
-        ):
-            tally.other += size
-
-    def _is_new(self, tally: _Tally, status: os.stat_result, size: int) -> bool:
-        """Count a file, unless this layout counted it by another name."""
-        if status.st_nlink == 1:
-            tally.exclusive += size
-            self.on_disk += size if tally.wanted else 0
-            return True
-        key = (status.st_dev, status.st_ino)
-        inode = self._inodes.get(key)
-        if inode is None:
-            inode = self._inodes[key] = _Inode(tally, tally, counted=False)
-            tally.exclusive += size
-        elif inode.last is tally:
-            return False
-        else:
-            if inode.last is inode.owner:  # the second layout: until now it was exclusive
-                inode.owner.exclusive -= size
-                inode.owner.shared += size
-            tally.shared += size
-            inode.last = tally
-        if tally.wanted and not inode.counted:
-            inode.counted = True
-            self.on_disk += size
-        return True
+def _costs(
+    names: tuple[PurePosixPath, ...],
+    tallies: list[Tally],
+    shares: Iterable[Share],
+    releases: Iterable[Share],
+) -> list[Cost]:
+    on_disk, exclusive, reclaimable = Counter[int](), Counter[int](), Counter[int]()
+    for share in shares:
+        for layout in share.layouts:
+            on_disk[layout] += share.size
+        if len(share.layouts) == 1:
+            exclusive[share.layouts[0]] += share.size
+    for share in releases:
+        if len(share.layouts) == 1:
+            reclaimable[share.layouts[0]] += share.size
+    amortised = amortise(shares)
+    return [
+        Cost(
+            name,
+            1,
+            tally.apparent,
+            on_disk[at],
+            exclusive[at],
+            amortised[at],
+            reclaimable[at],
+            tally.other,
+        )
+        for at, (name, tally) in enumerate(zip(names, tallies, strict=True))
+    ]
 
 
-def _blob(path: PurePosixPath) -> str | None:
-    """Return the digest that a path inside a layout stands for."""
-    parts = path.parts
-    if len(parts) == 3 and parts[0] == BLOBS and is_encoded(parts[1], parts[2]):
-        return f"{parts[1]}:{parts[2]}"
-    return None
-
-
-@contextmanager
-def _scan(directory: Path) -> Generator[Iterator[os.DirEntry[str]]]:
-    try:
-        entries = os.scandir(directory)
-    except FileNotFoundError:
-        yield iter(())  # removed since it was listed
-        return
-    with entries:
-        yield entries
+def _together(
+    layouts: Collection[Cost],
+    places: frozenset[int],
+    shares: Iterable[Share],
+    releases: Iterable[Share],
+) -> Cost:
+    """Return what these layouts cost as if they were one."""
+    theirs = [share for share in shares if not places.isdisjoint(share.layouts)]
+    return Cost(
+        PurePosixPath(),
+        len(layouts),
+        sum(cost.apparent for cost in layouts),
+        sum(share.size for share in theirs),
+        sum(share.size for share in theirs if places.issuperset(share.layouts)),
+        sum(cost.amortised for cost in layouts),
+        sum(s.size for s in releases if s.layouts and places.issuperset(s.layouts)),
+        sum(cost.other for cost in layouts),
+    )

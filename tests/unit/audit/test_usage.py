@@ -1,11 +1,12 @@
 import os
 import shutil
+import subprocess
 from collections.abc import Generator
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from ocistow.audit.usage import LayoutUsage, Usage, usage
+from ocistow.audit.usage import Cost, Usage, usage
 from ocistow.oci.descriptor import OCI_MANIFEST, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound
@@ -31,7 +32,7 @@ def put(store: Store, image: GeneratedImage, name: str) -> Path:
     return store.layouts / layout.name
 
 
-def of(found: Usage, name: str) -> LayoutUsage:
+def of(found: Usage, name: str) -> Cost:
     return next(u for u in found.layouts if u.name == Reference.parse(name).path)
 
 
@@ -42,13 +43,21 @@ def on_disk(*paths: Path) -> int:
     return sum({(s.st_dev, s.st_ino): s.st_blocks * 512 for s in status}.values())
 
 
+def measured(path: Path) -> int:
+    """What `du -s` says a directory takes, itself included."""
+    done = subprocess.run(["du", "-s", "-B1", path], stdout=subprocess.PIPE, check=True)
+    return int(done.stdout.split()[0])
+
+
 def apparent(path: Path) -> int:
     return sum(p.lstat().st_size for p in path.rglob("*") if p.is_symlink() or not p.is_dir())
 
 
 def test_an_empty_store_costs_nothing(store: Store) -> None:
     found = usage(store)
-    assert found == Usage((), 0, 0, 0, 0, 0, 0)
+    assert (found.layouts, found.shares, found.releases) == ((), (), ())
+    assert found.total == Cost(PurePosixPath(), 0, 0, 0, 0, 0, 0, 0)
+    assert found.everything == measured(store.path)
     assert found.factor == 1.0
 
 
@@ -56,8 +65,8 @@ def test_one_image_shares_nothing(store: Store, tmp_path: Path) -> None:
     layout = put(store, image_layout(tmp_path / "i", layer_size=BLOB_SIZE), "e.x/a:1")
     found = usage(store)
     one = of(found, "e.x/a:1")
-    assert one.apparent == found.apparent == apparent(layout)
-    assert one.on_disk == one.exclusive == found.on_disk == found.separate == on_disk(layout)
+    assert one.apparent == found.total.apparent == apparent(layout)
+    assert one.on_disk == one.exclusive == found.total.on_disk == found.separate == on_disk(layout)
     assert (one.shared, one.other, found.unreferenced_blobs, found.outside) == (0, 0, 0, 0)
     assert found.factor == 1.0
 
@@ -76,9 +85,9 @@ def test_what_two_images_have_in_common_is_shared_and_counted_once(
         assert one.shared == common
         assert one.exclusive == one.on_disk - common
         assert one.apparent == apparent(layout)
-    assert found.on_disk == on_disk(*layouts)
-    assert found.separate == sum(map(on_disk, layouts)) == found.on_disk + common
-    assert found.factor == found.separate / found.on_disk > 1
+    assert found.total.on_disk == on_disk(*layouts)
+    assert found.separate == sum(map(on_disk, layouts)) == found.total.on_disk + common
+    assert found.factor == found.separate / found.total.on_disk > 1
 
 
 def test_a_third_image_changes_nothing_about_what_was_shared_before(
@@ -89,7 +98,7 @@ def test_a_third_image_changes_nothing_about_what_was_shared_before(
     found = usage(store)
     blobs = on_disk(layouts[0] / "blobs")
     assert {u.shared for u in found.layouts} == {blobs}
-    assert found.on_disk == on_disk(*layouts)
+    assert found.total.on_disk == on_disk(*layouts)
 
 
 def test_sharing_is_judged_against_images_that_nobody_asked_for(
@@ -100,7 +109,7 @@ def test_sharing_is_judged_against_images_that_nobody_asked_for(
     found = usage(store, [Reference.parse("e.x/a:1").path])
     assert [u.name for u in found.layouts] == [Reference.parse("e.x/a:1").path]
     assert found.layouts[0].shared == on_disk(layouts[1] / "blobs")
-    assert found.on_disk == found.separate == on_disk(layouts[1])
+    assert found.total.on_disk == found.separate == on_disk(layouts[1])
 
 
 def test_what_only_others_share_is_in_no_total(store: Store, tmp_path: Path) -> None:
@@ -109,7 +118,7 @@ def test_what_only_others_share_is_in_no_total(store: Store, tmp_path: Path) -> 
     put(store, other, "e.x/a:1")
     put(store, other, "e.x/z:1")
     found = usage(store, [Reference.parse("e.x/mine:1").path])
-    assert found.on_disk == on_disk(layout)
+    assert found.total.on_disk == on_disk(layout)
 
 
 def test_blobs_in_no_layout_are_unreferenced(store: Store, tmp_path: Path) -> None:
@@ -125,7 +134,7 @@ def test_blobs_in_no_layout_are_unreferenced(store: Store, tmp_path: Path) -> No
 def test_absent_layers_cost_nothing(store: Store, tmp_path: Path) -> None:
     layout = put(store, sparse_layout(tmp_path / "i", absent=2), "e.x/sparse:1")
     assert len(list((layout / "blobs" / "sha256").iterdir())) == 3
-    assert usage(store).on_disk == on_disk(layout)
+    assert usage(store).total.on_disk == on_disk(layout)
 
 
 def test_foreign_files_are_counted_and_told_apart(store: Store, tmp_path: Path) -> None:
@@ -162,7 +171,7 @@ def test_a_second_name_in_the_same_layout_costs_nothing(store: Store, tmp_path: 
     os.link(layout / "blobs" / "sha256" / image.layers[0].encoded, layout / "again")
     found = usage(store)
     assert of(found, "e.x/a:1").on_disk == on_disk(layout)
-    assert found.on_disk == on_disk(store.layouts)
+    assert found.total.on_disk == on_disk(store.layouts)
 
 
 def test_a_layout_in_another_is_counted_by_itself(store: Store, tmp_path: Path) -> None:
@@ -178,7 +187,7 @@ def test_a_layout_in_another_is_counted_by_itself(store: Store, tmp_path: Path) 
     assert found.layouts[1].on_disk == on_disk(outer / "within" / "inner")
     assert found.layouts[0].on_disk == on_disk(outer) - found.layouts[1].on_disk
     assert found.layouts[0].other == on_disk(outer / "blobs" / "no-layout-here")
-    assert found.on_disk == on_disk(store.layouts)
+    assert found.total.on_disk == on_disk(store.layouts)
 
 
 def test_files_beside_the_layouts_are_outside(store: Store, tmp_path: Path) -> None:
@@ -187,7 +196,7 @@ def test_files_beside_the_layouts_are_outside(store: Store, tmp_path: Path) -> N
     (store.layouts / "e.x" / "note").write_bytes(b"x" * 9000)
     found = usage(store)
     assert found.outside == on_disk(store.layouts / "note", store.layouts / "e.x" / "note")
-    assert found.on_disk + found.outside == on_disk(store.layouts)
+    assert found.total.on_disk + found.outside == on_disk(store.layouts)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -206,7 +215,8 @@ def test_copies_in_place_of_links_cost_what_they_take(
         found = usage(store, [Reference.parse(name).path])
         assert of(found, name).on_disk == on_disk(layout)
         assert found.unreferenced_blobs == 0
-        assert found.on_disk == on_disk(layout, store.blobs.path)
+        assert found.total.on_disk == on_disk(layout)
+        assert found.everything == measured(store.path)
 
 
 def test_everything_in_the_store_is_counted_exactly_once(store: Store, tmp_path: Path) -> None:
@@ -217,8 +227,9 @@ def test_everything_in_the_store_is_counted_exactly_once(store: Store, tmp_path:
     store.find("e.x/gone:1").remove()
     (store.layouts / "note").write_bytes(b"x")
     found = usage(store)
-    whole = on_disk(store.layouts, store.blobs.path)
-    assert found.on_disk + found.unreferenced + found.outside == whole
+    assert found.everything == measured(store.path)
+    files = [path for path in store.path.iterdir() if path.is_file()]
+    assert sum(rest.on_disk for rest in found.rest) == on_disk(*files)
 
 
 def test_a_name_without_a_layout_is_not_found(store: Store, tmp_path: Path) -> None:
