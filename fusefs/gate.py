@@ -66,10 +66,13 @@ class Gate:
                 if digest not in self._store.blobs:
                     self._store.blobs.adopt(file, digest)
             else:
-                self._store.blobs.add(_chunks(file), digest)
-                self._promises.make([digest])
+                with self._store.blobs.ingest(digest.algorithm) as ingest:
+                    for chunk in _chunks(file):
+                        ingest.write(chunk)
+                    self.blob(ingest, digest, path)
+                return False
         self._store.files.link_blob(digest, path)
-        return alone
+        return True
 
     def index(self, raw: bytes, directory: bytes) -> None:
         """Let a document become the index of the layout in `directory`.

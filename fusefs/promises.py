@@ -7,15 +7,14 @@ import time
 from collections.abc import Iterable
 
 from ..oci.digest import Digest
-from ..store.leases import DURATION, Leases, this_process
+from ..store.leases import DURATION, Leases
 
 
 class Promises:
     """Leases of one mount. Thread-safe; whatever may wait for the disk is for worker threads."""
 
     def __init__(self, leases: Leases) -> None:
-        self._leases = leases
-        self._owner = this_process()
+        self._owner = leases.owner()
         self._lock = threading.Lock()
         self._made: dict[Digest, float] = {}  # when
 
@@ -27,15 +26,15 @@ class Promises:
         """Let garbage collection keep these blobs from now on, for an hour.
 
         Raises:
-            OSError: the disk is full, or another process blocked the database for too long.
+            OSError: the disk is full, or the store may only be read.
+            Busy: garbage collection kept the leases for too long.
         """
         new = [digest for digest in digests if not self.is_kept(digest)]
         if new:
-            self._leases.take(self._owner, new)
+            self._owner.take(new)
             with self._lock:
                 self._made.update(dict.fromkeys(new, time.monotonic()))
 
     def end(self) -> None:
         """Take all promises back: the mount is gone."""
-        if self._made:
-            self._leases.release(self._owner)
+        self._owner.close()

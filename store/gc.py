@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound
+from .leases import Held
 from .roots import Roots
 from .store import Store
 
@@ -201,7 +202,7 @@ class Collector:
             self._roots.settle()
             is_needed = rule(self._roots)
 
-            def remove(leased: frozenset[Digest]) -> Collected:
+            def remove(leased: Held) -> Collected:
                 removed = Collected()
                 for candidate in batch:
                     fate = self._fate(candidate, leased, is_needed)
@@ -212,9 +213,7 @@ class Collector:
 
             return self._store.leases.while_fixed(remove)
 
-    def _fate(
-        self, candidate: _Candidate, leased: frozenset[Digest], is_needed: _Rule
-    ) -> Collected:
+    def _fate(self, candidate: _Candidate, leased: Held, is_needed: _Rule) -> Collected:
         """Return what becomes of a candidate as things are now."""
         if candidate.digest in leased:
             return Collected(leased=1)

@@ -27,14 +27,6 @@ TIMEOUT = 30.0  # seconds to wait for another process' transaction
 
 _SCHEMA = (
     """
-    CREATE TABLE leases (
-      owner TEXT NOT NULL,      -- who relies on the blob: see leases.py
-      digest TEXT NOT NULL,
-      expires REAL NOT NULL,    -- seconds since the epoch
-      PRIMARY KEY (owner, digest)
-    ) WITHOUT ROWID
-    """,
-    """
     CREATE TABLE layers (
       diff_id TEXT NOT NULL,    -- of the plain tar
       plain_size INTEGER NOT NULL, -- its bytes
@@ -61,7 +53,7 @@ _SCHEMA = (
       repository TEXT NOT NULL,
       digest TEXT NOT NULL,
       url TEXT NOT NULL,        -- of the upload session
-      owner TEXT NOT NULL,      -- who writes to it: see leases.py
+      owner TEXT NOT NULL,      -- who writes to it: see processes.py
       begun REAL NOT NULL,      -- seconds since the epoch
       PRIMARY KEY (registry, repository, digest)
     ) WITHOUT ROWID

@@ -36,6 +36,7 @@ VERSION = 1
 VERSION_FILE = "ocistow.json"
 _LOCK = "lock"
 _INDEX = "index.sqlite"
+_LEASES = "leases"
 _MAX_VERSION_FILE = 4096  # bytes
 
 
@@ -50,7 +51,7 @@ class Store:
         self.blobs = blobs
         self.files = Files(layouts, blobs, disk)
         database = IndexDatabase(path / _INDEX)
-        self.leases = Leases(database)
+        self.leases = Leases(path / _LEASES)
         self.layers = Layers(database)
         self.locations = Locations(database)
         self.uploads = Uploads(database)

@@ -7,7 +7,7 @@ import time
 
 from ..oci.digest import Digest
 from .index import IndexDatabase
-from .leases import is_alive, this_process
+from .processes import is_alive, this_process
 
 DURATION = 24 * 3600.0  # seconds; registries purge sessions sooner or later
 

@@ -92,22 +92,20 @@ from contextlib import suppress
 from pathlib import Path
 from ocistow.oci.errors import NotFound
 from ocistow.oci.reference import Reference
-from ocistow.store.leases import this_process
 from ocistow.store.store import Store
 from ocistow.testing.minimal import minimal_image
 
 store, name, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
-reference, owner = Reference.parse(name), this_process()
+reference = Reference.parse(name)
 with Store.open(Path(store)) as store:
     for number in range(rounds):
         image = minimal_image(str(number % 3), [str(number % 3), "shared"])
-        store.leases.take(owner, image.blobs)
-        image.add_to(store.blobs)
-        store.put(reference, image.root)
-        store.leases.release(owner)
+        with store.leases.keeping(image.blobs):
+            image.add_to(store.blobs)
+            store.put(reference, image.root)
         if number % 4 == 3:
             store.layout(reference.path).remove()
-    store.leases.take(owner, image.blobs)
+    store.leases.owner().take(image.blobs)  # which ends with the process
     image.add_to(store.blobs)
     store.put(reference, image.root)
 """

@@ -82,7 +82,7 @@ def test_a_signal_ends_all_soon(
         assert not any(registry.repositories.tags(name) for name in "ab")
         registry.faults.clear()
         with Store.open(tmp_path / "store") as store:
-            assert store.leases.held() == frozenset()
+            assert set(store.leases.held()) == set()
         assert run("tag", "e.x/app:1", "e.x/app:2").returncode == 0
         assert run("publish", "e.x/app:1", *places).returncode == 0
 

@@ -35,7 +35,6 @@ from ocistow.publish.remote import (
 )
 from ocistow.publish.transports import open_source
 from ocistow.store.gc import GRACE, Collector
-from ocistow.store.leases import this_process
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
 from ocistow.testing.faults import (
@@ -423,8 +422,8 @@ def test_what_just_came_or_is_leased_is_not_evicted(
 ) -> None:
     assert evict(kept, collector(kept, after=0), ACCESS).blobs == 0
     assert registry.requests == []
-    kept.leases.take(this_process(), image.layers[:2])
-    evicted = evict(kept, collector(kept), ACCESS)
+    with kept.leases.keeping(image.layers[:2]):
+        evicted = evict(kept, collector(kept), ACCESS)
     assert (evicted.blobs, evicted.leased) == (1, 2)
 
 

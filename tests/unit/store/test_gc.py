@@ -13,7 +13,6 @@ from ocistow.oci.errors import InvalidContent
 from ocistow.oci.manifest import Index
 from ocistow.oci.reference import Reference
 from ocistow.store.gc import GRACE, SPARE_GRACE, Collected, Collector
-from ocistow.store.leases import this_process
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
 from ocistow.testing.invariants import violations
@@ -128,27 +127,27 @@ def test_a_writer_without_an_index_has_the_grace_after_each_blob(store: Store) -
 def test_what_is_leased_stays(store: Store) -> None:
     A.add_to(store.blobs)
     leased = layers(A)[0]
-    store.leases.take(this_process(), [leased])
-    dry = collect(store, dry_run=True)
-    assert (dry.blobs, dry.leased) == (3, 1)
-    found = collect(store)
-    assert (found.blobs, found.leased) == (3, 1)
-    assert set(store.blobs) == {leased}
-    store.leases.release(this_process())
+    with store.leases.keeping([leased]):
+        dry = collect(store, dry_run=True)
+        assert (dry.blobs, dry.leased) == (3, 1)
+        found = collect(store)
+        assert (found.blobs, found.leased) == (3, 1)
+        assert set(store.blobs) == {leased}
     assert collect(store).blobs == 1
 
 
 def test_who_takes_a_lease_meanwhile_is_heard(store: Store) -> None:
     """The collector has seen garbage; before it removes that, somebody relies on it again."""
     A.add_to(store.blobs)
-    owner = this_process()
+    owner = store.leases.owner()
 
     class Interrupted(Collector):
         def _remove(self, *args: object, **more: object) -> Collected:
-            store.leases.take(owner, A.blobs)
+            owner.take(A.blobs)
             return super()._remove(*args, **more)  # type: ignore[arg-type]  # handed on
 
-    assert Interrupted(store, clock=lambda: time.time() + LATER).collect().leased == 4
+    with owner:
+        assert Interrupted(store, clock=lambda: time.time() + LATER).collect().leased == 4
     assert set(store.blobs) == set(A.blobs)
 
 
@@ -308,8 +307,8 @@ def test_what_was_touched_or_leased_or_is_more_than_a_layer_is_not_evicted(store
     assert Collector(store).evictable() == {}
     assert Collector(store).evict([first]).blobs == 0
     collector = Collector(store, clock=lambda: time.time() + LATER)
-    store.leases.take(this_process(), [first])
-    assert collector.evict([first, A.root.digest]) == Collected(leased=1)
+    with store.leases.keeping([first]):
+        assert collector.evict([first, A.root.digest]) == Collected(leased=1)
     assert second in collector.evictable()
     artifact = Descriptor(OCI_LAYER, second, len(A.blobs[second]))
     store.layout(TWO.path).commit(Index.of([artifact]))

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,31 @@ import pytest
 from ocistow.oci.digest import Digest
 from ocistow.store import index
 from ocistow.store.index import IndexDatabase
-from ocistow.store.leases import Leases, this_process
 
 A = Digest("sha256", "a" * 64)
 MANY = [Digest("sha256", f"{number:064x}") for number in range(300)]  # several pages
 BLOCK = 512
 PROCESSES, DATABASES = 8, 6
+
+
+class Rows:
+    """Rows of one table, by their digests."""
+
+    def __init__(self, database: IndexDatabase) -> None:
+        self._database = database
+
+    def take(self, digests: Iterable[Digest]) -> None:
+        """Add rows."""
+        rows = [("a", "b", str(digest), "", "", 0.0) for digest in digests]
+        insert = "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?, ?)"
+        self._database.write(lambda connection: connection.executemany(insert, rows))
+
+    def held(self) -> set[Digest]:
+        """Return which there are."""
+        select = "SELECT digest FROM uploads"
+        return self._database.write(
+            lambda connection: {Digest.parse(str(text)) for (text,) in connection.execute(select)}
+        )
 
 
 @pytest.fixture
@@ -32,7 +51,7 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("used") / "index.sqlite"
-    Leases(IndexDatabase(path)).take(this_process(), MANY)
+    Rows(IndexDatabase(path)).take(MANY)
     content = path.read_bytes()
     assert len(content) >= 40 * BLOCK
     return content
@@ -69,11 +88,10 @@ def test_damage_anywhere_is_repaired(used: bytes, garbage: bytes, tmp_path: Path
         database = tmp_path / str(number) / "index.sqlite"
         database.parent.mkdir()
         database.write_bytes(damaged(used, number, garbage))
-        leases = Leases(IndexDatabase(database))
-        leases.held()
-        leases.take(this_process(), [A])
-        assert A in leases.held()
-        leases.release("nobody")
+        rows = Rows(IndexDatabase(database))
+        rows.held()
+        rows.take([A])
+        assert A in rows.held()
 
 
 def test_damage_that_is_met_again_is_an_error(database: Path) -> None:
@@ -90,8 +108,8 @@ def test_damage_that_is_met_again_is_an_error(database: Path) -> None:
     assert len(calls) == 2  # on a new database, and on one more
 
 
-@pytest.mark.parametrize("block", [0, 8], ids=["the header", "the table"])
-def test_processes_that_find_damage_at_once_keep_each_others_leases(
+@pytest.mark.parametrize("block", [0, 24], ids=["the header", "the table"])
+def test_processes_that_find_damage_at_once_keep_each_others_rows(
     used: bytes, block: int, tmp_path: Path
 ) -> None:
     for number in range(DATABASES):
@@ -101,16 +119,16 @@ def test_processes_that_find_damage_at_once_keep_each_others_leases(
         "import sys; from pathlib import Path\n"
         "from ocistow.oci.digest import Digest\n"
         "from ocistow.store.index import IndexDatabase\n"
-        "from ocistow.store.leases import Leases\n"
-        "path, owner, digest = sys.argv[1:]\n"
+        "from ocistow.store.uploads import Uploads\n"
+        "path, digest = sys.argv[1:]\n"
         "print(flush=True); sys.stdin.read()\n"
         f"for number in range({DATABASES}):\n"
         "    database = IndexDatabase(Path(path, str(number), 'index.sqlite'))\n"
-        "    Leases(database).take(owner, [Digest.parse(digest)])\n"
+        "    Uploads(database).note('a', 'b', Digest.parse(digest), '')\n"
     )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", code, tmp_path, this_process(), str(digest)],
+            [sys.executable, "-c", code, tmp_path, str(digest)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={"PYTHONPATH": str(Path(__file__).parents[3] / "src")},
@@ -128,16 +146,16 @@ def test_processes_that_find_damage_at_once_keep_each_others_leases(
         process.stdout.close()
         assert process.wait(60) == 0
     for number in range(DATABASES):
-        leases = Leases(IndexDatabase(tmp_path / str(number) / "index.sqlite"))
-        assert leases.held() == set(MANY[:PROCESSES])
+        rows = Rows(IndexDatabase(tmp_path / str(number) / "index.sqlite"))
+        assert rows.held() == set(MANY[:PROCESSES])
 
 
 def test_threads_that_begin_a_database_at_once_all_have_it(tmp_path: Path) -> None:
-    def take(path: Path, began: threading.Barrier, number: int) -> frozenset[Digest]:
+    def take(path: Path, began: threading.Barrier, number: int) -> set[Digest]:
         began.wait()
-        leases = Leases(IndexDatabase(path))
-        leases.take(this_process(), [MANY[number]])
-        return leases.held()
+        rows = Rows(IndexDatabase(path))
+        rows.take([MANY[number]])
+        return rows.held()
 
     for number in range(40):
         path, began = tmp_path / f"{number}.sqlite", threading.Barrier(PROCESSES)
@@ -147,30 +165,30 @@ def test_threads_that_begin_a_database_at_once_all_have_it(tmp_path: Path) -> No
 
 
 def test_a_full_disk_is_said_to_be_full(small: Path) -> None:
-    leases = Leases(IndexDatabase(small / "index.sqlite"))
-    leases.take(this_process(), [A])
+    rows = Rows(IndexDatabase(small / "index.sqlite"))
+    rows.take([A])
     fill(small)
     with pytest.raises(OSError, match=r"index\.sqlite") as caught:
-        leases.take(this_process(), MANY)
+        rows.take(MANY)
     assert caught.value.errno == errno.ENOSPC
     assert caught.value.filename == str(small / "index.sqlite")
     (small / "everything").unlink()
-    assert leases.held() == {A}
+    assert rows.held() == {A}
 
 
 def test_a_disk_that_was_full_before_is_said_to_be_full(small: Path) -> None:
     fill(small)
     with pytest.raises(OSError, match=r"index\.") as caught:
-        Leases(IndexDatabase(small / "index.sqlite")).take(this_process(), [A])
+        Rows(IndexDatabase(small / "index.sqlite")).take([A])
     assert caught.value.errno == errno.ENOSPC
 
 
 def test_a_read_only_disk_is_said_to_be_read_only(small: Path) -> None:
-    leases = Leases(IndexDatabase(small / "index.sqlite"))
-    leases.take(this_process(), [A])
+    rows = Rows(IndexDatabase(small / "index.sqlite"))
+    rows.take([A])
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
     with pytest.raises(OSError, match=r"index\.") as caught:
-        leases.take(this_process(), [A])
+        rows.take([A])
     assert caught.value.errno == errno.EROFS
 
 
@@ -178,16 +196,16 @@ def test_a_database_that_somebody_keeps_is_busy(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index, "TIMEOUT", 0.05)
-    leases = Leases(IndexDatabase(database))
-    leases.take(this_process(), [A])
+    rows = Rows(IndexDatabase(database))
+    rows.take([A])
     holder = sqlite3.connect(database, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(OSError, match=r"locked.*index\.sqlite") as caught:
-        leases.held()
+        rows.held()
     assert caught.value.errno == errno.EBUSY
     holder.execute("ROLLBACK")
     holder.close()
-    assert leases.held() == {A}
+    assert rows.held() == {A}
 
 
 def test_a_repair_that_somebody_keeps_waiting_is_busy(
@@ -196,22 +214,22 @@ def test_a_repair_that_somebody_keeps_waiting_is_busy(
     monkeypatch.setattr(index, "TIMEOUT", 0.05)
 
     database.write_bytes(b"damaged" * 100)
-    leases = Leases(IndexDatabase(database))
+    rows = Rows(IndexDatabase(database))
     with database.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         with pytest.raises(OSError, match=r"index\.lock") as caught:
-            leases.take(this_process(), [A])
+            rows.take([A])
     assert caught.value.errno == errno.EBUSY
-    assert leases.held() == frozenset()
+    assert rows.held() == set()
 
 
 def test_a_directory_in_its_place_is_an_error_that_names_it(database: Path) -> None:
     database.mkdir()
     with pytest.raises(OSError, match=r"unable to open.*index\.sqlite") as caught:
-        Leases(IndexDatabase(database)).held()
+        Rows(IndexDatabase(database)).held()
     assert caught.value.errno == errno.EIO
 
 
 def test_without_a_store_it_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere/index\."):
-        Leases(IndexDatabase(tmp_path / "nowhere" / "index.sqlite")).held()
+        Rows(IndexDatabase(tmp_path / "nowhere" / "index.sqlite")).held()
