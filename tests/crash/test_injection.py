@@ -1,0 +1,321 @@
+"""What real commands leave when strace fails, or kills them at, any of their system calls."""
+
+import hashlib
+import json
+import os
+import queue
+import re
+import shutil
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count, product
+from pathlib import Path
+
+import pytest
+
+from ocistow.oci.reference import Reference
+from ocistow.store.disk import is_spare
+from ocistow.store.store import Store
+from ocistow.testing.disk import QuickDisk
+from ocistow.testing.injection import Fault, happened, injected, made, traced
+from ocistow.testing.invariants import images, pool, strays, violations
+from ocistow.testing.minimal import MinimalImage, minimal_image
+from ocistow.testing.registry import Registry
+from ocistow.testing.warm import Warm
+
+pytestmark = pytest.mark.slow
+
+A = minimal_image("a")
+B = minimal_image("b", ["two", "three"])
+ONE, TWO = "example.com/app:1", "example.com/app:2"
+
+CHANGES = (
+    "write", "pwrite64", "writev", "copy_file_range", "sendfile", "ftruncate", "fallocate",
+    "fsync", "fdatasync", "sync_file_range", "syncfs", "link", "linkat", "symlink", "symlinkat",
+    "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir",
+    "fchmod", "fchmodat", "chmod", "utimensat", "fchown", "fchownat", "fsetxattr",
+)  # fmt: skip
+OTHERS = ("openat", "open", "ioctl")  # a process killed there leaves what the change before left
+STATUSES = {0, os.EX_IOERR, os.EX_TEMPFAIL}
+PROCESSES = 2
+MAX_CALLS = 500
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, the store that it finds, and the images before and after it.
+
+    Attributes:
+        is_again: the exit status when what was to be done has been done already.
+        shrinks: it removes blobs.
+        last: the calls that may fail once the images are as they shall be: what makes that
+            survive power loss, what says so, and what tidies up.
+    """
+
+    name: str
+    prepare: Callable[[Path], None]
+    arguments: Sequence[str]
+    before: dict[str, str]
+    after: dict[str, str]
+    is_again: int = 0
+    shrinks: bool = False
+    last: tuple[str, ...] = ("fsync", "write")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def nothing(_: Path) -> None:
+    """There is no store yet."""
+
+
+def with_image(path: Path) -> None:
+    with Store.create(path / "store", QuickDisk()) as store:
+        A.add_to(store.blobs)
+        store.put(Reference.parse(ONE), A.root)
+        store.leases.held()  # makes index.sqlite
+
+
+def with_images(path: Path) -> None:
+    with_image(path)
+    with Store.open(path / "store", QuickDisk()) as store:
+        B.add_to(store.blobs)
+        store.put(Reference.parse(TWO), B.root)
+
+
+def with_garbage(path: Path) -> None:
+    with_images(path)
+    with Store.open(path / "store", QuickDisk()) as store:
+        store.put(Reference.parse(ONE), B.root)
+
+
+def named(**names: MinimalImage) -> dict[str, str]:
+    return {f"example.com/app/{tag[1:]}": str(image.root.digest) for tag, image in names.items()}
+
+
+BOTH = named(_1=A, _2=B)
+COMMANDS = [
+    Command("add the first", nothing, ["add", "oci:{source}", ONE], {}, named(_1=A)),
+    Command("replace", with_images, ["add", "oci:{source}", TWO], BOTH, named(_1=A, _2=A)),
+    Command("tag", with_image, ["tag", ONE, TWO], named(_1=A), named(_1=A, _2=A)),
+    Command(
+        "rm",
+        with_images,
+        ["rm", TWO],
+        BOTH,
+        named(_1=A),
+        is_again=os.EX_NOINPUT,
+        last=("fsync", "write", "unlink", "unlinkat", "rmdir", "openat"),
+    ),
+    Command(
+        "gc", with_garbage, ["gc", "--grace=0"], named(_1=B, _2=B), named(_1=B, _2=B), shrinks=True
+    ),
+    Command(
+        "publish", with_image, ["publish", ONE, "docker://{host}/{run}:1"], named(_1=A), named(_1=A)
+    ),
+]
+
+
+class Runs:
+    """Runs a command again and again, each time on a store of its own."""
+
+    def __init__(self, command: Command, directory: Path, host: str) -> None:
+        self.command = command
+        self._directory = directory / command.name.replace(" ", "-")
+        self._host = host
+        self._directory.mkdir()
+        self._template = self._directory / "template"
+        self._template.mkdir()
+        write_layout(self._template / "source", A)
+        command.prepare(self._template)
+        self._numbers = count()
+        self.calls: set[str] = set()
+        self.undisturbed: dict[str, object] = {}
+
+    def start(self, warm: Warm) -> None:
+        """Run it without a fault, and keep what it leaves."""
+        root = self._new()
+        arguments, output = self._arguments(root), root / "output"
+        pid = warm.prepare(arguments, output)
+        with traced([*CHANGES, *OTHERS], pid, root / "log"):
+            warm.go()
+            assert warm.wait() == 0, output.read_text()
+        self.calls = made(root / "log")
+        assert images(root / "store") == self.command.after
+        self.undisturbed = snapshot(root / "store")
+
+    def sweep(self, warm: Warm, call: str, effect: str) -> Iterator[str]:
+        """Yield what is wrong after the effect at each of the calls."""
+        for at in range(1, MAX_CALLS):
+            fault = Fault(call, effect, at)
+            root = self._new()
+            arguments, output = self._arguments(root), root / "output"
+            pid = warm.prepare(arguments, output)
+            with injected(fault, pid, root / "log"):
+                warm.go()
+                status = warm.wait()
+            wrong = list(self._wrong(fault, status, root))
+            if not happened(fault, root / "log", status):
+                assert at > 1, f"there is no {call} any more"
+                yield from wrong
+                return
+            again = warm.run(arguments, root / "again")
+            wrong += self._wrong_again(again, root)
+            said = output.read_text().strip()
+            yield from (
+                f"{self.command}: {fault}: {one} (status {status}: {said})" for one in wrong
+            )
+            shutil.rmtree(root)
+        raise AssertionError(f"over {MAX_CALLS} {call}")
+
+    def _wrong(self, fault: Fault, status: int, root: Path) -> Iterator[str]:
+        store, command = root / "store", self.command
+        yield from violations(store)
+        said = (root / "output").read_text()
+        found = images(store)
+        if found not in (command.before, command.after):
+            yield f"there are {found}"
+        if not command.shrinks and not pool(store) >= pool(self._template / "store"):
+            yield "blobs are lost"
+        if status >= 0:
+            if status not in STATUSES or "Traceback" in said:
+                yield "it ended in an undocumented way"
+            if status and len(re.findall("^ocistow: ", said, re.MULTILINE)) != 1:
+                yield "it does not say why"
+            if status == 0 and found != command.after:
+                yield "it says that it succeeded"
+            committed = found == command.after != command.before or self._published(root)
+            if status and committed and fault.call not in command.last:
+                yield "it failed although the image was committed"
+            if command.name == "publish" and status == 0 and not committed:
+                yield "it published nothing"
+            if "unlink" not in fault.call and (left := strays(store)):
+                yield f"it left {left}"
+
+    def _wrong_again(self, status: int, root: Path) -> Iterator[str]:
+        store, said = root / "store", (root / "again").read_text()
+        yield from violations(store)
+        done = status == self.command.is_again
+        if status != 0 and not done:
+            yield f"again: status {status}: {said}"
+        found, expected = snapshot(store), self.undisturbed
+        if done and status:  # directories that became empty may be left
+            found = {path: node for path, node in found.items() if node != "directory"}
+            expected = {path: node for path, node in expected.items() if node != "directory"}
+        for path in sorted(found.keys() ^ expected.keys()):
+            yield f"again: {path} is {'there' if path in found else 'missing'}"
+        for path in sorted(found.keys() & expected.keys()):
+            if found[path] != expected[path]:
+                yield f"again: {path} is {found[path]}, not {expected[path]}"
+        if self.command.name == "publish" and not self._published(root):
+            yield "again: the registry does not have the image"
+
+    def _published(self, root: Path) -> bool:
+        """Tell whether the registry has the image."""
+        url = f"http://{self._host}/v2/run{root.name}/manifests/1"
+        request = urllib.request.Request(url, headers={"Accept": A.root.media_type})
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return hashlib.sha256(answer.read()).hexdigest() == A.root.digest.encoded
+        except urllib.error.HTTPError:
+            return False
+
+    def _new(self) -> Path:
+        root = self._directory / str(next(self._numbers))
+        subprocess.run(["cp", "-a", self._template, root], check=True)
+        return root
+
+    def _arguments(self, root: Path) -> list[str]:
+        words = {"source": root / "source", "host": self._host, "run": f"run{root.name}"}
+        return [f"--store={root / 'store'}"] + [a.format(**words) for a in self.command.arguments]
+
+
+def write_layout(path: Path, image: MinimalImage) -> None:
+    """Write a plain layout that anybody may write to, so that its blobs are copied."""
+    (path / "blobs" / "sha256").mkdir(parents=True)
+    for digest, content in image.blobs.items():
+        (path / "blobs" / "sha256" / digest.encoded).write_bytes(content)
+    (path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    index = {"schemaVersion": 2, "manifests": [image.root.to_document()]}
+    (path / "index.json").write_text(json.dumps(index))
+
+
+def snapshot(store: Path) -> dict[str, object]:
+    """Return what a store holds, without caches, locks and what a dead process left."""
+    found: dict[str, object] = {}
+    files: dict[int, list[str]] = {}
+    for above, directories, names in os.walk(store):
+        for name in directories:
+            found[str(Path(above, name).relative_to(store))] = "directory"
+        for name in names:
+            file = Path(above, name)
+            path = str(file.relative_to(store))
+            if is_spare(name) or name.startswith(("index.sqlite", "index.lock")) or path == "lock":
+                continue
+            status = file.stat()
+            shared = files.setdefault(status.st_ino, [])
+            shared.append(path)
+            found[path] = (
+                oct(status.st_mode),
+                hashlib.sha256(file.read_bytes()).hexdigest(),
+                shared,
+            )
+    for shared in files.values():
+        shared.sort()
+    return found
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    with Registry() as registry:
+        yield registry.host
+
+
+@pytest.fixture(scope="module")
+def warm() -> Generator["queue.SimpleQueue[Warm]"]:
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    idle: queue.SimpleQueue[Warm] = queue.SimpleQueue()
+    processes = [Warm() for _ in range(PROCESSES)]
+    for process in processes:
+        idle.put(process.__enter__())
+    yield idle
+    for process in processes:
+        process.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_no_fault_of_any_call_breaks_a_promise(
+    command: Command, scratch: Path, registry: str, warm: "queue.SimpleQueue[Warm]"
+) -> None:
+    runs = Runs(command, scratch, registry)
+
+    def sweep(fault: tuple[str, str]) -> list[str]:
+        process = warm.get()
+        try:
+            return list(runs.sweep(process, *fault))
+        finally:
+            warm.put(process)
+
+    process = warm.get()
+    runs.start(process)
+    warm.put(process)
+    faults = [
+        *product(sorted(runs.calls), ["error=EIO", "error=ENOSPC"]),
+        *product(sorted(runs.calls & {*CHANGES}), ["signal=SIGKILL"]),
+    ]
+    with ThreadPoolExecutor(PROCESSES) as threads:
+        found = list(threads.map(sweep, faults))
+    assert [wrong for part in found for wrong in part] == []
