@@ -55,7 +55,7 @@ class Census:
 
     def take(self) -> Found:
         """Look at everything, once."""
-        leased = _leased(self._store)  # first, since that may make a file of its own
+        leased = _leased(self._store)
         with self._directories.opened(".") as (directory, entries):
             self._see_pool()
             self._see_layouts()
@@ -163,7 +163,7 @@ def _mentions(store: Store, name: str) -> Mentions | None:
 
 
 def _leased(store: Store) -> frozenset[Digest]:
-    """Return what is leased; nothing if the database cannot be written to."""
+    """Return what is leased; nothing if the leases cannot be read."""
     with suppress(OSError):
-        return store.leases.held()
+        return frozenset(store.leases.held())
     return frozenset()
