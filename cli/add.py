@@ -31,10 +31,21 @@ _REGISTRY = "docker://"
 @click.argument("source")
 @click.argument("name", required=False)
 @click.option("--lazy", is_flag=True, help="Leave layers in the registry until they are needed.")
+@click.option(
+    "--checksums",
+    is_flag=True,
+    help="Also record a BLAKE3 of each blob, so that `verify` is quick the first time.",
+)
 @transfer_options
 @json_option
 def add(
-    settings: Settings, how: Transfer, source: str, name: str | None, lazy: bool, as_json: bool
+    settings: Settings,
+    how: Transfer,
+    source: str,
+    name: str | None,
+    lazy: bool,
+    checksums: bool,
+    as_json: bool,
 ) -> None:
     """Take an image into the store.
 
@@ -59,6 +70,8 @@ def add(
         Display(how.progress) as display,
         Store.create(settings.store) as store,
     ):
+        if checksums or settings.checksums:
+            store.record_checksums()
         progress = display.track(source)
         with open_source(
             source,

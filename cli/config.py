@@ -19,7 +19,7 @@ LOG_FORMATS = ("text", "json")
 PROGRESS = ("auto", "bar", "json", "none")
 MAX_JOBS = 64
 
-_KEYS = ("store", "jobs", "progress", "log-format")
+_KEYS = ("store", "jobs", "progress", "log-format", "checksums")
 _MAX_FILE = 64 * 1024  # bytes
 
 
@@ -32,12 +32,14 @@ class Settings:
         jobs: how many blobs are copied at once.
         progress: one of `PROGRESS`.
         log_format: one of `LOG_FORMATS`.
+        checksums: whether the BLAKE3 of each blob that comes in is recorded.
     """
 
     store: Path
     jobs: int = JOBS
     progress: str = "auto"
     log_format: str = "text"
+    checksums: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def settings(flags: Flags, environment: Mapping[str, str], *, root: bool) -> Set
         jobs=_jobs(document, file),
         progress=_choice(document, "progress", PROGRESS, file),
         log_format=flags.log_format or _choice(document, "log-format", LOG_FORMATS, file),
+        checksums=_flag(document, "checksums", file),
     )
 
 
@@ -137,4 +140,11 @@ def _choice(document: Mapping[str, object], key: str, choices: tuple[str, ...], 
     value = document.get(key, choices[0])
     if not isinstance(value, str) or value not in choices:
         raise InvalidContent(f"{file}: {key} is {value!r}, expected one of {', '.join(choices)}")
+    return value
+
+
+def _flag(document: Mapping[str, object], key: str, file: Path) -> bool:
+    value = document.get(key, False)
+    if not isinstance(value, bool):
+        raise InvalidContent(f"{file}: {key} is {value!r}, expected true or false")
     return value

@@ -111,6 +111,8 @@ def mount(
         virtual_presence=virtual_presence,
     )
     with Store.open(settings.store) as store, ExitStack() as closing:
+        if settings.checksums:
+            store.record_checksums()
         return serve(
             store,
             mountpoint,

@@ -22,7 +22,7 @@ from .lock import take
 
 log = logging.getLogger(__name__)
 
-VERSION = 4  # PRAGMA user_version
+VERSION = 5  # PRAGMA user_version
 TIMEOUT = 30.0  # seconds to wait for another process' transaction
 
 _SCHEMA = (
@@ -35,6 +35,23 @@ _SCHEMA = (
       size INTEGER NOT NULL,    -- bytes of the blob
       seal TEXT NOT NULL,       -- of the row: see layers.py
       PRIMARY KEY (diff_id, digest)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE checksums (
+      digest TEXT NOT NULL PRIMARY KEY, -- of a blob of the pool
+      size INTEGER NOT NULL,    -- its bytes
+      blake3 TEXT NOT NULL,     -- of its content
+      inode INTEGER NOT NULL,   -- of its file
+      changed INTEGER NOT NULL, -- mtime of that, in nanoseconds
+      verified REAL NOT NULL,   -- when it was found good, in seconds since the epoch
+      seal TEXT NOT NULL        -- of the row: see checksums.py
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE runs (
+      selection TEXT NOT NULL PRIMARY KEY, -- of blobs whose verification has not ended
+      began REAL NOT NULL       -- seconds since the epoch
     ) WITHOUT ROWID
     """,
     """

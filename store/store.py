@@ -20,6 +20,7 @@ from ..oci.errors import InvalidContent, NotFound
 from ..oci.manifest import Index
 from ..oci.reference import Reference
 from .blobs import BlobStore
+from .checksums import Checksums
 from .disk import Disk, make_directory, open_directory
 from .files import Files
 from .index import IndexDatabase
@@ -53,6 +54,7 @@ class Store:
         database = IndexDatabase(path / _INDEX)
         self.leases = Leases(path / _LEASES)
         self.layers = Layers(database)
+        self.checksums = Checksums(database)
         self.locations = Locations(database)
         self.uploads = Uploads(database)
         self.remotes = Remotes(path, disk, self.lock)
@@ -127,6 +129,10 @@ class Store:
                     disk.close(file)
             finally:
                 os.close(root)
+
+    def record_checksums(self) -> None:
+        """From now on take the BLAKE3 of what comes in, too: a seventh of the ingest's time."""
+        self.blobs.recorder = self.checksums.add
 
     @property
     def layouts(self) -> Path:

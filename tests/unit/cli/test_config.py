@@ -67,6 +67,7 @@ def test_a_relative_flag_is_made_absolute() -> None:
         ("progress = 'loud'", "progress is 'loud'"),
         ("progress = []", r"progress is \[\]"),
         ("log-format = 'xml'", "log-format is 'xml'"),
+        ("checksums = 'yes'", "checksums is 'yes', expected true or false"),
         ("jobs =", "is not TOML"),
         ("#" * 70_000, "larger than 65536 bytes"),
     ],
