@@ -1,4 +1,5 @@
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ def test_an_error_of_a_link_names_what_it_is_about_once(tmp_path: Path) -> None:
     here, there = open_directory(tmp_path), open_directory(elsewhere)
     (tmp_path / "blob").touch()
     file = disk.create(here)
-    attempts = [
+    attempts: list[Callable[[], object]] = [
         lambda: disk.name(file, there, "blob"),
         lambda: disk.link(here, "blob", there, "blob"),
     ]
