@@ -26,6 +26,7 @@ PREFIX = "OCISTOW"
 COMMANDS: dict[str, dict[str, str]] = {
     "add": {"add": "Take an image into the store."},
     "publish": {"publish": "Send an image out of the store."},
+    "link": {"link": "Make images plain layouts elsewhere."},
     "mount": {
         "mount": "Show the store's layouts as a directory.",
         "umount": "Unmount what `mount` mounted.",

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from ..oci.wording import quoted
 from ..store.blobs import BlobStore, digest_of_file
 from ..store.disk import (
     Disk,
-    NamedDisk,
     disk_of,
     make_directory,
     open_directory,
@@ -90,6 +89,8 @@ class LayoutSink:
         self._given = disk
         self._disk = disk or Disk()
         self._algorithms = set[str]()
+        self._shares = True  # the bytes of the source, where the file system can
+        self._prunes = alone and not trusted  # a mount's store collects what nobody mentions
         self._mode = _FOR_ALL if alone else None
         self.sparse = alone
 
@@ -97,16 +98,15 @@ class LayoutSink:
         """A layout takes indexes."""
 
     def begin(self, image: Image) -> None:
-        """Make the directory, or see that it is a layout.
+        """Make the directory, or see that it is a layout, and remove what the dead left in it.
 
         Raises:
             InvalidContent: it holds something else, or a layout of another version.
         """
-        make_directory(self._path.resolve(), self._disk)
+        self._make()
         with self._opened() as directory:
             self._disk = self._given or disk_of(directory)
-            if isinstance(self._disk, NamedDisk):
-                self._disk.sweep(directory)
+            self._disk.sweep(directory)
             names = set(os.listdir(directory))
             strays = sorted(names - {BLOBS} if not names & {MARKER, INDEX} else ())
             if strays and not self._alone:
@@ -116,22 +116,15 @@ class LayoutSink:
             self._read(directory)
             if MARKER in names:
                 self._check_version(directory)
-            else:
-                self._write(directory, MARKER, MARKER_CONTENT)
-            self._disk.mkdir(directory, BLOBS)
-            self._disk.sync(directory)
-        with self._opened(BLOBS) as blobs:
-            self._algorithms = {node.descriptor.digest.algorithm for node in image.nodes}
-            for algorithm in self._algorithms:
-                self._disk.mkdir(blobs, algorithm)
-            self._disk.sync(blobs)
+        self._algorithms = {node.descriptor.digest.algorithm for node in image.nodes}
+        self._make_blobs()
 
     def has(self, descriptor: Descriptor) -> bool:
         """Tell whether the blob is there, whole and on disk."""
         digest = descriptor.digest
         if self._trusted or digest in self._believed:
             return self._size(digest) == descriptor.size
-        with self._opened(BLOBS, digest.algorithm) as blobs:
+        with self._blobs(digest.algorithm) as blobs:
             try:
                 file = open_file(digest.encoded, blobs)
             except (FileNotFoundError, InvalidContent):
@@ -153,10 +146,10 @@ class LayoutSink:
             return Action.SENT
         with (
             CheckedSource(source).open(descriptor) as blob,
-            self._opened(BLOBS, digest.algorithm) as blobs,
+            self._blobs(digest.algorithm) as blobs,
             replacing(blobs, digest.encoded, self._disk, self._mode) as file,
         ):
-            if blob.file is not None and self._disk.clone(blob.file, file):
+            if self._shares and blob.file is not None and self._disk.clone(blob.file, file):
                 if (actual := digest_of_file(file, digest.algorithm)) != digest:
                     raise DigestMismatch(digest, actual)
             else:
@@ -165,7 +158,7 @@ class LayoutSink:
 
     def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         """Take a manifest."""
-        with self._opened(BLOBS, descriptor.digest.algorithm) as blobs:
+        with self._blobs(descriptor.digest.algorithm) as blobs:
             self._write(blobs, descriptor.digest.encoded, raw)
 
     def tag(self, root: Descriptor) -> None:
@@ -175,15 +168,18 @@ class LayoutSink:
             Busy: another process keeps changing the layout.
         """
         for algorithm in self._algorithms:
-            with self._opened(BLOBS, algorithm) as blobs:
+            with self._blobs(algorithm) as blobs:
                 self._disk.sync(blobs)
         with self._opened() as directory:
             if not take(directory, fcntl.LOCK_EX, TIMEOUT):
                 raise Busy(f"{self._path}: locked by another process")
             before = self._read(directory)
+            if MARKER not in os.listdir(directory):
+                self._write(directory, MARKER, MARKER_CONTENT)
+                self._disk.sync(directory)
             self._write(directory, INDEX, self._with(root, before))
             self._disk.sync(directory)
-            if self._alone and not self._trusted:  # a mount's store collects what nobody mentions
+            if self._prunes:
                 self._prune(before, self._read(directory))
 
     def losses(self) -> Sequence[str]:
@@ -229,7 +225,7 @@ class LayoutSink:
             log.warning("%s: blobs of the image before stay: %s", self._path, error)
             return
         for digest in sorted(old - new):
-            with self._opened(BLOBS, digest.algorithm) as blobs:
+            with self._blobs(digest.algorithm) as blobs:
                 self._disk.unlink(blobs, digest.encoded)
 
     def _contents(self, document: Object) -> set[Digest]:
@@ -242,7 +238,7 @@ class LayoutSink:
         }
 
     def _size(self, digest: Digest) -> int | None:
-        with self._opened(BLOBS, digest.algorithm) as blobs:
+        with self._blobs(digest.algorithm) as blobs:
             try:
                 return os.stat(digest.encoded, dir_fd=blobs, follow_symlinks=False).st_size
             except FileNotFoundError:
@@ -275,6 +271,27 @@ class LayoutSink:
         for data in chunks:
             self._disk.write(file, data, offset)
             offset += len(data)
+
+    def _make(self) -> None:
+        """Make the layout's directory, and those above it; present is success."""
+        make_directory(self._path.resolve(), self._disk)
+
+    def _make_blobs(self) -> None:
+        """Make the directories of blobs, so that they survive power loss."""
+        with self._opened() as directory:
+            self._disk.mkdir(directory, BLOBS)
+            self._disk.sync(directory)
+        with self._opened(BLOBS) as blobs:
+            for algorithm in self._algorithms:
+                self._disk.mkdir(blobs, algorithm)
+            self._disk.sync(blobs)
+        for algorithm in self._algorithms:
+            with self._blobs(algorithm) as names:
+                self._disk.sweep(names)
+
+    def _blobs(self, algorithm: str) -> AbstractContextManager[int]:
+        """Open the directory of one algorithm's blobs."""
+        return self._opened(BLOBS, algorithm)
 
     @contextmanager
     def _opened(self, *below: str) -> Generator[int]:
