@@ -20,7 +20,7 @@ class LayerView:
 
     descriptor: Descriptor
     diff_id: Digest | None
-    present: bool
+    present: bool | None  # None if nobody looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +55,34 @@ class RootView:
     size: int  # bytes of everything below it, each digest once
 
 
-def read_roots(layout: Layout) -> tuple[RootView, ...]:
-    """Return what a layout consists of.
+def read_roots(layout: Layout, *, look: bool = True) -> tuple[RootView, ...]:
+    """Return what a layout consists of; `look` for its layers, too.
 
     Raises:
         NotFound: there is no layout, or a manifest or config is absent.
         InvalidContent: something is malformed.
     """
-    return tuple(_root(layout, root) for root in layout.index().manifests)
+    return tuple(_root(layout, root, look=look) for root in layout.index().manifests)
 
 
-def _root(layout: Layout, root: Descriptor) -> RootView:
+def _root(layout: Layout, root: Descriptor, *, look: bool) -> RootView:
     images: list[ImageView] = []
     size = 0
     for node in walk(root, layout.read):
         size += node.descriptor.size
         if isinstance(node.document, Manifest):
-            images.append(_image(layout, node.descriptor, node.document))
+            images.append(_image(layout, node.descriptor, node.document, look=look))
     return RootView(root, tuple(images), size)
 
 
-def _image(layout: Layout, descriptor: Descriptor, manifest: Manifest) -> ImageView:
+def _image(layout: Layout, descriptor: Descriptor, manifest: Manifest, *, look: bool) -> ImageView:
     config = None
     if manifest.config.media_type in IMAGE_CONFIGS:
         config = layout.config(manifest)
     diff_ids: list[Digest | None] = [*config.diff_ids] if config else []
     diff_ids += [None] * (len(manifest.layers) - len(diff_ids))
     layers = tuple(
-        LayerView(layer, diff_id, _has(layout, layer.digest))
+        LayerView(layer, diff_id, _has(layout, layer.digest) if look else None)
         for layer, diff_id in zip(manifest.layers, diff_ids, strict=False)
     )
     return ImageView(descriptor, manifest, config, layers)

@@ -15,7 +15,6 @@ from ..oci.platform import Platform
 from ..publish.access import JOBS, Access
 from .access import access_options
 from .config import MAX_JOBS, PROGRESS, Flags, Settings, of_process
-from .output import shown
 from .report import Records
 
 _P = ParamSpec("_P")
@@ -57,7 +56,7 @@ def name_argument(
         nargs=-1 if many else 1,
         required=required,
         metavar="NAME..." if many and required else "[NAME]..." if many else "NAME",
-        shell_complete=_complete,
+        shell_complete=complete_name,
     )
 
 
@@ -158,13 +157,15 @@ _TRANSFER_OPTIONS = (
 )
 
 
-def _complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+def complete_name(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return names of images that a shell may put in place of the beginning of one."""
     from ..store.store import Store
+    from .completion import completions
 
     flags = context.find_root().params
     try:
         settings = of_process(Flags(config=flags.get("config"), store=flags.get("store")))
         with Store.open(settings.store) as store:
-            return [n for n in map(shown, store.names()) if n.startswith(incomplete)]
+            return completions(store.layouts, incomplete)
     except (OcistowError, OSError):
         return []  # a shell that completes must stay quiet

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import PurePosixPath
+from textwrap import indent
 from typing import TextIO
 
 import click
@@ -16,6 +18,7 @@ from ..oci.reference import Reference
 from ..oci.wording import about, printable
 
 SCHEMA_VERSION = 1  # of every --json document; raised when a member changes its meaning
+AT_ONCE = 500  # rows of a table that line up
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
 
@@ -65,10 +68,10 @@ def shown(name: PurePosixPath) -> str:
     return str(Reference.from_path(name) or name)
 
 
-def line(text: str, *, aside: bool = False) -> None:
+def line(text: str, *, aside: bool = False, end: str = "\n") -> None:
     """Print one line, or several, on stdout; `aside`, on stderr, since stdout has other data."""
     with about("standard error" if aside else "standard output"):
-        click.echo(text, err=aside)
+        click.echo(text + end, err=aside, nl=False)
 
 
 def raw(content: bytes) -> None:
@@ -78,17 +81,29 @@ def raw(content: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int]) -> None:
-    """Print rows on stdout so that columns line up; those in `right` end together."""
-    lines = [[printable(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for number, cells in enumerate(lines):
-        padded = [
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        text = "  ".join(padded).rstrip()
-        line(heading(text) if number == 0 else text)
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int]) -> None:
+    """Print rows on stdout so that columns line up; those in `right` end together.
+
+    They are printed while they come, `AT_ONCE` at a time; later ones may make columns wider.
+    """
+    coming = iter(rows)
+    widths = [0] * len(header)
+    title: list[Sequence[str]] = [header]
+    while found := [*title, *islice(coming, AT_ONCE)]:
+        cells = [[printable(cell) for cell in row] for row in found]
+        columns = zip(*cells, strict=True)
+        widths = [max(w, *map(len, c)) for w, c in zip(widths, columns, strict=True)]
+        lines = [_aligned(row, widths, right) for row in cells]
+        line("\n".join([heading(lines[0]) if title else lines[0], *lines[1:]]))
+        title = []
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
+    padded = [
+        cell.rjust(width) if place in right else cell.ljust(width)
+        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "  ".join(padded).rstrip()
 
 
 def heading(text: str) -> str:
@@ -104,3 +119,16 @@ def has_colours(stream: TextIO) -> bool:
 def document(members: Mapping[str, object], *, aside: bool = False) -> None:
     """Print a JSON document on stdout; `aside`, on stderr."""
     line(json.dumps({"schemaVersion": SCHEMA_VERSION, **members}, indent=2), aside=aside)
+
+
+def listing(member: str, items: Iterable[Mapping[str, object]]) -> None:
+    """Print a JSON document with one list on stdout, its items while they come."""
+    empty = json.dumps({"schemaVersion": SCHEMA_VERSION, member: []}, indent=2)
+    start, _, end = empty.rpartition("[]")
+    coming = iter(items)
+    separator = f"{start}["
+    while found := list(islice(coming, AT_ONCE)):
+        texts = [indent(json.dumps(item, indent=2), "    ") for item in found]
+        line(f"{separator}\n" + ",\n".join(texts), end="")
+        separator = ","
+    line(f"{empty}" if separator != "," else f"\n  ]{end}")

@@ -51,7 +51,7 @@ class Reference:
         name, at, digest_text = text.partition("@")
         digest = Digest.parse(digest_text) if at else None
         first, slash, rest = name.partition("/")
-        if slash and _is_registry(first):
+        if slash and is_registry(first):
             registry, name = first, rest
         else:
             registry = DEFAULT_REGISTRY
@@ -108,7 +108,8 @@ class Reference:
         return f"{self.registry}/{self.repository}{separator}{self.identifier}"
 
 
-def _is_registry(component: str) -> bool:
+def is_registry(component: str) -> bool:
+    """Tell whether what stands before the first slash of a name is a registry, as for Docker."""
     return component == "localhost" or "." in component or ":" in component
 
 

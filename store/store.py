@@ -5,11 +5,9 @@ The format is specified in docs/format.md.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -29,6 +27,7 @@ from .layout import BLOBS, INDEX, LAYOUTS, MARKER, Layout
 from .leases import Leases
 from .locations import Locations
 from .lock import Lock
+from .names import Search, is_file, layouts_below
 from .remotes import Remotes
 from .uploads import Uploads
 
@@ -170,9 +169,13 @@ class Store:
             return self.layout(PurePosixPath(text))
         raise NotFound(text)
 
-    def names(self) -> Iterator[PurePosixPath]:
-        """Yield the path below the layout root of every layout that has an index, sorted."""
-        yield from self._names(PurePosixPath())
+    def names(self, words: Sequence[str] = ()) -> Search:
+        """Return the paths below the layout root of all layouts, or those that words mean, sorted.
+
+        Raises:
+            InvalidContent: a word cannot mean any: see `Pattern.parse`.
+        """
+        return Search(self.layouts, words)
 
     def put(self, reference: Reference, root: Descriptor) -> Layout:
         """Give the image whose blobs are in the pool a name, replacing what had it.
@@ -205,32 +208,9 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _names(self, top: PurePosixPath) -> Iterator[PurePosixPath]:
-        waiting = [top]
-        while waiting:
-            name = waiting.pop()
-            try:
-                with os.scandir(self.layouts / name) as entries:
-                    found = sorted(entries, key=lambda entry: entry.name, reverse=True)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # removed meanwhile
-            is_layout = any(e.name == INDEX and e.is_file(follow_symlinks=False) for e in found)
-            if is_layout:
-                yield name
-            waiting += [
-                name / entry.name
-                for entry in found
-                if entry.is_dir(follow_symlinks=False) and not (is_layout and entry.name == BLOBS)
-            ]
-
     def _has(self, layout: PurePosixPath, file: str) -> bool:
         """Tell whether a layout has a file; a directory of that name may be another layout."""
-        try:
-            return stat.S_ISREG(os.lstat(self.layouts / layout / file).st_mode)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-                return False
-            raise
+        return is_file(self.layouts / layout / file)
 
     def _is_begun(self, layout: PurePosixPath) -> bool:
         return self._has(layout, INDEX) or self._has(layout, MARKER)
@@ -240,7 +220,7 @@ class Store:
         for above in path.parents[:-1]:
             if self._is_begun(above):
                 raise InvalidContent(f"{reference} would lie inside the layout {above}")
-        below = next((name for name in self._names(path) if name != path), None)
+        below = next((name for name in layouts_below(self.layouts, path) if name != path), None)
         if below is not None:
             raise InvalidContent(f"{reference} would hold the layout {below}")
 

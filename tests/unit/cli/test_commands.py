@@ -185,6 +185,26 @@ def test_ls_shows_references_and_other_paths(tmp_path: Path, run: Ocistow) -> No
     assert [entry["path"] for entry in found] == ["e.x/app/1", "e.x/multi/1", "plain"]
 
 
+def test_ls_lists_what_words_mean(tmp_path: Path, run: Ocistow) -> None:
+    image_layout(tmp_path / "layout")
+    for name in ("e.x/a:1", "e.x/a:2", "e.x/b:1", "alpine"):
+        ok(run("add", "oci:layout", name))
+    assert ok(run("ls", "-q", "e.x/a")).split() == ["e.x/a:1", "e.x/a:2"]
+    assert ok(run("ls", "-q", "alpine", "e.x/*:1")).split() == [
+        "e.x/a:1",
+        "e.x/b:1",
+        "index.docker.io/library/alpine:latest",
+    ]
+    found = json.loads(ok(run("ls", "--json", "e.x/b")))["images"]
+    assert [entry["name"] for entry in found] == ["e.x/b:1"]
+    done = run("ls", "-q", "nobody", "e.x/b", "e.x/c")
+    assert done.returncode == 66
+    assert done.stdout == "e.x/b:1\n"
+    assert done.stderr == "ocistow: nobody: not found\nocistow: e.x/c: not found\n"
+    assert run("ls", "e.x/../b").returncode == 65
+    assert run("ls", "-q", "--json").returncode == 2
+
+
 def test_ls_of_an_empty_store_is_empty(tmp_path: Path, run: Ocistow) -> None:
     image_layout(tmp_path / "layout")
     ok(run("add", "oci:layout", "a"))

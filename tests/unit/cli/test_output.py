@@ -1,4 +1,5 @@
 import io
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,6 +26,31 @@ def test_sizes_are_decimal_and_short(size: int, text: str) -> None:
 def test_tables_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     output.table(("NAME", "SIZE"), [["a", "1"], ["longer", "1000000"]], right=[1])
     assert capsys.readouterr().out == "NAME       SIZE\na             1\nlonger  1000000\n"
+
+
+def test_long_tables_are_printed_while_they_come(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[str] = []
+
+    def rows() -> Iterator[list[str]]:
+        for number in range(3 * output.AT_ONCE):
+            if number % output.AT_ONCE == 1:
+                seen.append(capsys.readouterr().out)
+            yield [str(10**7) if number == output.AT_ONCE else "1", "x"]
+
+    output.table(("N", "X"), rows(), right=[0])
+    assert [len(text.splitlines()) for text in seen] == [0, output.AT_ONCE + 1, output.AT_ONCE]
+    assert seen[1].startswith("N  X\n1  x\n")
+    assert seen[2].startswith("10000000  x\n       1  x\n")
+    assert capsys.readouterr().out.endswith("\n       1  x\n")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, output.AT_ONCE + 1])
+def test_lists_are_json_like_any_other(capsys: pytest.CaptureFixture[str], count: int) -> None:
+    items: list[dict[str, object]] = [{"n": n, "list": ["a\n", {}]} for n in range(count)]
+    output.listing("items", iter(items))
+    listed = capsys.readouterr().out
+    output.document({"items": items})
+    assert listed == capsys.readouterr().out
 
 
 def test_what_acts_on_a_terminal_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
