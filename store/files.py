@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from ..oci.digest import Digest
 from .blobs import BlobStore
-from .disk import Disk, open_directory
+from .disk import Disk, fenced, open_directory
 
 
 class Files:
@@ -97,17 +97,9 @@ class Files:
 
     @contextmanager
     def fenced(self, file: int) -> Generator[bool]:
-        """Tell whether nobody has an open file open for writing, and keep it so for the block.
-
-        Whoever opens it for writing meanwhile waits for the block's end, in this and in every
-        other process. `file` must be open for reading only.
-        """
-        alone = self._disk.fence(file)
-        try:
+        """Tell whether nobody writes to an open file; see `fenced` of disk.py."""
+        with fenced(file, self._disk) as alone:
             yield alone
-        finally:
-            if alone:
-                self._disk.unfence(file)
 
     def statvfs(self) -> os.statvfs_result:
         """Return the size and the free space of the file system."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -94,15 +94,9 @@ class ForeignLayout:
             NotFound: there is none.
             InvalidContent: something else is in its place, or on the way to it.
         """
-        directory = os.open(self.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for part in (*self.inside.parts, *self.blob_directory.parts, algorithm):
-                below = _step(part, directory, self._at(algorithm))
-                os.close(directory)
-                directory = below
+        parts = (*self.inside.parts, *self.blob_directory.parts, algorithm)
+        with opened_below(self.top, parts) as directory:
             yield directory
-        finally:
-            os.close(directory)
 
     def _at(self, algorithm: str) -> Path:
         return self.path / self.blob_directory / algorithm
@@ -121,6 +115,25 @@ class ForeignLayout:
                     yield ForeignBlob(digest, status)
                 else:
                     _tell(skip, self.blob_path(digest), _KINDS[stat.S_IFMT(status.st_mode)])
+
+
+@contextmanager
+def opened_below(top: Path, parts: Iterable[str]) -> Generator[int]:
+    """Open a directory below another, element by element and through no symbolic link.
+
+    Raises:
+        NotFound: there is none.
+        InvalidContent: something else is in its place, or on the way to it.
+    """
+    directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            below = _step(part, directory, top)
+            os.close(directory)
+            directory = below
+        yield directory
+    finally:
+        os.close(directory)
 
 
 def find_layouts(directory: Path, skip: Skip | None = None) -> Iterator[ForeignLayout]:
@@ -215,14 +228,14 @@ def _listed(directory: int) -> tuple[set[str], set[str]]:
         return names, files
 
 
-def _step(name: str, directory: int, path: Path) -> int:
+def _step(name: str, directory: int, top: Path) -> int:
     try:
         return open_directory(name, directory)
     except FileNotFoundError:
-        raise NotFound(path) from None
+        raise NotFound(f"{name} below {top}") from None
     except OSError as error:
         if error.errno in _LOST:
-            raise InvalidContent(f"{path} is not a directory") from None
+            raise InvalidContent(f"{name} below {top} is not a directory") from None
         raise
 
 
