@@ -53,7 +53,8 @@ def test_both_forms_are_understood(document: object) -> None:
 
 
 def test_an_empty_daemon_has_nothing() -> None:
-    for document in ({"LayersSize": 0, "Images": None}, {"ImageUsage": {}}, {}):
+    documents: list[dict[str, object]] = [{"LayersSize": 0, "Images": None}, {"ImageUsage": {}}, {}]
+    for document in documents:
         assert told(document).images == ()
 
 
