@@ -62,7 +62,6 @@ class Recognition:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._sizes: frozenset[int] | None = None
         self.pool = store.blobs
 
     def layers(self, diff_ids: Iterable[Digest]) -> dict[Digest, Descriptor]:
@@ -100,9 +99,7 @@ class Recognition:
 
     def may_know(self, size: int) -> bool:
         """Tell whether a layer of so many bytes, uncompressed, was seen before."""
-        if self._sizes is None:
-            self._sizes = self._careful(self._store.layers.sizes, frozenset[int]())
-        return size in self._sizes
+        return self._careful(lambda: self._store.layers.knows_size(size), otherwise=False)
 
     def note(self, layers: Iterable[Layer]) -> None:
         """Note layers that were compressed, or inflated and hashed."""

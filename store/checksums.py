@@ -89,7 +89,7 @@ class Checksums:
             OSError: another process blocked the database for too long.
         """
         wanted = list(digests)
-        return self._database.write(lambda connection: dict(_found(connection, wanted)))
+        return self._database.read(lambda connection: dict(_found(connection, wanted)))
 
     def times(self) -> dict[str, float]:
         """Return when each blob was last found good, by its digest; for an order, not as a fact.
@@ -97,7 +97,7 @@ class Checksums:
         Raises:
             OSError: another process blocked the database for too long.
         """
-        return self._database.write(
+        return self._database.read(
             lambda connection: {
                 str(digest): float(verified)
                 for digest, verified in connection.execute("SELECT digest, verified FROM checksums")

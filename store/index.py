@@ -37,6 +37,7 @@ _SCHEMA = (
       PRIMARY KEY (diff_id, digest)
     ) WITHOUT ROWID
     """,
+    "CREATE INDEX layers_by_size ON layers (plain_size)",
     """
     CREATE TABLE checksums (
       digest TEXT NOT NULL PRIMARY KEY, -- of a blob of the pool
@@ -97,6 +98,13 @@ class IndexDatabase:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def read(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what `look` returns for a connection that sees one moment; writers go on.
+
+        Otherwise as `write`.
+        """
+        return self._run(look, "BEGIN")
+
     def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """Return what `change` returns for a connection inside a write transaction.
 
@@ -106,9 +114,12 @@ class IndexDatabase:
         Raises:
             OSError: the disk is full, or another process blocked the database for too long.
         """
+        return self._run(change, "BEGIN IMMEDIATE")
+
+    def _run(self, action: Callable[[sqlite3.Connection], T], begin: str) -> T:
         try:
             with self._locked(fcntl.LOCK_SH):
-                return self._transaction(change)
+                return self._transaction(action, begin)
         except _NotOurs:
             pass
         except (sqlite3.Error, InvalidContent) as error:
@@ -116,29 +127,37 @@ class IndexDatabase:
                 raise self._os_error(error) from error
         try:
             with self._locked(fcntl.LOCK_EX):
-                return self._repaired(change)
+                return self._repaired(action, begin)
         except (sqlite3.Error, InvalidContent) as error:
             raise self._os_error(error) from error
 
-    def _repaired(self, change: Callable[[sqlite3.Connection], T]) -> T:
+    def _repaired(self, action: Callable[[sqlite3.Connection], T], begin: str) -> T:
         try:
-            return self._transaction(change, alone=True)  # another process may have been first
+            return self._transaction(
+                action, begin, alone=True
+            )  # another process may have been first
         except (sqlite3.Error, InvalidContent) as error:
             if not self._is_damage(error):
                 raise
             log.warning("%s: %s; starting an empty one", self._path, error)
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        return self._transaction(change, alone=True)
+        for file in self._files:
+            if file.is_dir() and not file.is_symlink():
+                file.rmdir()  # an empty one, such as what a container's mount leaves
+            else:
+                file.unlink(missing_ok=True)
+        return self._transaction(action, begin, alone=True)
 
-    def _transaction(self, change: Callable[[sqlite3.Connection], T], *, alone: bool = False) -> T:
+    def _transaction(
+        self, action: Callable[[sqlite3.Connection], T], begin: str, *, alone: bool = False
+    ) -> T:
         with contextlib.closing(self._connect(alone=alone)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(begin)
             with connection:
                 try:
-                    return change(connection)
-                except MemoryError as error:  # some damage announces gigabytes
-                    raise sqlite3.DatabaseError("no memory for what it holds") from error
+                    return action(connection)
+                except (MemoryError, ValueError, TypeError, OverflowError) as error:
+                    # Damage may announce gigabytes, or be text where a number belongs.
+                    raise sqlite3.DatabaseError("no value of ours") from error
 
     @contextmanager
     def _locked(self, how: int) -> Generator[None]:
@@ -183,6 +202,10 @@ class IndexDatabase:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
 
+    @property
+    def _files(self) -> list[Path]:
+        return [self._path.with_name(f"{self._path.name}{end}") for end in ("", "-wal", "-shm")]
+
     def _is_damage(self, error: sqlite3.Error | InvalidContent) -> bool:
         """Tell whether the cause is what the database holds, not what the system refuses."""
         if not isinstance(error, sqlite3.OperationalError):
@@ -190,6 +213,8 @@ class IndexDatabase:
         code = _code(error)
         if code == sqlite3.SQLITE_READONLY:  # also for a format of the future in the header
             return os.access(self._path, os.W_OK)
+        if code == sqlite3.SQLITE_CANTOPEN:
+            return any(map(os.path.isdir, self._files))
         return code == sqlite3.SQLITE_ERROR  # such as a table that is not there
 
     def _os_error(self, error: sqlite3.Error | InvalidContent) -> OSError:

@@ -81,18 +81,17 @@ class Layers:
                 if (layer := Layer(diff_id, int(size), blob)).seal == seal:
                     yield layer
 
-        return self._database.write(
+        return self._database.read(
             lambda connection: {d: tuple(sealed(d, connection)) for d in wanted}
         )
 
-    def sizes(self) -> frozenset[int]:
-        """Return how many bytes the plain tars have that any blob inflates to.
+    def knows_size(self, plain_size: int) -> bool:
+        """Tell whether any blob inflates to a plain tar of so many bytes.
 
         Raises:
             OSError: another process blocked the database for too long.
         """
-        return self._database.write(
-            lambda connection: frozenset(
-                int(size) for (size,) in connection.execute("SELECT plain_size FROM layers")
-            )
+        query = "SELECT 1 FROM layers WHERE plain_size = ? LIMIT 1"
+        return self._database.read(
+            lambda connection: connection.execute(query, (plain_size,)).fetchone() is not None
         )

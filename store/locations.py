@@ -75,7 +75,7 @@ class Locations:
                 dict(_elsewhere(connection, registry, repository, wanted)),
             )
 
-        return self._database.write(read)
+        return self._database.read(read)
 
     def forget(self, registry: str, repository: str, digests: Iterable[Digest]) -> None:
         """Note that a repository does not have some blobs, or does not give them away."""
