@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -263,11 +264,11 @@ def test_two_tags_of_one_repository_get_each_blob_once(
 
 @contextmanager
 def unwritable(path: Path) -> Generator[None]:
-    """Put a directory where the database is."""
+    """Put a directory where the database is, and something in it."""
     path.unlink(missing_ok=True)
-    path.mkdir()
+    (path / "full").mkdir(parents=True)
     yield
-    path.rmdir()
+    shutil.rmtree(path)
 
 
 def test_a_database_that_cannot_be_used_fails_no_copy(

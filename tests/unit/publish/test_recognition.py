@@ -203,7 +203,7 @@ def test_without_the_database_it_only_takes_longer(
     copy(LayoutSource(image.path), StoreSink(store, BASE))
     database = store.path / "index.sqlite"
     database.unlink(missing_ok=True)
-    database.mkdir()
+    (database / "full").mkdir(parents=True)  # which nobody may remove
     for name in ("one", "two"):
         with open_source(f"docker-archive:{saved}", store) as source:
             copied = copy(source, StoreSink(store, Reference.parse(f"example.org/{name}:1")))

@@ -1,4 +1,3 @@
-import os
 import sqlite3
 import time
 from dataclasses import replace
@@ -104,7 +103,7 @@ def test_what_was_present_is_not_vouched_for(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_record_takes_blobs_in(tmp_path: Path) -> None:
     with recording(tmp_path) as store:
-        os.mkdir(tmp_path / "store" / "index.sqlite")
+        (tmp_path / "store" / "index.sqlite" / "full").mkdir(parents=True)
         digest = store.blobs.add([b"content"])
         store.blobs.sync()
         assert digest in store.blobs

@@ -461,7 +461,7 @@ def test_a_database_that_fails_stops_no_upload(
     database: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    database.mkdir()
+    (database / "full").mkdir(parents=True)  # which nobody may remove
     repository.upload(LARGE, Content(), sessions=sessions)
     assert LARGE.digest in registry.repositories.blobs("app")
     assert caplog.text.count("not remembered") >= 2
