@@ -37,6 +37,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "annotate": {"annotate": "Set annotations of an image's manifest."},
     "rm": {"rm": "Remove images from the store."},
     "remote": {"remote": "Name registries that have what the store lacks."},
+    "dedupe": {"dedupe": "Let layouts elsewhere share the store's blobs."},
     "gc": {"gc": "Remove blobs that nobody needs."},
     "du": {"du": "Tell what images cost on disk."},
     "phase": {"phase": "Run a phase of a Cloud Native Buildpacks build."},

@@ -53,6 +53,10 @@ class Display:
         """Return what hears how far one copy is; None where nobody wants to know."""
         return self._shown.track(title) if self._shown is not None else None
 
+    def amount(self, title: str) -> Amount | None:
+        """Return what hears how much of something is done that is no copy; None likewise."""
+        return self._shown.amount(title) if self._shown is not None else None
+
     def __enter__(self) -> Self:
         if isinstance(self._shown, _Bars):
             self._shown.start()
@@ -81,6 +85,43 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+class Amount:
+    """Notes how many bytes of something are done. Thread-safe."""
+
+    def __init__(
+        self,
+        track: Track,
+        lock: threading.Lock,
+        clock: Callable[[], float],
+        write: Callable[[dict[str, object]], None] | None = None,
+    ) -> None:
+        self._track = track
+        self._lock = lock
+        self._clock = clock
+        self._write = write
+        self._said = clock()
+
+    def begins(self, total: int) -> None:
+        """Note how many there are."""
+        with self._lock:
+            self._track.total = total
+
+    def moves(self, count: int) -> None:
+        """Note that some more are done."""
+        with self._lock:
+            now = self._clock()
+            self._track.advances(count, now)
+            track = self._track
+            is_due = track.done >= track.total or now - self._said >= LINES
+            if self._write is not None and is_due:
+                self._said = now
+                self._write(_whole(track))
+
+
+def _whole(track: Track) -> dict[str, object]:
+    return {"type": "progress", "name": track.title, "done": track.done, "total": track.total}
+
+
 class _Bars:
     """A thread that draws what other threads noted."""
 
@@ -100,6 +141,12 @@ class _Bars:
         with self._lock:
             self._tracks.append(track)
         return _Heard(track, self._lock, self._clock)
+
+    def amount(self, title: str) -> Amount:
+        track = Track(title, self._clock(), what="looking")
+        with self._lock:
+            self._tracks.append(track)
+        return Amount(track, self._lock, self._clock)
 
     def start(self) -> None:
         for handler in logging.getLogger().handlers:
@@ -203,6 +250,9 @@ class _Lines:
     def track(self, title: str) -> Progress:
         return _Told(Track(title, self._clock()), self._write, self._lock, self._clock)
 
+    def amount(self, title: str) -> Amount:
+        return Amount(Track(title, self._clock()), self._lock, self._clock, self._write)
+
     def _write(self, members: dict[str, object]) -> None:
         self._stream.write(json.dumps(members) + "\n")
         self._stream.flush()
@@ -266,14 +316,7 @@ class _Told:
         self._write(members if action is None else {**members, "action": str(action)})
 
     def _whole(self) -> None:
-        self._write(
-            {
-                "type": "progress",
-                "name": self._track.title,
-                "done": self._track.done,
-                "total": self._track.total,
-            }
-        )
+        self._write(_whole(self._track))
 
 
 def _screen(stream: TextIO) -> Screen:

@@ -58,6 +58,12 @@ class Track:
         if step > 0:
             self._steps.append((now, step))
 
+    def advances(self, step: int, now: float) -> None:
+        """Note that some more bytes are done, of whatever."""
+        self.done += step
+        self._moved = now
+        self._steps.append((now, step))
+
     def ends(self, descriptor: Descriptor, action: Action, now: float) -> None:
         """Note that a blob is done with."""
         blob = self.running.pop(descriptor.digest, None)

@@ -121,7 +121,7 @@ class _Planner:
         files: dict[tuple[int, Digest], File] = {}
         for directory in directories:
             for layout in find_layouts(directory, self._leave):
-                tally = self._tallies[layout] = Tally(layout)
+                tally = self._tallies[layout] = Tally(layout.path)
                 self._plan.layouts.append(tally)
                 for blob in layout.blobs(self._leave):
                     tally.blobs += 1

@@ -12,6 +12,7 @@ from ..oci.digest import Digest
 from .foreign import ForeignBlob, ForeignLayout
 
 BLOCK = 512  # bytes; the unit of st_blocks
+_READABLE = 0o444
 
 
 class Mode(StrEnum):
@@ -121,16 +122,17 @@ class Group:
 
 @dataclass(slots=True)
 class Tally:
-    """What becomes of one layout.
+    """What becomes of one layout, or of all.
 
     Attributes:
+        path: of the layout; None for all.
         blobs: names of blobs that it has.
         shared: those that share the pool's bytes already.
         links: those that will.
         freed: bytes on disk, counted where an inode was found first.
     """
 
-    layout: ForeignLayout
+    path: Path | None = None
     blobs: int = 0
     shared: int = 0
     links: int = 0
@@ -155,9 +157,28 @@ class Plan:
     taken_in: int = 0
 
     @property
+    def total(self) -> Tally:
+        """The sums of all layouts."""
+        return Tally(
+            None,
+            sum(tally.blobs for tally in self.layouts),
+            sum(tally.shared for tally in self.layouts),
+            sum(tally.links for tally in self.layouts),
+            sum(tally.freed for tally in self.layouts),
+        )
+
+    @property
     def freed(self) -> int:
         """The bytes on disk that there will be more."""
-        return sum(tally.freed for tally in self.layouts) - self.copied
+        return self.total.freed - self.copied
+
+    @property
+    def exposed(self) -> int:
+        """How many files will be readable for users who may not read them now."""
+        if self.mode is Mode.REFLINK:
+            return 0
+        files = (file for group in self.groups for file in group.files)
+        return sum(file.mode & _READABLE != _READABLE for file in files)
 
 
 class Watch(Protocol):

@@ -58,14 +58,18 @@ def carry_out(plan: Plan, store: Store, disk: Disk, watch: Watch | None = None) 
     with Journal(store.path, disk) as journal:
         replacing = _Replacing(plan.mode, store, disk, journal)
         if watch is not None:
-            watch.begins(sum(len(file.names) for group in plan.groups for file in group.files))
+            watch.begins(_size(plan.groups))
         for batch in _batches(plan.groups):
             replacing.batch(batch)
             if watch is not None:
-                watch.moves(sum(len(file.names) for group in batch for file in group.files))
+                watch.moves(_size(batch))
         replacing.settle()
         replacing.outcome.journal = journal.path
         return replacing.outcome
+
+
+def _size(groups: Iterable[Group]) -> int:
+    return sum(file.size * len(file.names) for group in groups for file in group.files)
 
 
 def _batches(groups: Iterable[Group]) -> Iterator[list[Group]]:
