@@ -143,7 +143,7 @@ def test_a_registry_that_refuses(run: Ocistow, image: str) -> None:
 
 
 def test_a_bug_keeps_its_traceback(run: Ocistow, image: str) -> None:
-    first = "from ocistow.store.store import Store\nStore.names = lambda self: 1 // 0"
+    first = "from ocistow.store.store import Store\nStore.names = lambda *_: 1 // 0"
     done = run("ls", first=first)
     assert done.returncode == 70
     assert "Traceback" in done.stderr
