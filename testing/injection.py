@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TIMEOUT = 30.0  # seconds; the slowest traced command needs one
+_PATIENCE = 0.5  # seconds; a signal that comes just before strace waits does not wake it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +32,24 @@ class Fault:
 
 
 @contextmanager
-def injected(fault: Fault, pid: int, log: Path) -> Generator[None]:
-    """Have a fault happen to a process, which must end before the block does.
+def injected(fault: Fault, pid: int, log: Path, *, ends: bool = True) -> Generator[None]:
+    """Have a fault happen to a process during the block; the log gets the calls of that kind.
 
-    The log gets the calls of that kind.
+    The process ends in the block, unless `ends` is false.
     """
     injection = f"--inject={fault.call}:{fault.effect}:when={fault.at}"
-    with traced([fault.call], pid, log, injection):
+    with traced([fault.call], pid, log, injection, ends=ends):
         yield
 
 
 @contextmanager
-def traced(calls: Iterable[str], pid: int, log: Path, *options: str) -> Generator[None]:
-    """Write to a log which of these calls a process makes; it must end before the block does."""
+def traced(
+    calls: Iterable[str], pid: int, log: Path, *options: str, ends: bool = True
+) -> Generator[None]:
+    """Write to a log which of these calls a process makes during the block.
+
+    It ends in the block, unless `ends` is false.
+    """
     command = [
         "strace",
         "--follow-forks",
@@ -61,14 +67,25 @@ def traced(calls: Iterable[str], pid: int, log: Path, *options: str) -> Generato
             raise OSError(said + strace.stderr.read())
         try:
             yield
+            if not ends:
+                _let_go(strace)
             strace.wait(_TIMEOUT)
         finally:
             strace.kill()
 
 
+def _let_go(strace: subprocess.Popen[str]) -> None:
+    """End strace, whose process then goes on by itself."""
+    strace.terminate()
+    try:
+        strace.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        strace.kill()
+
+
 def made(log: Path) -> set[str]:
     """Return the names of the calls that a log has."""
-    return set(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE))
+    return set(re.findall(r"^(?:\d+ +)?(\w+)\(", log.read_text(), re.MULTILINE))
 
 
 def happened(fault: Fault, log: Path, status: int) -> bool:

@@ -7,7 +7,6 @@ import queue
 import re
 import shutil
 import subprocess
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -42,7 +41,6 @@ CHANGES = (
 )  # fmt: skip
 OTHERS = ("openat", "open", "ioctl")  # a process killed there leaves what the change before left
 STATUSES = {0, os.EX_IOERR, os.EX_TEMPFAIL}
-PROCESSES = 2
 MAX_CALLS = 500
 
 
@@ -277,29 +275,9 @@ def snapshot(store: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     with Registry() as registry:
         yield registry.host
-
-
-@pytest.fixture(scope="module")
-def warm() -> Generator["queue.SimpleQueue[Warm]"]:
-    if shutil.which("strace") is None:
-        pytest.skip("needs strace")
-    idle: queue.SimpleQueue[Warm] = queue.SimpleQueue()
-    processes = [Warm() for _ in range(PROCESSES)]
-    for process in processes:
-        idle.put(process.__enter__())
-    yield idle
-    for process in processes:
-        process.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
@@ -322,6 +300,6 @@ def test_no_fault_of_any_call_breaks_a_promise(
         *product(sorted(runs.calls), ["error=EIO", "error=ENOSPC"]),
         *product(sorted(runs.calls & {*CHANGES}), ["signal=SIGKILL"]),
     ]
-    with ThreadPoolExecutor(PROCESSES) as threads:
+    with ThreadPoolExecutor(warm.qsize()) as threads:
         found = list(threads.map(sweep, faults))
     assert [wrong for part in found for wrong in part] == []

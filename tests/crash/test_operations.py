@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -278,14 +277,6 @@ OPERATIONS = [
 ]
 
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """Memory where there is some: thousands of small files are written here."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
 
 
 def unlike(store: Path, *allowed: View) -> list[str]:

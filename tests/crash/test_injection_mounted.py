@@ -1,0 +1,213 @@
+"""What a mount leaves when strace fails, or kills it at, any system call that serves a writer."""
+
+import errno
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import count, product
+from pathlib import Path
+
+import pytest
+
+from ocistow.oci.digest import Digest
+from ocistow.oci.reference import Reference
+from ocistow.store.store import Store
+from ocistow.testing.disk import QuickDisk
+from ocistow.testing.injection import Fault, happened, injected, made, traced
+from ocistow.testing.invariants import strays, violations
+from ocistow.testing.layout_writer import Image, Layer, write_image
+from ocistow.testing.minimal import MinimalImage, minimal_image
+from ocistow.testing.mounts import unmount, wait_until
+from ocistow.testing.warm import Warm
+
+pytestmark = [pytest.mark.slow, pytest.mark.fuse]
+
+A = minimal_image("a", ["one"])
+B = minimal_image("b", ["two"])
+OLD, NEW = Path("example.com/app/1"), Path("example.com/app/2")
+CHANGES = (
+    "pwrite64", "copy_file_range", "ftruncate", "fallocate", "fsync", "fdatasync", "linkat",
+    "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir",
+    "fchmod", "symlinkat",
+)  # fmt: skip
+OTHERS = ("openat",)
+REFUSED = {errno.EIO, errno.ENOSPC}
+DEAD = {errno.ENOTCONN, errno.ECONNABORTED}
+MAX_CALLS = 300
+TIMEOUT = 30.0  # seconds until a mount that hangs is killed
+
+
+class Runs:
+    """Mounts a store again and again, and writes to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._numbers = count()
+        self._template = directory / "template"
+        self._template.mkdir()
+        (self._template / "mounted").mkdir()
+        with Store.create(self._template / "store", QuickDisk()) as store:
+            A.add_to(store.blobs)
+            store.put(Reference.parse("example.com/app:1"), A.root)
+            store.layers.sizes()  # makes index.sqlite
+        self.calls: set[str] = set()
+
+    def start(self, warm: Warm) -> None:
+        """Write without a fault."""
+        root = self._new()
+        with (
+            mounted(warm, root, []) as pid,
+            traced([*CHANGES, *OTHERS], pid, root / "log", ends=False),
+        ):
+            write(root / "mounted")
+        self.calls = made(root / "log")
+        assert found(root / "store") == {NEW: str(B.root.digest)}
+
+    def sweep(self, warm: Warm, call: str, effect: str) -> Iterator[str]:
+        """Yield what is wrong after the effect at each of the calls."""
+        missed = 0
+        for at in range(1, MAX_CALLS):
+            fault = Fault(call, effect, at)
+            wrong: list[str] = []
+            missed = 0 if self._disturb(warm, fault, wrong) else missed + 1
+            yield from (f"{fault}: {one}" for one in wrong)
+            if missed == 2:  # once may be chance: each worker thread has its own count
+                return
+        raise AssertionError(f"over {MAX_CALLS} {call}")
+
+    def _disturb(self, warm: Warm, fault: Fault, wrong: list[str]) -> bool:
+        """Write while the fault happens, see what that leaves, and write again."""
+        root = self._new()
+        error: OSError | None = None
+        with mounted(warm, root, wrong) as pid:
+            with injected(fault, pid, root / "log", ends=False):
+                try:
+                    write(root / "mounted")
+                except OSError as caught:
+                    error = caught
+            dead = not alive(pid)
+            wrong += unlike(root / "store", error, dead=dead)
+            if not dead:
+                write(root / "mounted")
+        if dead:
+            with mounted(warm, root, wrong):
+                write(root / "mounted")
+        wrong += violations(root / "store")
+        if found(root / "store") != {NEW: str(B.root.digest)}:
+            wrong.append(f"again: there are {found(root / 'store')}")
+        hit = dead if fault.effect == "signal=SIGKILL" else happened(fault, root / "log", 0)
+        if dead and fault.effect != "signal=SIGKILL":
+            wrong.append(f"the mount ended: {(root / 'output').read_text()}")
+        shutil.rmtree(root)
+        return hit
+
+    def _new(self) -> Path:
+        root = self._directory / str(next(self._numbers))
+        subprocess.run(["cp", "-a", self._template, root], check=True)
+        return root
+
+
+@contextmanager
+def mounted(warm: Warm, root: Path, wrong: list[str]) -> Generator[int]:
+    """Mount a store for the block, in a process with the number that this yields."""
+    path = root / "mounted"
+    pid = warm.prepare([f"--store={root / 'store'}", "mount", str(path)], root / "output")
+    warm.go()
+    wait_until(lambda: path.is_mount() or not alive(pid), "it is mounted")
+    watch = threading.Timer(TIMEOUT, os.kill, [pid, signal.SIGKILL])
+    watch.start()
+    try:
+        yield pid
+    finally:
+        killed = not alive(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        status = warm.wait()
+        watch.cancel()
+        unmount(path)
+        if not killed and (status != 0 or "Traceback" in (root / "output").read_text()):
+            wrong.append(f"status {status}: {(root / 'output').read_text()}")
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs, which may be another one's child."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def write(mounted: Path) -> None:
+    """Write a new image as go-containerregistry does, and remove the old one."""
+    layer = minimal_layer(B)
+    config = json.loads(B.load(B.root))["config"]["digest"]
+    image = Image(
+        [Layer(layer, content=B.blobs[layer])],
+        B.blobs[Digest.parse(config)],
+        B.load(B.root),
+    )
+    write_image(mounted / NEW, image)
+    with suppress(FileNotFoundError):
+        (mounted / OLD / "index.json").unlink()  # not the blobs before what mentions them
+    with suppress(FileNotFoundError):
+        shutil.rmtree(mounted / OLD)
+
+
+def minimal_layer(image: MinimalImage) -> Digest:
+    return Digest.parse(json.loads(image.load(image.root))["layers"][0]["digest"])
+
+
+def unlike(store: Path, error: OSError | None, *, dead: bool) -> Iterator[str]:
+    """Yield what is wrong with a store after a write that the fault disturbed."""
+    yield from violations(store)
+    there = found(store)
+    old, new = {OLD: str(A.root.digest)}, {NEW: str(B.root.digest)}
+    if there not in (old, old | {NEW: ""}, old | new, new):
+        yield f"there are {there}"
+    if error is None and (there != new or dead):
+        yield f"nobody said a word, but there are {there}"
+    if error is not None and error.errno not in (DEAD | REFUSED if dead else REFUSED):
+        yield f"the writer heard {error!r}"
+    if not dead and (left := strays(store)):
+        yield f"it left {left}"
+
+
+def found(store: Path) -> dict[Path, str]:
+    """Return the manifest that each index names; nothing for one that names none."""
+    layouts = store / "layouts"
+    entries = {
+        index.parent.relative_to(layouts): json.loads(index.read_bytes())["manifests"]
+        for index in layouts.rglob("index.json")
+    }
+    return {name: given[0]["digest"] if given else "" for name, given in entries.items()}
+
+
+def test_no_fault_of_a_mount_breaks_a_promise(
+    scratch: Path, warm: "queue.SimpleQueue[Warm]"
+) -> None:
+    runs = Runs(scratch)
+
+    def sweep(fault: tuple[str, str]) -> list[str]:
+        process = warm.get()
+        try:
+            return list(runs.sweep(process, *fault))
+        finally:
+            warm.put(process)
+
+    process = warm.get()
+    runs.start(process)
+    warm.put(process)
+    faults = [
+        *product(sorted(runs.calls), ["error=EIO", "error=ENOSPC"]),
+        *product(sorted(runs.calls & {*CHANGES}), ["signal=SIGKILL"]),
+    ]
+    with ThreadPoolExecutor(warm.qsize()) as threads:
+        wrong = list(threads.map(sweep, faults))
+    assert [one for part in wrong for one in part] == []
