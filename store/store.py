@@ -5,6 +5,7 @@ The format is specified in docs/format.md.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from ..oci.manifest import Index
 from ..oci.reference import Reference
 from .blobs import BlobStore
 from .checksums import Checksums
-from .disk import Disk, make_directory, open_directory
+from .disk import Disk, NamedDisk, disk_of, make_directory, open_directory
 from .files import Files
 from .index import IndexDatabase
 from .layers import Layers
@@ -93,6 +94,7 @@ class Store:
 
         Raises:
             InvalidContent: `path` holds something else, or another format.
+            OSError: the file system has no unnamed files; or the like.
         """
         disk = disk or Disk()
         try:
@@ -108,6 +110,7 @@ class Store:
 
     @staticmethod
     def _begin(path: Path, disk: Disk) -> None:
+        _check_file_system(path)
         make_directory(path, disk)
         ours = {BLOBS, LAYOUTS, _LOCK, VERSION_FILE, "lost+found"}
         strays = sorted(set(os.listdir(path)) - ours)
@@ -223,6 +226,22 @@ class Store:
         below = next((name for name in layouts_below(self.layouts, path) if name != path), None)
         if below is not None:
             raise InvalidContent(f"{reference} would hold the layout {below}")
+
+
+def _check_file_system(path: Path) -> None:
+    """Refuse one on which a process that dies would leave its files behind."""
+    there = next(above for above in (path, *path.parents) if above.is_dir())
+    directory = open_directory(there)
+    try:
+        if isinstance(disk_of(directory), NamedDisk):
+            raise OSError(
+                errno.EOPNOTSUPP,
+                "a store needs a file system with unnamed files (O_TMPFILE), "
+                "such as ext4, XFS, btrfs or tmpfs",
+                str(path),
+            )
+    finally:
+        os.close(directory)
 
 
 def _is_inside(text: str) -> bool:
