@@ -9,8 +9,9 @@ import click
 
 from ..oci.wording import about
 from ..publish.remote import evict as evict_layers
-from ..store.gc import GRACE, Collected, Collector
+from ..store.gc import GRACE, Collector
 from ..store.store import Store
+from ..store.sweep import Collected
 from .config import Settings
 from .options import json_option, pass_settings
 from .output import count, document, human, line

@@ -1,100 +1,56 @@
 """Garbage collection: blobs that no index mentions, nobody leased, and nothing touched lately.
 
-Memory grows with the number of names below every `blobs`. On doubt a blob is kept: what an
-index that cannot be understood needs is unknown, so that nothing is removed then.
+On doubt a blob is kept: what an index that cannot be understood needs is unknown, so that
+nothing is removed then. docs/adr/0014-collecting.md has the reasons.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from ..oci.digest import Digest
-from ..oci.errors import InvalidContent, NotFound
-from .leases import Held
-from .roots import Roots
+from ..oci.digest import HEX_LENGTHS, Digest
+from ..oci.errors import NotFound
+from .catalog import key
+from .layout import BLOBS
+from .leases import DURATION
 from .store import Store
+from .survey import Stray, Survey, directories, moment
+from .sweep import Candidate, Collected, Link, Sweep
 
 GRACE = 3600.0  # seconds; as long as the promise of a mount
-BATCH = 128  # blobs for which the lock is held once: some milliseconds, on slow disks 0.2 s
 SPARE_GRACE = 60.0  # seconds; a file that is about to replace another needs milliseconds
 
-_BLOCK = 512  # bytes; the unit of st_blocks
+_NS = 1_000_000_000  # in a second
 
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """What was removed, or would be.
-
-    Attributes:
-        blobs: how many of the pool.
-        links: how many names that layouts had.
-        freed: bytes on disk.
-        recent: blobs that were kept because something changed within the grace.
-        leased: blobs that were kept because somebody relies on them.
-    """
-
-    blobs: int = 0
-    links: int = 0
-    freed: int = 0
-    recent: int = 0
-    leased: int = 0
-
-    def __add__(self, other: Collected) -> Collected:
-        return Collected(
-            self.blobs + other.blobs,
-            self.links + other.links,
-            self.freed + other.freed,
-            self.recent + other.recent,
-            self.leased + other.leased,
-        )
-
-
-@dataclass(slots=True)
-class _Names:
-    """The files that stand for one blob: the pool's, and those of layouts."""
-
-    pool: os.stat_result | None = None
-    links: dict[PurePosixPath, os.stat_result] = field(
-        default_factory=dict[PurePosixPath, os.stat_result]
-    )
-
-    @property
-    def files(self) -> list[os.stat_result]:
-        return [*self.links.values(), *([self.pool] if self.pool else [])]
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """Names of a blob that may go."""
-
-    digest: Digest
-    names: _Names
-
-
-_Rule = Callable[[_Candidate], bool]
+Watch = Callable[[str], None]
 
 
 class Collector:
-    """One look at a store, and removals that look again. Not thread-safe.
+    """Looks at a store, and removes what is useless. Not thread-safe.
 
-    What others do meanwhile is seen: each batch is removed with the store's lock held, after
-    the indexes that changed were read again, and while nobody can take a lease.
+    Others go on meanwhile. What they do is seen when it matters: each blob is removed with
+    the store's lock held, while nobody can take a lease, and only if nobody touched it.
     """
 
     def __init__(
-        self, store: Store, *, grace: float = GRACE, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        *,
+        grace: float = GRACE,
+        clock: Callable[[], float] = time.time,
+        watch: Watch = lambda _: None,
     ) -> None:
+        """Prepare to keep what changed within `grace` seconds; `watch` hears how far it is."""
         self._store = store
-        self._before = clock() - grace
-        self._spares_before = clock() - max(grace, SPARE_GRACE)
-        self._roots = Roots(store)
+        self._grace = grace
+        self._now = clock()
+        self._watch = watch
+        self._changes: dict[str, int] = {}
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """Remove what nobody needs: first names in layouts, then blobs of the pool.
@@ -104,34 +60,29 @@ class Collector:
                 unknown, so nothing is removed.
             Busy: another process holds the store.
         """
-        self._roots.refresh()
-        needed = self._roots.all()
-        candidates: list[_Candidate] = []
-        recent = 0
-        for digest, names in self._scan().items():
-            useless = {n: s for n, s in names.links.items() if digest not in self._roots.at(n)}
-            old = {n: status for n, status in useless.items() if self._is_old(status, n)}
-            pool = names.pool if digest not in needed else None
-            if pool is not None and (len(old) < len(names.links) or not self._is_old(pool)):
-                pool = None
-            if old or pool is not None:
-                candidates.append(_Candidate(digest, _Names(pool, old)))
-            elif useless or (names.pool is not None and digest not in needed):
-                recent += 1
-        removed = self._remove(candidates, _mentioned, dry_run=dry_run)
-        if not dry_run:
-            self._store.blobs.discard_spares(self._spares_before)
-            self._forget_origins()
-        return removed + Collected(recent=recent)
+        survey = self._look(steady=not dry_run)
+        candidates, recent = self._useless(survey)
+        if dry_run:
+            return self._sweep().preview(candidates) + Collected(recent=recent)
+        removed = self._sweep().remove(candidates) + Collected(recent=recent)
+        self._discard_spares(survey)
+        self._forget_origins(survey)
+        return removed
 
     def evictable(self) -> dict[Digest, int]:
         """Return the layers of the pool that nothing touched lately, with their sizes."""
-        self._roots.refresh()
-        mentions = self._roots.all()
+        survey = self._look(steady=False)
+        catalog = survey.catalog
+        numbers = [
+            number
+            for number, size in enumerate(catalog.sizes)
+            if size >= 0 and not catalog.others[number] and catalog.mentioned[number]
+        ]
+        digests = catalog.digests(number for number in numbers if self._is_old(survey, number))
         return {
-            digest: size
-            for digest, size in mentions.layers.items()
-            if digest not in mentions.others and self._is_evictable(digest, size)
+            digest: catalog.sizes[number]
+            for number, digest in digests.items()
+            if self._has_size(digest, catalog.sizes[number])
         }
 
     def evict(self, digests: Collection[Digest], *, dry_run: bool = False) -> Collected:
@@ -143,147 +94,140 @@ class Collector:
             InvalidContent: an index is malformed, or lacks a manifest.
             Busy: another process holds the store.
         """
-        self._roots.refresh()
-        scanned = self._scan()
+        survey = self._look(digests, steady=not dry_run)
+        catalog = survey.catalog
+        numbers = {catalog.number(key(digest.algorithm, digest.encoded)) for digest in digests}
+        links = self._links(survey, numbers)
         candidates = [
-            _Candidate(digest, scanned[digest])
-            for digest in digests
-            if digest in scanned and all(map(self._is_old, scanned[digest].files))
+            candidate
+            for number, digest in catalog.digests(numbers).items()
+            if not catalog.others[number]
+            and self._is_old(survey, number)
+            and all(self._is_link_old(survey, link) for link in links[number])
+            for candidate in [self._candidate(survey, number, digest, links[number], pool=True)]
+            if candidate is not None
         ]
-        return self._remove(candidates, _indispensable, dry_run=dry_run)
+        return self._sweep().preview(candidates) if dry_run else self._sweep().remove(candidates)
 
-    def _scan(self) -> dict[Digest, _Names]:
-        found: dict[Digest, _Names] = {}
-        for name in self._roots.names:
-            with suppress(NotFound, InvalidContent):  # it was removed, or is no directory any more
-                for digest, status in self._store.layout(name).linked():
-                    if stat.S_ISREG(status.st_mode):
-                        found.setdefault(digest, _Names()).links[name] = status
-        for digest in self._store.blobs:
-            try:
-                found.setdefault(digest, _Names()).pool = self._store.blobs.stat(digest)
-            except NotFound:
-                continue  # removed since it was listed
+    def _look(self, wanted: Collection[Digest] = (), *, steady: bool) -> Survey:
+        """Look at the store; what is to be removed afterwards must be older than the look."""
+        began = moment(self._store) if steady else time.time_ns()
+        survey = Survey(
+            self._store, began, lambda count: self._watch(f"looked at {count:,} directories")
+        )
+        survey.take(wanted)
+        self._changes.clear()
+        return survey
+
+    def _sweep(self) -> Sweep:
+        return Sweep(
+            self._store, lambda done, total: self._watch(f"removed {done:,} of {total:,} blobs")
+        )
+
+    def _useless(self, survey: Survey) -> tuple[list[Candidate], int]:
+        """Return what may go, and how many blobs stay only because they are young."""
+        links = self._links(survey)
+        unmentioned = set(survey.unmentioned())
+        candidates: list[Candidate] = []
+        recent = 0
+        for number, digest in survey.catalog.digests(unmentioned.union(links)).items():
+            all_links = links.get(number, [])
+            old = [link for link in all_links if self._is_link_old(survey, link)]
+            pool = (
+                number in unmentioned
+                and len(old) == len(all_links)
+                and self._is_old(survey, number)
+                and (survey.is_steady or _is_known(survey, number, old))
+            )
+            candidate = self._candidate(survey, number, digest, old, pool=pool)
+            if candidate is not None:
+                candidates.append(candidate)
+            else:
+                recent += 1
+        return candidates, recent
+
+    def _links(
+        self, survey: Survey, wanted: Collection[int] | None = None
+    ) -> dict[int, list[Link]]:
+        """Return the names of blobs in layouts that the survey found useless, or `wanted`."""
+        found: dict[int, list[Link]] = defaultdict(list)
+        digests = survey.catalog.digests({n for stray in survey.strays for n in stray.blobs})
+        for stray in survey.strays:
+            layout = self._store.layout(PurePosixPath(stray.name))
+            for number in stray.blobs:
+                if wanted is None or number in wanted:
+                    status = layout.own(digests[number])
+                    if status is not None:
+                        found[number].append(Link(stray, status))
         return found
 
-    def _is_old(self, status: os.stat_result, name: PurePosixPath | None = None) -> bool:
-        """Tell whether a file, and the layout that has it, are as they were before the grace."""
-        changed = self._roots.changed(name) if name is not None else 0.0
-        return max(status.st_ctime, changed) < self._before
-
-    def _is_evictable(self, digest: Digest, size: int) -> bool:
+    def _candidate(
+        self, survey: Survey, number: int, digest: Digest, links: list[Link], *, pool: bool
+    ) -> Candidate | None:
+        """Return what may be removed; None if it is nothing, or not what it was any more."""
+        if not pool:
+            return Candidate(digest, None, links[0].status, deque(links)) if links else None
         try:
             status = self._store.blobs.stat(digest)
         except NotFound:
-            return False
-        return status.st_size == size and self._is_old(status)
+            return None
+        if (status.st_ino, status.st_ctime_ns, status.st_nlink) != survey.pool(number):
+            return None
+        return Candidate(digest, survey.pool(number), status, deque(links))
 
-    def _remove(
-        self, candidates: Iterable[_Candidate], rule: Callable[[Roots], _Rule], *, dry_run: bool
-    ) -> Collected:
-        """Remove names, the small ones first: manifests before layers.
+    def _is_old(self, survey: Survey, number: int) -> bool:
+        """Tell whether the pool's file is as it was before the grace, and before the look."""
+        inode, changed, _ = survey.pool(number)
+        return inode != 0 and changed < self._before(survey)
 
-        Whoever still knew the image then finds nothing of it, rather than a half.
-        """
-        ordered = sorted(candidates, key=lambda c: (c.names.files[0].st_size, c.digest))
-        if dry_run:
-            leased, is_needed = self._store.leases.held(), rule(self._roots)
-            return _sum(self._fate(candidate, leased, is_needed) for candidate in ordered)
-        if ordered:
-            self._roots.settle()  # a millisecond a layout, which nobody need wait for
-        return _sum(
-            self._remove_batch(ordered[at : at + BATCH], rule)
-            for at in range(0, len(ordered), BATCH)
-        )
+    def _is_link_old(self, survey: Survey, link: Link) -> bool:
+        """Tell whether a file, and the layout that has it, are as they were before the grace."""
+        stray = link.stray
+        # Whoever begins with an empty index is about to mention what is there.
+        grace = max(self._grace, DURATION) if stray.is_empty else self._grace
+        before = int((self._now - grace) * _NS)
+        changed = max(link.status.st_ctime_ns, stray.index[1])
+        return max(changed, self._changed(stray)) < before and changed < survey.began
 
-    def _remove_batch(self, batch: list[_Candidate], rule: Callable[[Roots], _Rule]) -> Collected:
-        with self._store.lock.held():
-            self._roots.refresh()
-            self._roots.settle()
-            is_needed = rule(self._roots)
+    def _before(self, survey: Survey) -> int:
+        return min(int((self._now - self._grace) * _NS), survey.began)
 
-            def remove(leased: Held) -> Collected:
-                removed = Collected()
-                for candidate in batch:
-                    fate = self._fate(candidate, leased, is_needed)
-                    if fate.blobs or fate.links:
-                        self._unlink(candidate)
-                    removed += fate
-                return removed
+    def _changed(self, stray: Stray) -> int:
+        """Return when names in a layout last came or went, in ns since the epoch."""
+        if stray.name not in self._changes:
+            path = self._store.layouts / stray.name
+            times = [0]
+            for directory in (path, *(path / BLOBS / algorithm for algorithm in HEX_LENGTHS)):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    times.append(os.stat(directory, follow_symlinks=False).st_mtime_ns)
+            self._changes[stray.name] = max(times)
+        return self._changes[stray.name]
 
-            return self._store.leases.while_fixed(remove)
-
-    def _fate(self, candidate: _Candidate, leased: Held, is_needed: _Rule) -> Collected:
-        """Return what becomes of a candidate as things are now."""
-        if candidate.digest in leased:
-            return Collected(leased=1)
-        if is_needed(candidate):
-            return Collected()
-        if not self._is_as_it_was(candidate):
-            return Collected(recent=1)
-        names = candidate.names
-        files = Counter((file.st_dev, file.st_ino) for file in names.files)
-        sizes = {(f.st_dev, f.st_ino): (f.st_nlink, f.st_blocks * _BLOCK) for f in names.files}
-        freed = sum(
-            size for inode, (links, size) in sizes.items() if files[inode] == links
-        )  # others may have the file by names that are not ours
-        return Collected(int(names.pool is not None), len(names.links), freed)
-
-    def _is_as_it_was(self, candidate: _Candidate) -> bool:
-        """Tell whether nobody touched the files since they were seen: a new link would show."""
-        digest, names = candidate.digest, candidate.names
-        for name, before in names.links.items():
-            now = self._store.layout(name).own(digest)
-            if now is None or _identity(now) != _identity(before):
-                return False
-        if names.pool is None:
-            return True
+    def _has_size(self, digest: Digest, size: int) -> bool:
         try:
-            return _identity(self._store.blobs.stat(digest)) == _identity(names.pool)
+            return self._store.blobs.stat(digest).st_size == size
         except NotFound:
             return False
 
-    def _unlink(self, candidate: _Candidate) -> None:
-        for name in candidate.names.links:
-            self._store.layout(name).unlink(candidate.digest)
-        if candidate.names.pool is not None:
-            self._store.blobs.delete(candidate.digest)
+    def _discard_spares(self, survey: Survey) -> None:
+        before = self._now - max(self._grace, SPARE_GRACE)
+        self._store.blobs.discard_spares(before)
+        for name in survey.spares:
+            with self._store.lock.held():
+                self._store.layout(PurePosixPath(name)).discard_spares(before)
 
-    def _forget_origins(self) -> None:
+    def _forget_origins(self, survey: Survey) -> None:
         """Forget whence blobs were left out that no image needs, unless images just changed."""
         if not self._store.remotes.are_used:
             return
-        with self._store.lock.held():
-            self._roots.refresh()
-            if all(self._roots.changed(name) < self._before for name in self._roots.names):
-                self._store.remotes.retain(self._roots.all().layers)
+        before = self._before(survey)
+        if any(entry is None or entry.at >= before for entry in directories(self._store)):
+            return
+        layers = (number for number, size in enumerate(survey.catalog.sizes) if size >= 0)
+        self._store.remotes.retain(frozenset(survey.catalog.digests(layers).values()))
 
 
-def _mentioned(roots: Roots) -> _Rule:
-    """Tell of candidates whether an index mentions what was garbage a moment ago."""
-    needed = roots.all()
-
-    def is_needed(candidate: _Candidate) -> bool:
-        digest, names = candidate.digest, candidate.names
-        if names.pool is not None:
-            return digest in needed
-        return any(digest in roots.at(name) for name in names.links)
-
-    return is_needed
-
-
-def _indispensable(roots: Roots) -> _Rule:
-    """Tell of candidates whether they are more than layers."""
-    others = roots.all().others
-    return lambda candidate: candidate.digest in others
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_ino, status.st_ctime_ns
-
-
-def _sum(parts: Iterable[Collected]) -> Collected:
-    total = Collected()
-    for part in parts:
-        total += part
-    return total
+def _is_known(survey: Survey, number: int, links: list[Link]) -> bool:
+    """Tell whether all names of the pool's file are known: none is in a layout that moved."""
+    inode, _, count = survey.pool(number)
+    return count == 1 + sum(link.status.st_ino == inode for link in links)

@@ -32,6 +32,7 @@ LAYOUT_VERSION = "1.0.0"
 MARKER_CONTENT = f'{{"imageLayoutVersion":"{LAYOUT_VERSION}"}}\n'.encode()
 
 _NEW = ".{}.new"  # where a file waits for its rename; only one writer at a time has the lock
+NEW_FILES = frozenset(map(_NEW.format, (INDEX, MARKER)))
 
 
 class Layout:
@@ -215,10 +216,19 @@ class Layout:
         ):
             self._disk.unlink(names, digest.encoded)
 
-    def sync(self) -> None:
-        """Return once what the layout's directory holds survives power loss."""
-        with suppress(NotFound), self._directory(self.name) as directory:
-            self._disk.sync(directory)
+    def discard_spares(self, before: float) -> None:
+        """Remove what was on its way to another name when its process died.
+
+        `before` is in seconds since the epoch: what changed later may still get its name.
+        The caller holds the store's lock.
+        """
+        with suppress(NotFound, InvalidContent), self._directory(self.name) as directory:
+            self._discard_spares(directory, before)
+            with self._step(directory, BLOBS) as blobs:
+                self._discard_spares(blobs, before)
+                for algorithm in HEX_LENGTHS:
+                    with suppress(NotFound, InvalidContent), self._step(blobs, algorithm) as names:
+                        self._discard_spares(names, before)
 
     def mark(self, content: bytes) -> None:
         """Replace the `oci-layout` file of a directory that is there.
@@ -268,7 +278,7 @@ class Layout:
                 self._disk.rmdir(blobs, algorithm)
             self._unlink_all(blobs, is_spare)
         self._disk.rmdir(directory, BLOBS)
-        for name in (_NEW.format(INDEX), _NEW.format(MARKER)):
+        for name in sorted(NEW_FILES):
             self._disk.unlink(directory, name)
         self._unlink_all(directory, is_spare)
         with suppress(IsADirectoryError):
@@ -278,6 +288,15 @@ class Layout:
         for name in filter(is_ours, os.listdir(directory)):
             with suppress(IsADirectoryError):  # not ours, so it stays
                 self._disk.unlink(directory, name)
+
+    def _discard_spares(self, directory: int, before: float) -> None:
+        def is_left(name: str) -> bool:
+            if not is_spare(name) and name not in NEW_FILES:
+                return False
+            return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime < before
+
+        with suppress(FileNotFoundError):  # it got its name
+            self._unlink_all(directory, is_left)
 
     def _remove_empty(self) -> None:
         """Remove the layout's directory if it is empty, then those above that become so."""

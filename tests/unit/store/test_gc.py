@@ -12,9 +12,10 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent
 from ocistow.oci.manifest import Index
 from ocistow.oci.reference import Reference
-from ocistow.store.gc import GRACE, SPARE_GRACE, Collected, Collector
+from ocistow.store.gc import GRACE, SPARE_GRACE, Collector
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
+from ocistow.store.sweep import Collected, Sweep
 from ocistow.testing.invariants import violations
 from ocistow.testing.minimal import MinimalImage, minimal_image, minimal_index
 
@@ -142,9 +143,9 @@ def test_who_takes_a_lease_meanwhile_is_heard(store: Store) -> None:
     owner = store.leases.owner()
 
     class Interrupted(Collector):
-        def _remove(self, *args: object, **more: object) -> Collected:
+        def _sweep(self) -> Sweep:
             owner.take(A.blobs)
-            return super()._remove(*args, **more)  # type: ignore[arg-type]  # handed on
+            return super()._sweep()
 
     with owner:
         assert Interrupted(store, clock=lambda: time.time() + LATER).collect().leased == 4
@@ -155,9 +156,9 @@ def test_who_commits_an_index_meanwhile_is_heard(store: Store) -> None:
     A.add_to(store.blobs)
 
     class Interrupted(Collector):
-        def _remove(self, *args: object, **more: object) -> Collected:
+        def _sweep(self) -> Sweep:
             store.put(ONE, A.root)
-            return super()._remove(*args, **more)  # type: ignore[arg-type]  # handed on
+            return super()._sweep()
 
     assert Interrupted(store, clock=lambda: time.time() + LATER).collect().blobs == 0
     assert violations(store.path) == []
@@ -168,9 +169,9 @@ def test_who_links_a_blob_meanwhile_is_heard(store: Store) -> None:
     digest = layers(A)[0]
 
     class Interrupted(Collector):
-        def _remove(self, *args: object, **more: object) -> Collected:
+        def _sweep(self) -> Sweep:
             os.link(store.path / "blobs/sha256" / digest.encoded, store.path / "elsewhere")
-            return super()._remove(*args, **more)  # type: ignore[arg-type]  # handed on
+            return super()._sweep()
 
     found = Interrupted(store, clock=lambda: time.time() + LATER).collect()
     assert (found.blobs, found.recent) == (3, 1)
