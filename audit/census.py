@@ -6,16 +6,14 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TypeAlias
 
 from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
-from ..oci.errors import InvalidContent
 from ..store.disk import is_spare
-from ..store.layout import BLOBS, LAYOUTS
-from ..store.roots import Mentions, mentioned
+from ..store.layout import BLOBS, INDEX, LAYOUTS
 from ..store.store import Store
 from .inodes import Inodes, Totals
+from .needs import needs
 from .visit import Directories, Pool, Tally, Visit, is_link
 
 _STEP = 500  # layouts, or blobs of the pool, between two words on how far it is
@@ -98,9 +96,9 @@ class Census:
         waiting = [LAYOUTS]
         while waiting:
             path = waiting.pop()
-            is_layout = self._directories.has_index(path)
-            with self._directories.opened(path) as (directory, entries):
-                if is_layout:
+            with self._directories.opened(path) as (directory, found):
+                entries = list(found)
+                if any(e.name == INDEX and e.is_file(follow_symlinks=False) for e in entries):
                     waiting += self._see_layout(path, directory, entries)
                     continue
                 for entry in entries:
@@ -112,7 +110,7 @@ class Census:
     def _see_layout(self, path: str, directory: int, entries: list[os.DirEntry[str]]) -> list[str]:
         visit = Visit(path, len(self._layouts), self._directories, self._inodes, self._pool)
         visit.see(directory, entries)
-        visit.end(_mentions(self._store, visit.tally.name))
+        visit.end(needs(self._store, visit.tally.name, directory))
         self._layouts.append(visit.tally)
         self._tell(len(self._layouts))
         return visit.inside
@@ -153,13 +151,6 @@ def take(store: Store, watch: Watch | None = None) -> Found:
         return Census(store, top, watch).take()
     finally:
         os.close(top)
-
-
-def _mentions(store: Store, name: str) -> Mentions | None:
-    """Return what a layout needs; None if nobody can tell: then `gc` removes nothing."""
-    with suppress(InvalidContent):
-        return mentioned(store.layout(PurePosixPath(name)))
-    return None
 
 
 def _leased(store: Store) -> frozenset[Digest]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -13,11 +13,10 @@ from typing import TypeAlias
 from ..oci.digest import HEX_LENGTHS, is_encoded
 from ..store.disk import is_spare, open_directory
 from ..store.layout import BLOBS, INDEX, MARKER
-from ..store.roots import Mentions
 from .inodes import BLOCK, Inode, Inodes
 from .shares import Joining
 
-Entries: TypeAlias = list[os.DirEntry[str]]
+Entries: TypeAlias = Iterable[os.DirEntry[str]]
 
 _OWN = {INDEX, MARKER}
 _HALF_DONE = {f".{INDEX}.new", f".{MARKER}.new"}  # `rm` removes these, too
@@ -33,7 +32,7 @@ class Directories:
 
     @contextmanager
     def opened(self, path: str) -> Generator[tuple[int, Entries]]:
-        """Open a directory and list it; one that is gone has no entries."""
+        """Open a directory to list it once; one that is gone has no entries."""
         try:
             directory = open_directory(path, self._top)
         except OSError as error:
@@ -44,8 +43,7 @@ class Directories:
         try:
             self.on_disk += os.fstat(directory).st_blocks * BLOCK
             with os.scandir(directory) as entries:
-                found = list(entries)
-            yield directory, found
+                yield directory, entries
         finally:
             os.close(directory)
 
@@ -99,7 +97,7 @@ class Visit:
         self._inodes = inodes
         self._pool = pool
         self._joining = Joining(place)
-        self._blobs: dict[tuple[str, str], Inode] = {}
+        self._blobs: dict[str, Inode] = {}  # by digest
         self._collected: list[Inode] = []  # in directories of this layout that are none
         self.tally = Tally(path.partition("/")[2])
         self.inside: list[str] = []
@@ -117,30 +115,25 @@ class Visit:
             else:
                 self._see_others(below)
 
-    def end(self, mentions: Mentions | None) -> None:
-        """Compare with what the index mentions; with None, all that there is is needed."""
-        needed = set(self._blobs)
-        if mentions is not None:
-            mentioned = {
-                (digest.algorithm, digest.encoded)
-                for digests in (mentions.layers, mentions.others)
-                for digest in digests
-            }
-            self._spurn(mentioned)
-            needed = mentioned
-        for algorithm, encoded in needed:
-            blob = self._pool.blobs[algorithm].get(encoded)
-            if blob is not None and blob is not self._blobs.get((algorithm, encoded)):
+    def end(self, needs: Collection[str] | None) -> None:
+        """Compare with the digests that the index needs; with None, all that is there is."""
+        if needs is None:
+            needs = self._blobs.keys()
+        self._spurn(needs)
+        for digest in needs:
+            algorithm, _, encoded = digest.partition(":")
+            blob = self._pool.blobs.get(algorithm, {}).get(encoded)
+            if blob is not None and blob is not self._blobs.get(digest):
                 blob.needed = blob.needed or set()
                 blob.needed.add(self._place)
         for inode in (*self._blobs.values(), *self._collected):
             self._inodes.count(inode)
 
-    def _spurn(self, mentioned: set[tuple[str, str]]) -> None:
-        spurned = [inode for key, inode in self._blobs.items() if key not in mentioned]
+    def _spurn(self, needs: Collection[str]) -> None:
+        spurned = [inode for digest, inode in self._blobs.items() if digest not in needs]
         spurned += self._collected
         if spurned:
-            held = {id(inode) for key, inode in self._blobs.items() if key in mentioned}
+            held = {id(inode) for digest, inode in self._blobs.items() if digest in needs}
             for inode in spurned:
                 if id(inode) not in held:
                     inode.spurned = inode.spurned or set()
@@ -172,7 +165,7 @@ class Visit:
                     inodes.again(inode)
                     inode.owners = joining(inode.owners)
                     tally.apparent += inode.size
-                    self._blobs[algorithm, entry.name] = inode
+                    self._blobs[f"{algorithm}:{entry.name}"] = inode
                 elif entry.is_dir(follow_symlinks=False):
                     self._see_others(f"{path}/{entry.name}", deep=False)
                 elif is_encoded(algorithm, entry.name) and entry.is_file(follow_symlinks=False):
@@ -186,7 +179,7 @@ class Visit:
         if inode is not None:
             inode.owners = self._joining(inode.owners)
             self.tally.apparent += inode.size
-            self._blobs[algorithm, entry.name] = inode
+            self._blobs[f"{algorithm}:{entry.name}"] = inode
 
     def _see_others(self, top: str, *, deep: bool = True) -> None:
         """Count files that belong to no image; `deep` where layouts could lie and links count."""
