@@ -1,36 +1,25 @@
-"""Bytes that files share without being one: extents of reflinks, as the kernel maps them.
-
-Source: Linux, Documentation/filesystems/fiemap.rst.
-"""
+"""Bytes that files share without being one: the extents of reflinks, each once."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from ..store.extents import ENCODED, SHARED, cannot_tell, extents
+
 T = TypeVar("T")
 
-_FIEMAP = 0xC020660B  # ioctl: _IOWR('f', 11, struct fiemap)
-_HEADER = struct.Struct("=QQIIII")  # start, length, flags, mapped extents, room, reserved
-_EXTENT = struct.Struct("=QQQQQIIII")  # logical, physical, length, 2 reserved, flags, 3 reserved
-_ROOM = 17  # extents a call; fcntl.ioctl copies up to 1024 bytes without another allocation
-_WHOLE = (1 << 64) - 1
-_LAST, _ENCODED, _SHARED = 0x1, 0x8, 0x2000
-
 _NEVER_SHARE = {"ext2", "ext3", "ext4", "tmpfs", "ramfs", "vfat", "exfat"}
-_CANNOT_TELL = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS}
 _NOT_NOW = {errno.ENOENT, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO}
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class Shared:
     """Bytes of a disk that several files have, or one several times.
 
     Attributes:
@@ -47,14 +36,14 @@ class Extent:
     is_encoded: bool
 
 
-class Extents:
+class Sharing:
     """Asks file systems for what files share; those that never share anything only once."""
 
     def __init__(self) -> None:
         self._may_share: dict[int, bool] = {}
         self._types = _types()
 
-    def shared(self, directory: int, name: str, device: int) -> tuple[Extent, ...]:
+    def shared(self, directory: int, name: str, device: int) -> tuple[Shared, ...]:
         """Return what a regular file in an open directory shares with others, or may share.
 
         Nothing where that cannot be told: the file may not be read, or is gone.
@@ -69,33 +58,18 @@ class Extents:
                 return ()
             raise
         try:
-            return tuple(_shared(file, device))
+            return tuple(
+                Shared(device, extent.physical, extent.length, bool(extent.flags & ENCODED))
+                for extent in extents(file)
+                if extent.flags & SHARED
+            )
         except OSError as error:
-            if error.errno not in _CANNOT_TELL:
+            if not cannot_tell(error):
                 raise
             self._may_share[device] = False
             return ()
         finally:
             os.close(file)
-
-
-def _shared(file: int, device: int) -> Iterator[Extent]:
-    start = 0
-    while True:
-        request = bytearray(_HEADER.size + _ROOM * _EXTENT.size)
-        _HEADER.pack_into(request, 0, start, _WHOLE - start, 0, 0, _ROOM, 0)
-        fcntl.ioctl(file, _FIEMAP, request)
-        mapped: int = _HEADER.unpack_from(request)[3]
-        flags = _LAST
-        for number in range(mapped):
-            logical, physical, length, _, _, flags, _, _, _ = _EXTENT.unpack_from(
-                request, _HEADER.size + number * _EXTENT.size
-            )
-            start = logical + length
-            if flags & _SHARED:
-                yield Extent(device, physical, length, bool(flags & _ENCODED))
-        if flags & _LAST:
-            return
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +80,7 @@ class Piece(Generic[T]):
     files: tuple[T, ...]
 
 
-def pieces(extents: Iterable[tuple[Extent, T]]) -> Iterator[Piece[T]]:
+def pieces(found: Iterable[tuple[Shared, T]]) -> Iterator[Piece[T]]:
     """Yield the bytes that extents of files cover, each byte once, with all files that have it.
 
     Extents may overlap in any way. The same file may come several times.
@@ -114,7 +88,7 @@ def pieces(extents: Iterable[tuple[Extent, T]]) -> Iterator[Piece[T]]:
     encoded: dict[tuple[int, int], tuple[int, list[T]]] = {}
     edges: list[tuple[int, int, bool, int]] = []
     files: list[T] = []
-    for extent, file in extents:
+    for extent, file in found:
         if extent.is_encoded:
             key = (extent.device, extent.start)
             size, others = encoded.get(key, (0, []))

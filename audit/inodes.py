@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from .extents import Extent, Extents, pieces
+from .extents import Shared, Sharing, pieces
 from .shares import NOBODY, Owners
 
 BLOCK = 512  # bytes; the unit of st_blocks, whatever the file system's own block size
@@ -95,8 +95,8 @@ class Inodes:
 
     def __init__(self) -> None:
         self._waiting: dict[int, dict[int, Inode]] = {}  # by st_dev and st_ino: several names
-        self._sharing: list[tuple[Extent, Inode]] = []
-        self._extents = Extents()
+        self._sharing: list[tuple[Shared, Inode]] = []
+        self._asking = Sharing()
         self._totals = Totals()
         self.names = 0
 
@@ -119,7 +119,7 @@ class Inodes:
         on_disk = status.st_blocks * BLOCK
         inode = Inode(status.st_ino, status.st_size, on_disk, on_disk, status.st_nlink - 1)
         if on_disk and stat.S_ISREG(status.st_mode):
-            shared = self._extents.shared(directory, entry.name, status.st_dev)
+            shared = self._asking.shared(directory, entry.name, status.st_dev)
             if shared:
                 inode.own = max(0, on_disk - sum(extent.length for extent in shared))
                 self._sharing += [(extent, inode) for extent in shared]

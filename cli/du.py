@@ -2,111 +2,229 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 import click
 
-from ..audit.usage import Cost, Usage, usage
+from ..audit.usage import usage
 from ..oci.wording import about
 from ..store.store import Store
+from . import costs
 from .config import Settings
+from .durations import DurationType
 from .options import bytes_option, json_option, name_argument, pass_settings
 from .output import count, document, line, shown, sizes, table
+from .progress import Display
 
-_COLUMNS = ("NAME", "APPARENT", "ON DISK", "SHARED", "EXCLUSIVE", "AMORTISED", "RECLAIMABLE")
+_HISTORY = 20  # runs that are shown
 
 
 @click.command()
 @name_argument("names", many=True, required=False)
+@click.option("--tree", "as_tree", is_flag=True, help="By registry and repository.")
+@click.option("--depth", type=click.IntRange(1), metavar="N", help="Of the tree: so many levels.")
+@click.option("--layers", "by_layer", is_flag=True, help="By layer: who shares it, what made it.")
+@click.option(
+    "--images", type=click.IntRange(0), default=0, metavar="N", help="With --layers: name N images."
+)
+@click.option("--sort", type=click.Choice(costs.SORT), default="name", help="The largest first.")
+@click.option("--record", is_flag=True, help="Also keep the numbers, for --since.")
+@click.option(
+    "--since", type=DurationType(), help="Only show what was recorded in this time, such as 30d."
+)
+@click.option(
+    "--tree-of",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Only tell what `dedupe DIR` would save.",
+)
 @json_option
 @bytes_option
 @pass_settings
-def du(settings: Settings, names: tuple[str, ...], as_json: bool, exactly: bool) -> None:
+def du(
+    settings: Settings,
+    names: tuple[str, ...],
+    as_tree: bool,
+    depth: int | None,
+    by_layer: bool,
+    images: int,
+    sort: str,
+    record: bool,
+    since: float | None,
+    tree_of: Path | None,
+    as_json: bool,
+    exactly: bool,
+) -> None:
     """Tell what images cost on disk.
 
     Without NAME, all of them. APPARENT is the size of all files of an image. ON DISK is what
     they take: SHARED with other images of the store, or EXCLUSIVE. AMORTISED divides what is
     shared among those that share it. RECLAIMABLE is what `rm` and `gc` would free. In the
-    total, what images share counts once.
+    total, what images share counts once. See docs/du.md.
     """
+    ways = (as_tree, by_layer, since is not None, tree_of is not None)
+    if sum(ways) > 1:
+        raise click.UsageError("--tree, --layers, --since and --tree-of exclude each other")
+    if record and (names or any(ways[1:])):
+        raise click.UsageError("--record is about all images")
+    if depth is not None and not as_tree:
+        raise click.UsageError("--depth needs --tree")
+    if tree_of is not None:
+        _print_foreign(settings, tree_of, as_json=as_json, exactly=exactly)
+        return
     with about(f"reading {settings.store}"), Store.open(settings.store) as store:
-        wanted = {store.find(name).name for name in names}
-        found = usage(store, wanted if names else None)
-    if as_json:
-        document(_members(found))
+        if since is not None:
+            _print_history(store, time.time() - since, as_json=as_json, exactly=exactly)
+            return
+        wanted = {store.find(name).name for name in names} if names else None
+        with _watching(settings) as watch:
+            if by_layer:
+                _print_layers(store, wanted, images, watch, as_json=as_json, exactly=exactly)
+                return
+            found = usage(store, wanted, watch)
+        if record:
+            from ..audit import history
+
+            history.record(store, history.run_of(found))
+    if as_tree:
+        from ..audit.tree import tree
+
+        top = tree(found)
+        if as_json:
+            document(
+                {"tree": costs.tree_members(top, sort, depth), "total": costs.total_members(found)}
+            )
+        else:
+            costs.print_tree(top, sort, depth, exactly=exactly)
+    elif as_json:
+        costs.print_json(found, sort)
     else:
-        _print(found, exactly=exactly)
+        costs.print_table(found, sort, exactly=exactly)
+    if not as_json:
+        costs.print_beside(found, exactly=exactly)
 
 
-def _print(found: Usage, *, exactly: bool) -> None:
+@contextmanager
+def _watching(settings: Settings) -> Generator[Callable[[int, int], None]]:
+    with Display(settings.progress) as display:
+        progress = display.track("reading the store")
+
+        def watch(images: int, files: int) -> None:
+            if progress is not None:
+                progress.stage(f"{count(images, 'image')}, {count(files, 'file')}")
+
+        yield watch
+
+
+def _print_layers(
+    store: Store,
+    wanted: set[PurePosixPath] | None,
+    images: int,
+    watch: Callable[[int, int], None] | None,
+    *,
+    as_json: bool,
+    exactly: bool,
+) -> None:
+    from ..audit.layers import layers
+
+    found = layers(store, wanted, watch)
+    if as_json:
+        document(
+            {
+                "layers": [
+                    {
+                        "digest": str(layer.digest),
+                        "size": layer.size,
+                        "onDisk": layer.on_disk,
+                        "present": not layer.is_absent,
+                        "imageCount": len(layer.images),
+                        "images": [shown(name) for name in layer.images[:images]],
+                        "createdBy": layer.created_by or None,
+                    }
+                    for layer in found
+                ]
+            }
+        )
+        return
     size = sizes(exactly=exactly)
-    rows = [[shown(cost.name), *map(size, _numbers(cost))] for cost in found.layouts]
-    exclusive = sum(cost.exclusive for cost in found.layouts)
-    total = replace(found.total, exclusive=exclusive)  # what these share among each other, too
-    table(_COLUMNS, [*rows, ["total", *map(size, _numbers(total))]], right=range(1, 7))
-    if found.layouts:
-        line(
-            f"{count(len(found.layouts), 'image')} would take {size(found.separate)} on disk "
-            f"without sharing: {found.factor:.2f} times as much"
+    rows = [
+        [
+            str(layer.digest),
+            size(layer.size),
+            "absent" if layer.is_absent else size(layer.on_disk),
+            str(len(layer.images)),
+            " ".join(layer.created_by.split())[:80],
+            *([" ".join(map(shown, layer.images[:images]))] if images else []),
+        ]
+        for layer in found
+    ]
+    names = ["NAMES"] if images else []
+    columns = ("LAYER", "SIZE", "ON DISK", "IMAGES", "CREATED BY", *names)
+    table(columns, rows, right=range(1, 4))
+
+
+def _print_history(store: Store, since: float, *, as_json: bool, exactly: bool) -> None:
+    from ..audit import history
+
+    runs = [run for run in history.runs(store) if run.time >= since]
+    if as_json:
+        document({"runs": [history.members(run) for run in runs]})
+        return
+    size = sizes(exactly=exactly)
+    rows = [
+        [
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(run.time)),
+            str(run.images),
+            *map(size, (run.apparent, run.on_disk, run.separate, run.everything)),
+        ]
+        for run in runs[-_HISTORY:]
+    ]
+    columns = ("TIME", "IMAGES", "APPARENT", "ON DISK", "WITHOUT SHARING", "STORE")
+    table(columns, rows, right=range(1, 6))
+    if len(runs) > 1:
+        line(f"on disk  {history.sparkline(run.on_disk for run in runs)}")
+
+
+def _print_foreign(settings: Settings, directory: Path, *, as_json: bool, exactly: bool) -> None:
+    """Print what `dedupe` would: its plan is asked, so that both say the same."""
+    from ..store.dedupe import plan
+    from ..store.duplicates import Mode
+
+    with about(f"reading {directory}"):
+        if settings.store.exists():
+            with Store.open(settings.store) as store:
+                made = plan([directory], store.blobs, Mode.AUTO)
+        else:
+            made = plan([directory], directory, Mode.AUTO)
+    if as_json:
+        document(
+            {
+                "layouts": [
+                    {
+                        "path": str(tally.layout.path),
+                        "blobs": tally.blobs,
+                        "shared": tally.shared,
+                        "toShare": tally.links,
+                        "freed": tally.freed,
+                    }
+                    for tally in made.layouts
+                ],
+                "copied": made.copied,
+                "freed": made.freed,
+            }
         )
-    if found.total.other:
-        line(f"of this, {size(found.total.other)} are files that belong to no image")
-    for text, number in (
-        ("blobs of the pool beside copies of images, or for images that lack them", found.unlinked),
-        ("files outside of all images", found.outside),
-        *((rest.name, rest.on_disk) for rest in found.rest),
-        ("directories", found.directories),
-    ):
-        if number:
-            line(f"besides, {text}: {size(number)}")
-    if found.unreferenced_blobs:
-        line(
-            f"besides, {count(found.unreferenced_blobs, 'blob')} of the pool "
-            f"that no image has: {size(found.unreferenced)}"
-        )
-
-
-def _numbers(cost: Cost) -> tuple[int, ...]:
-    return (
-        cost.apparent,
-        cost.on_disk,
-        cost.shared,
-        cost.exclusive,
-        cost.amortised,
-        cost.reclaimable,
-    )
-
-
-def _members(found: Usage) -> dict[str, object]:
-    return {
-        "images": [
-            {"name": shown(cost.name), "path": str(cost.name), **_cost(cost)}
-            for cost in found.layouts
-        ],
-        "total": {
-            **_cost(found.total),
-            "separate": found.separate,
-            "factor": round(found.factor, 4),
-            "unlinked": found.unlinked,
-            "unreferencedBlobs": found.unreferenced_blobs,
-            "unreferenced": found.unreferenced,
-            "outside": found.outside,
-            "rest": {rest.name: rest.on_disk for rest in found.rest},
-            "directories": found.directories,
-            "garbage": found.garbage,
-            "leased": found.leased,
-            "everything": found.everything,
-        },
-    }
-
-
-def _cost(cost: Cost) -> dict[str, int]:
-    return {
-        "apparent": cost.apparent,
-        "onDisk": cost.on_disk,
-        "shared": cost.shared,
-        "exclusive": cost.exclusive,
-        "amortised": cost.amortised,
-        "reclaimable": cost.reclaimable,
-        "other": cost.other,
-    }
+        return
+    size = sizes(exactly=exactly)
+    rows = [
+        [
+            str(tally.layout.path),
+            *map(str, (tally.blobs, tally.shared, tally.links)),
+            size(tally.freed),
+        ]
+        for tally in made.layouts
+    ]
+    table(("LAYOUT", "BLOBS", "SHARED", "TO SHARE", "FREED"), rows, right=range(1, 5))
+    line(f"dedupe would free {size(made.freed)} in {count(len(made.layouts), 'layout')}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 
 import click
@@ -13,32 +12,16 @@ from ..store.gc import GRACE, Collector
 from ..store.store import Store
 from ..store.sweep import Collected
 from .config import Settings
+from .durations import DurationType
 from .options import json_option, pass_settings
 from .output import count, document, human, line
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"([0-9]{1,9})([smhdw]?)")
-
-
-class _DurationType(click.ParamType[float]):
-    name = "DURATION"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if isinstance(value, float):
-            return value
-        match = _DURATION.fullmatch(str(value))
-        if match is None:
-            self.fail(f"{str(value)!r} is not a number with s, m, h, d or w", param, ctx)
-        return float(int(match[1]) * _UNITS[match[2] or "s"])
 
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
 @click.option(
     "--grace",
-    type=_DurationType(),
+    type=DurationType(),
     default=GRACE,
     help="Keep what changed in this time, such as 90s, 2h or 1d.  "
     f"[default: {timedelta(seconds=GRACE) // timedelta(hours=1)}h]",

@@ -121,10 +121,15 @@ def document(members: Mapping[str, object], *, aside: bool = False) -> None:
     line(json.dumps({"schemaVersion": SCHEMA_VERSION, **members}, indent=2), aside=aside)
 
 
-def listing(member: str, items: Iterable[Mapping[str, object]]) -> None:
-    """Print a JSON document with one list on stdout, its items while they come."""
-    empty = json.dumps({"schemaVersion": SCHEMA_VERSION, member: []}, indent=2)
-    start, _, end = empty.rpartition("[]")
+def listing(
+    member: str, items: Iterable[Mapping[str, object]], after: Mapping[str, object] | None = None
+) -> None:
+    """Print a JSON document with one list on stdout, its items while they come.
+
+    Other members come `after` it.
+    """
+    empty = json.dumps({"schemaVersion": SCHEMA_VERSION, member: [], **(after or {})}, indent=2)
+    start, _, end = empty.partition("[]")
     coming = iter(items)
     separator = f"{start}["
     while found := list(islice(coming, AT_ONCE)):
