@@ -40,6 +40,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "dedupe": {"dedupe": "Let layouts elsewhere share the store's blobs."},
     "gc": {"gc": "Remove blobs that nobody needs."},
     "du": {"du": "Tell what images cost on disk."},
+    "reindex": {"reindex": "Put the index database in order."},
     "phase": {"phase": "Run a phase of a Cloud Native Buildpacks build."},
 }
 _MODULES = {name: module for module, names in COMMANDS.items() for name in names}

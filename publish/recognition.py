@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TypeVar
 
 from ..oci.descriptor import IMAGE_CONFIGS, OCI_LAYER_GZIP, Descriptor
-from ..oci.digest import Digest
+from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound, OcistowError
 from ..oci.graph import walk
@@ -30,6 +30,8 @@ from .source import Blob
 MAX_IMAGES = 4096  # of the store that are looked at; each takes some 0.2 ms
 MAX_CLAIMS = 3  # blobs said to be one layer that are inflated to see whether one is
 WORKERS = 2  # threads that inflate; each keeps a core busy
+
+_COMPRESSED = LAYERS.keys() - {""}
 
 _Claim = tuple[Digest, Descriptor]
 T = TypeVar("T")
@@ -69,7 +71,7 @@ class Recognition:
         wanted = set(diff_ids)
         found = {d: layers[0].blob for d, layers in self._noted(wanted).items() if layers}
         if unknown := wanted - found.keys():
-            for layer in self._seen(self._claims(unknown)):
+            for layer in self._seen((d.algorithm, blob) for d, blob in self._claims(unknown)):
                 if layer.diff_id in unknown:
                     found.setdefault(layer.diff_id, layer.blob)
         return found
@@ -105,6 +107,14 @@ class Recognition:
         """Note layers that were compressed, or inflated and hashed."""
         self._careful(lambda: self._store.layers.add(layers), None)
 
+    def learn(self, blobs: Sequence[Descriptor]) -> int:
+        """Inflate those of these blobs that nobody inflated yet; return how many are layers."""
+        known = self._careful(
+            lambda: self._store.layers.known(blob.digest for blob in blobs), frozenset[Digest]()
+        )
+        unknown = [b for b in blobs if b.digest not in known and self._looks_like_layer(b)]
+        return len(self._seen((CANONICAL, blob) for blob in unknown))
+
     def open(self, descriptor: Descriptor) -> Blob:
         """Open a blob of the pool.
 
@@ -120,6 +130,14 @@ class Recognition:
             return self.pool.stat(descriptor.digest).st_size == descriptor.size
         except NotFound:
             return False
+
+    def _looks_like_layer(self, blob: Descriptor) -> bool:
+        try:
+            with self.open(blob) as opened:
+                start = opened.read(BLOCK)
+        except (NotFound, InvalidContent):
+            return False
+        return form_of(start) in _COMPRESSED or start[257:262] == b"ustar"
 
     def _read(self, descriptor: Descriptor) -> bytes:
         with self.open(descriptor) as blob:
@@ -152,7 +170,7 @@ class Recognition:
             return False
         noted = self._noted({diff_id for diff_id, _ in claims})
         seen = {(d, layer.blob.digest) for d, layers in noted.items() for layer in layers}
-        unseen = [(d, blob) for d, blob in claims if (d, blob.digest) not in seen]
+        unseen = [(d.algorithm, blob) for d, blob in claims if (d, blob.digest) not in seen]
         seen.update((layer.diff_id, layer.blob.digest) for layer in self._seen(unseen))
         return all((diff_id, blob.digest) in seen for diff_id, blob in claims)
 
@@ -169,9 +187,9 @@ class Recognition:
                     found[diff_id].setdefault(blob.digest, blob)
         return [(diff_id, blob) for diff_id, blobs in found.items() for blob in blobs.values()]
 
-    def _seen(self, claims: Iterable[_Claim]) -> list[Layer]:
-        """Inflate blobs, and note what they really are."""
-        blobs = {(diff_id.algorithm, blob.digest): blob for diff_id, blob in claims}
+    def _seen(self, claimed: Iterable[tuple[str, Descriptor]]) -> list[Layer]:
+        """Inflate blobs, and note what they really are by some algorithm."""
+        blobs = {(algorithm, blob.digest): blob for algorithm, blob in claimed}
         if not blobs:
             return []
         with ThreadPoolExecutor(min(WORKERS, len(blobs)), "inflate") as executor:

@@ -1,7 +1,7 @@
 """index.sqlite: what makes the store quick or careful, and can be lost.
 
 No image depends on it. A database that is missing, damaged or of another version is
-replaced by an empty one.
+replaced by an empty one; `reindex` keeps what can be read of a damaged one.
 """
 
 from __future__ import annotations
@@ -19,64 +19,12 @@ from typing import TypeVar
 
 from ..oci.errors import InvalidContent
 from .lock import take
+from .schema import NotOurs, connect, rescue
 
 log = logging.getLogger(__name__)
 
-VERSION = 5  # PRAGMA user_version
 TIMEOUT = 30.0  # seconds to wait for another process' transaction
 
-_SCHEMA = (
-    """
-    CREATE TABLE layers (
-      diff_id TEXT NOT NULL,    -- of the plain tar
-      plain_size INTEGER NOT NULL, -- its bytes
-      digest TEXT NOT NULL,     -- of a blob that was seen to inflate to it
-      media_type TEXT NOT NULL,
-      size INTEGER NOT NULL,    -- bytes of the blob
-      seal TEXT NOT NULL,       -- of the row: see layers.py
-      PRIMARY KEY (diff_id, digest)
-    ) WITHOUT ROWID
-    """,
-    "CREATE INDEX layers_by_size ON layers (plain_size)",
-    """
-    CREATE TABLE checksums (
-      digest TEXT NOT NULL PRIMARY KEY, -- of a blob of the pool
-      size INTEGER NOT NULL,    -- its bytes
-      blake3 TEXT NOT NULL,     -- of its content
-      inode INTEGER NOT NULL,   -- of its file
-      changed INTEGER NOT NULL, -- mtime of that, in nanoseconds
-      verified REAL NOT NULL,   -- when it was found good, in seconds since the epoch
-      seal TEXT NOT NULL        -- of the row: see checksums.py
-    ) WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE runs (
-      selection TEXT NOT NULL PRIMARY KEY, -- of blobs whose verification has not ended
-      began REAL NOT NULL       -- seconds since the epoch
-    ) WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE locations (
-      registry TEXT NOT NULL,   -- host[:port]
-      digest TEXT NOT NULL,
-      repository TEXT NOT NULL, -- of that registry, where the blob was seen
-      manifest TEXT NOT NULL,   -- that mentions the blob there; of a manifest, itself
-      seen REAL NOT NULL,       -- seconds since the epoch
-      PRIMARY KEY (registry, digest, repository)
-    ) WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE uploads (
-      registry TEXT NOT NULL,
-      repository TEXT NOT NULL,
-      digest TEXT NOT NULL,
-      url TEXT NOT NULL,        -- of the upload session
-      owner TEXT NOT NULL,      -- who writes to it: see processes.py
-      begun REAL NOT NULL,      -- seconds since the epoch
-      PRIMARY KEY (registry, repository, digest)
-    ) WITHOUT ROWID
-    """,
-)
 _ERRNOS = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_BUSY: errno.EBUSY,
@@ -86,10 +34,6 @@ _ERRNOS = {
 }
 
 T = TypeVar("T")
-
-
-class _NotOurs(Exception):
-    """The database is new, or of another version: whoever has it alone makes it ours."""
 
 
 class IndexDatabase:
@@ -116,11 +60,56 @@ class IndexDatabase:
         """
         return self._run(change, "BEGIN IMMEDIATE")
 
+    def damage(self) -> str:
+        """Return what is wrong with the database as far as SQLite can tell; nothing if all is well.
+
+        Raises:
+            OSError: another process blocked the database for too long.
+        """
+        try:
+            with (
+                self._locked(fcntl.LOCK_SH),
+                contextlib.closing(connect(self._path, TIMEOUT)) as connection,
+            ):
+                (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        except NotOurs:
+            return ""  # or it is made anew before it is used
+        except sqlite3.Error as error:
+            if not self._is_damage(error):
+                raise self._os_error(error) from error
+            return str(error)
+        return "" if found == "ok" else str(found).partition("\n")[0]
+
+    def salvage(self) -> None:
+        """Make the database anew, with all rows that can be read; others wait meanwhile.
+
+        Raises:
+            OSError: the disk is full, or another process blocked the database for too long.
+        """
+        new = self._path.with_name(f".ocistow-{self._path.name}")
+        try:
+            with self._locked(fcntl.LOCK_EX):
+                for file in _files(new):
+                    file.unlink(missing_ok=True)
+                with contextlib.closing(connect(new, TIMEOUT, alone=True)) as to:
+                    self._rescue(to)
+                self._discard()
+                new.rename(self._path)
+        except sqlite3.Error as error:
+            raise self._os_error(error) from error
+
+    def _rescue(self, to: sqlite3.Connection) -> None:
+        try:
+            with contextlib.closing(connect(self._path, TIMEOUT)) as damaged:
+                rescue(damaged, to)
+        except (sqlite3.DatabaseError, NotOurs) as error:
+            log.warning("%s: no row can be read: %s", self._path, error)
+
     def _run(self, action: Callable[[sqlite3.Connection], T], begin: str) -> T:
         try:
             with self._locked(fcntl.LOCK_SH):
                 return self._transaction(action, begin)
-        except _NotOurs:
+        except NotOurs:
             pass
         except (sqlite3.Error, InvalidContent) as error:
             if not self._is_damage(error):
@@ -140,17 +129,13 @@ class IndexDatabase:
             if not self._is_damage(error):
                 raise
             log.warning("%s: %s; starting an empty one", self._path, error)
-        for file in self._files:
-            if file.is_dir() and not file.is_symlink():
-                file.rmdir()  # an empty one, such as what a container's mount leaves
-            else:
-                file.unlink(missing_ok=True)
+        self._discard()
         return self._transaction(action, begin, alone=True)
 
     def _transaction(
         self, action: Callable[[sqlite3.Connection], T], begin: str, *, alone: bool = False
     ) -> T:
-        with contextlib.closing(self._connect(alone=alone)) as connection:
+        with contextlib.closing(connect(self._path, TIMEOUT, alone=alone)) as connection:
             connection.execute(begin)
             with connection:
                 try:
@@ -174,37 +159,12 @@ class IndexDatabase:
         finally:
             os.close(file)
 
-    def _connect(self, *, alone: bool) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=TIMEOUT, isolation_level=None)
-        try:
-            connection.text_factory = _text
-            # Power loss may damage what was not synced, and that is found and replaced. A sync
-            # costs some milliseconds, several times in each command.
-            connection.execute("PRAGMA synchronous = OFF")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version != VERSION:
-                if not alone:
-                    raise _NotOurs
-                self._reset(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _reset(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")  # refused at once if another has it open
-        connection.execute("BEGIN IMMEDIATE")
-        with connection:
-            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            for (name,) in tables.fetchall():
-                connection.execute(f'DROP TABLE "{name}"')
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-
-    @property
-    def _files(self) -> list[Path]:
-        return [self._path.with_name(f"{self._path.name}{end}") for end in ("", "-wal", "-shm")]
+    def _discard(self) -> None:
+        for file in _files(self._path):
+            if file.is_dir() and not file.is_symlink():
+                file.rmdir()  # an empty one, such as what a container's mount leaves
+            else:
+                file.unlink(missing_ok=True)
 
     def _is_damage(self, error: sqlite3.Error | InvalidContent) -> bool:
         """Tell whether the cause is what the database holds, not what the system refuses."""
@@ -214,7 +174,7 @@ class IndexDatabase:
         if code == sqlite3.SQLITE_READONLY:  # also for a format of the future in the header
             return os.access(self._path, os.W_OK)
         if code == sqlite3.SQLITE_CANTOPEN:
-            return any(map(os.path.isdir, self._files))
+            return any(map(os.path.isdir, _files(self._path)))
         return code == sqlite3.SQLITE_ERROR  # such as a table that is not there
 
     def _os_error(self, error: sqlite3.Error | InvalidContent) -> OSError:
@@ -234,6 +194,10 @@ class IndexDatabase:
         return errno.EIO if os.access(there, os.R_OK | os.W_OK) else errno.EACCES
 
 
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")]
+
+
 def _code(error: Exception) -> int:
     """Return SQLite's primary result code; SQLITE_OK for an error that is Python's."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
@@ -242,7 +206,3 @@ def _code(error: Exception) -> int:
 
 def _is_full(directory: Path) -> bool:
     return os.statvfs(directory).f_bavail == 0
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="replace")  # damage, which whoever reads it will notice

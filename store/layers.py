@@ -95,3 +95,17 @@ class Layers:
         return self._database.read(
             lambda connection: connection.execute(query, (plain_size,)).fetchone() is not None
         )
+
+    def known(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Return those of these blobs of which is known what they inflate to.
+
+        Raises:
+            OSError: another process blocked the database for too long.
+        """
+        wanted = list(digests)
+        query = "SELECT 1 FROM layers WHERE digest = ? LIMIT 1"
+        return self._database.read(
+            lambda connection: frozenset(
+                digest for digest in wanted if connection.execute(query, (str(digest),)).fetchone()
+            )
+        )

@@ -51,12 +51,12 @@ class Store:
         self.path = path
         self.blobs = blobs
         self.files = Files(layouts, blobs, disk)
-        database = IndexDatabase(path / _INDEX)
+        self.index = IndexDatabase(path / _INDEX)
         self.leases = Leases(path / _LEASES)
-        self.layers = Layers(database)
-        self.checksums = Checksums(database)
-        self.locations = Locations(database)
-        self.uploads = Uploads(database)
+        self.layers = Layers(self.index)
+        self.checksums = Checksums(self.index)
+        self.locations = Locations(self.index)
+        self.uploads = Uploads(self.index)
         self.remotes = Remotes(path, disk, self.lock)
 
     @classmethod
