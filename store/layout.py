@@ -174,6 +174,7 @@ class Layout:
         with self._lock.held():
             reachable = self.reachable(index)  # what it finds cannot be removed until it is linked
             with self._directory(self.name, create=not existing, sync=True) as directory:
+                self._disk.sweep(directory)
                 if not existing:
                     self._replace(directory, MARKER, MARKER_CONTENT, only_if_absent=True)
                 for algorithm in sorted({d.digest.algorithm for d in reachable}):
@@ -327,6 +328,7 @@ class Layout:
     def _link_all(self, directory: int, algorithm: str, reachable: list[Descriptor]) -> None:
         """Give the layout all blobs of one algorithm, so that they survive power loss."""
         with self._blobs_of(directory, algorithm, create=True) as names:
+            self._disk.sweep(names)
             for digest in (descriptor.digest for descriptor in reachable):
                 if digest.algorithm != algorithm:
                     continue

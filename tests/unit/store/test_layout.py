@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -424,3 +425,17 @@ def test_other_errors_on_the_way_are_passed_on(store: Store) -> None:
     with pytest.raises(OSError, match="File name too long") as caught:
         store.layout(PurePosixPath("n" * 256)).index()
     assert caught.value.errno == errno.ENAMETOOLONG
+
+
+def test_a_commit_removes_what_the_dead_left(
+    layout: Layout, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [path / ".ocistow-dead", path / "blobs" / "sha256" / ".ocistow-dead"]
+    for file in left:
+        file.touch()
+    layout.commit(Index.of([A.root]))
+    assert all(file.exists() for file in left)  # somebody may be about to rename it
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    layout.commit(Index.of([A.root]))
+    assert not any(file.exists() for file in left)
