@@ -49,9 +49,34 @@ def images(store: Path) -> dict[str, str]:
     }
 
 
+def garbage(store: Path) -> list[str]:
+    """Return the blobs that no index mentions, of the pool, and of each layout by its own."""
+    needed: set[str] = set()
+    found: list[str] = []
+    for index in (store / "layouts").rglob("index.json"):
+        own = {*_mentioned(index.parent, json.loads(index.read_bytes()))}
+        needed |= own
+        found += _unwanted(index.parent, own)
+    return [*found, *_unwanted(store, needed)]
+
+
 def strays(store: Path) -> list[str]:
     """Return the names of what was left half done; there must be none unless a process died."""
     return [str(Path(above, name)) for above, _, names in os.walk(store) for name in _hidden(names)]
+
+
+def _unwanted(above: Path, needed: set[str]) -> list[str]:
+    files = above.glob("blobs/*/*")
+    return [str(file) for file in files if f"{file.parent.name}:{file.name}" not in needed]
+
+
+def _mentioned(layout: Path, document: dict[str, Any]) -> Iterator[str]:
+    config = [document["config"]] if "config" in document else []
+    for child in [*document.get("manifests", []), *document.get("layers", []), *config]:
+        yield child["digest"]
+        if child["mediaType"] in (_INDEX, _MANIFEST):
+            file = layout / "blobs" / child["digest"].replace(":", "/")
+            yield from _mentioned(layout, json.loads(file.read_bytes()))
 
 
 def _hidden(names: list[str]) -> Iterator[str]:

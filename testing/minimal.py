@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor
 from ..oci.digest import Digest
+from ..oci.manifest import Index
 from ..store.blobs import BlobStore
+from ..store.layout import INDEX, MARKER, MARKER_CONTENT, blob_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,15 @@ class MinimalImage:
         for digest, content in self.blobs.items():
             if digest not in without:
                 pool.add([content], digest)
+
+    def write_to(self, layout: Path) -> None:
+        """Write a plain layout, whose files are not read-only: who takes it in copies them."""
+        for digest, content in self.blobs.items():
+            file = layout / blob_path(digest)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        (layout / MARKER).write_bytes(MARKER_CONTENT)
+        (layout / INDEX).write_bytes(Index.of([self.root]).raw)
 
 
 def minimal_image(text: str, layers: Sequence[str] = ("one", "two")) -> MinimalImage:

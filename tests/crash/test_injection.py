@@ -1,7 +1,6 @@
 """What real commands leave when strace fails, or kills them at, any of their system calls."""
 
 import hashlib
-import json
 import os
 import queue
 import re
@@ -131,7 +130,7 @@ class Runs:
         self._directory.mkdir()
         self._template = self._directory / "template"
         self._template.mkdir()
-        write_layout(self._template / "source", A)
+        A.write_to(self._template / "source")
         command.prepare(self._template)
         self._numbers = count()
         self.calls: set[str] = set()
@@ -235,16 +234,6 @@ class Runs:
     def _arguments(self, root: Path) -> list[str]:
         words = {"source": root / "source", "host": self._host, "run": f"run{root.name}"}
         return [f"--store={root / 'store'}"] + [a.format(**words) for a in self.command.arguments]
-
-
-def write_layout(path: Path, image: MinimalImage) -> None:
-    """Write a plain layout that anybody may write to, so that its blobs are copied."""
-    (path / "blobs" / "sha256").mkdir(parents=True)
-    for digest, content in image.blobs.items():
-        (path / "blobs" / "sha256" / digest.encoded).write_bytes(content)
-    (path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    index = {"schemaVersion": 2, "manifests": [image.root.to_document()]}
-    (path / "index.json").write_text(json.dumps(index))
 
 
 def snapshot(store: Path) -> dict[str, object]:
