@@ -57,7 +57,7 @@ def du(
     tree_of: Path | None,
     as_json: bool,
     exactly: bool,
-) -> None:
+) -> int:
     """Tell what images cost on disk.
 
     Without NAME, all of them. APPARENT is the size of all files of an image. ON DISK is what
@@ -73,17 +73,16 @@ def du(
     if depth is not None and not as_tree:
         raise click.UsageError("--depth needs --tree")
     if tree_of is not None:
-        _print_foreign(settings, tree_of, as_json=as_json, exactly=exactly)
-        return
+        return _foreign(tree_of, as_json=as_json, exactly=exactly)
     with about(f"reading {settings.store}"), Store.open(settings.store) as store:
         if since is not None:
             _print_history(store, time.time() - since, as_json=as_json, exactly=exactly)
-            return
+            return 0
         wanted = {store.find(name).name for name in names} if names else None
         with _watching(settings) as watch:
             if by_layer:
                 _print_layers(store, wanted, images, watch, as_json=as_json, exactly=exactly)
-                return
+                return 0
             found = usage(store, wanted, watch)
         if record:
             from ..audit import history
@@ -105,6 +104,7 @@ def du(
         costs.print_table(found, sort, exactly=exactly)
     if not as_json:
         costs.print_beside(found, exactly=exactly)
+    return 0
 
 
 @contextmanager
@@ -188,43 +188,18 @@ def _print_history(store: Store, since: float, *, as_json: bool, exactly: bool) 
         line(f"on disk  {history.sparkline(run.on_disk for run in runs)}")
 
 
-def _print_foreign(settings: Settings, directory: Path, *, as_json: bool, exactly: bool) -> None:
-    """Print what `dedupe` would: its plan is asked, so that both say the same."""
-    from ..store.dedupe import plan
-    from ..store.duplicates import Mode
+def _foreign(directory: Path, *, as_json: bool, exactly: bool) -> int:
+    """Tell what `dedupe` would, in its own words, and return its exit status."""
+    from .dedupe import dedupe
 
-    with about(f"reading {directory}"):
-        if settings.store.exists():
-            with Store.open(settings.store) as store:
-                made = plan([directory], store.blobs, Mode.AUTO)
-        else:
-            made = plan([directory], directory, Mode.AUTO)
-    if as_json:
-        document(
-            {
-                "layouts": [
-                    {
-                        "path": str(tally.layout.path),
-                        "blobs": tally.blobs,
-                        "shared": tally.shared,
-                        "toShare": tally.links,
-                        "freed": tally.freed,
-                    }
-                    for tally in made.layouts
-                ],
-                "copied": made.copied,
-                "freed": made.freed,
-            }
-        )
-        return
-    size = sizes(exactly=exactly)
-    rows = [
-        [
-            str(tally.layout.path),
-            *map(str, (tally.blobs, tally.shared, tally.links)),
-            size(tally.freed),
-        ]
-        for tally in made.layouts
-    ]
-    table(("LAYOUT", "BLOBS", "SHARED", "TO SHARE", "FREED"), rows, right=range(1, 5))
-    line(f"dedupe would free {size(made.freed)} in {count(len(made.layouts), 'layout')}")
+    status: object = click.get_current_context().invoke(
+        dedupe,
+        paths=(directory,),
+        dry_run=True,
+        mode="auto",
+        undo=False,
+        progress=None,
+        as_json=as_json,
+        exactly=exactly,
+    )
+    return status if isinstance(status, int) else 0

@@ -193,7 +193,7 @@ def test_every_number_is_what_the_inodes_say(plan: Plan) -> None:
         assert [store.layouts / cost.name for cost in found.layouts] == sorted(model)
         for cost in found.layouts:
             mine = model[store.layouts / cost.name]
-            others = {key for name, other in model.items() if other is not mine for key in other}
+            others = {key for other in model.values() if other is not mine for key in other}
             assert cost.on_disk == sum(mine.values())
             assert cost.exclusive == sum(size for key, size in mine.items() if key not in others)
         union = {key: size for mine in model.values() for key, size in mine.items()}

@@ -60,15 +60,21 @@ def test_what_is_recorded_is_shown(tmp_path: Path, run: Ocistow) -> None:
     assert run("du", "--record", "e.x/run:1").returncode == 2
 
 
-def test_what_dedupe_would_save_is_told_without_a_store(tmp_path: Path, run: Ocistow) -> None:
+def test_what_dedupe_would_save_is_told_in_its_words(tmp_path: Path, run: Ocistow) -> None:
     image = image_layout(tmp_path / "cache" / "a", layer_size=50_000)
     shutil.copytree(image.path, tmp_path / "cache" / "deep" / "b")
     found = json.loads(ok(run, "du", "--tree-of", "cache", "--json"))
     blobs = list((image.path / "blobs" / "sha256").iterdir())
-    assert found["freed"] == sum(file.stat().st_blocks * 512 for file in blobs)
+    assert found["freedBytes"] == sum(file.stat().st_blocks * 512 for file in blobs)
     assert len(found["layouts"]) == 2
     assert not (tmp_path / "store").exists()
-    assert "would free" in ok(run, "du", "--tree-of", "cache")
+    said = run("dedupe", "--dry-run", "cache")
+    assert ok(run, "du", "--tree-of", "cache") == said.stdout
+    blobs[0].chmod(0o644)
+    blobs[0].write_bytes(b"something else")
+    assert (
+        run("du", "--tree-of", "cache").returncode == run("dedupe", "--dry-run", "cache").returncode
+    )
 
 
 def test_ways_to_look_exclude_each_other(run: Ocistow) -> None:
