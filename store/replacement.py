@@ -85,6 +85,10 @@ def _batches(groups: Iterable[Group]) -> Iterator[list[Group]]:
         yield batch
 
 
+class _PoolDiffers(InvalidContent):
+    """The pool's blob is not what its name says."""
+
+
 class _Replacing:
     def __init__(self, mode: Mode, store: Store, disk: Disk, journal: Journal) -> None:
         self._mode = mode
@@ -172,6 +176,8 @@ class _Replacing:
                 ingest.commit(file.digest)
                 if self._mode is Mode.HARDLINK or not is_clone:
                     self.outcome.freed -= os.fstat(ingest.file).st_blocks * BLOCK
+                if is_clone:
+                    file.private = 0
         finally:
             os.close(opened)
 
@@ -229,8 +235,11 @@ class _Replacing:
                     raise InvalidContent(WRITTEN)
                 if not file.is_still(os.fstat(opened)):
                     raise InvalidContent(CHANGED)
-                if not self._disk.share(pool, opened, file.size):
-                    raise InvalidContent("the file system shares nothing here")
+                try:
+                    if not self._disk.share(pool, opened, file.size):
+                        raise OSError(errno.EXDEV, "the file system shares nothing here")
+                except InvalidContent as error:  # but the file was what its name says
+                    raise _PoolDiffers(f"{error} in the store's own copy: ocistow verify") from None
                 self.outcome.freed += file.private
         finally:
             os.close(opened)
@@ -248,7 +257,7 @@ class _Replacing:
 
     def _leave(self, path: Path, error: OcistowError | OSError) -> None:
         why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        is_wrong = isinstance(error, DigestMismatch)
+        is_wrong = isinstance(error, DigestMismatch | _PoolDiffers)
         self.outcome.left.append(Left(path, why, is_wrong))
 
 
