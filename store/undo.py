@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
-import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..oci.errors import InvalidContent, NotFound, OcistowError
+from ..oci.errors import Busy, InvalidContent, NotFound, OcistowError
 from .blobs import READ_SIZE, digest_of_file
 from .disk import Disk, is_spare, open_directory, open_file, spare_name
 from .duplicates import BLOCK, Left
 from .foreign import opened_below
 from .journal import Entry, entries
+from .lock import TIMEOUT, take
 
 _THEIRS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
-_LEFT_BEHIND = 60  # seconds
 
 
 @dataclass(slots=True)
@@ -47,12 +47,17 @@ def undo(journal: Path, disk: Disk) -> Undone:
     Raises:
         NotFound: there is no such journal.
         InvalidContent: it is none.
+        Busy: another process undoes one.
         OSError: the disk is full, or failed.
     """
     aside = open_directory(journal.parent)
     try:
+        if not take(aside, fcntl.LOCK_EX, TIMEOUT):
+            raise Busy(f"{journal.parent}: another process undoes a journal")
         undoing = _Undoing(disk, aside)
         undoing.sweep()
+        for entry in entries(journal):
+            undoing.recognise(entry)
         for entry in entries(journal):
             undoing.restore(entry)
         undoing.settle()
@@ -70,12 +75,21 @@ class _Undoing:
         self.undone = Undone()
 
     def sweep(self) -> None:
-        """Remove what was on its way to a name when another process died."""
+        """Remove what was on its way to a name when another process died: we are alone."""
         for name in filter(is_spare, os.listdir(self._aside)):
-            with suppress(FileNotFoundError):
-                status = os.stat(name, dir_fd=self._aside, follow_symlinks=False)
-                if status.st_ctime < time.time() - _LEFT_BEHIND:
-                    self._disk.unlink(self._aside, name)
+            self._disk.unlink(self._aside, name)
+
+    def recognise(self, entry: Entry) -> None:
+        """Note a name of a file with several that was restored before, so that others join it."""
+        if entry.links == 1:
+            return
+        with (
+            suppress(OcistowError, OSError),
+            opened_below(entry.top, entry.path.parts[:-1]) as directory,
+        ):
+            status = os.stat(entry.path.name, dir_fd=directory, follow_symlinks=False)
+            if _is_as_before(entry, status):
+                self._first.setdefault((entry.device, entry.inode), entry)
 
     def restore(self, entry: Entry) -> None:
         """Give one name what it stood for."""
@@ -93,8 +107,6 @@ class _Undoing:
                 raise
             self._leave(entry, error.strerror or str(error))
         else:
-            if entry.links > 1:
-                self._first.setdefault((entry.device, entry.inode), entry)
             self.undone.restored += is_restored
             self.undone.untouched += not is_restored
 
@@ -111,7 +123,9 @@ class _Undoing:
         with self._keeping_times(directory):
             if not self._link_to_first(entry, directory):
                 self._copy(entry, directory, opened)
-        self._changed.add((entry.top, entry.path.parent))
+                if entry.links > 1:
+                    self._first[entry.device, entry.inode] = entry
+            self._changed.add((entry.top, entry.path.parent))
         return True
 
     def _link_to_first(self, entry: Entry, directory: int) -> bool:
@@ -122,7 +136,9 @@ class _Undoing:
         spare = spare_name()
         try:
             with opened_below(first.top, first.path.parts[:-1]) as source:
-                if not _is_as_before(entry, os.stat(first.path.name, dir_fd=source)):
+                if not _is_as_before(
+                    entry, os.stat(first.path.name, dir_fd=source, follow_symlinks=False)
+                ):
                     return False
                 if not self._disk.link(source, first.path.name, self._aside, spare):
                     return False
