@@ -56,6 +56,7 @@ _TABLES = (
       url TEXT NOT NULL,        -- of the upload session
       owner TEXT NOT NULL,      -- who writes to it: see processes.py
       begun REAL NOT NULL,      -- seconds since the epoch
+      seal TEXT NOT NULL,       -- of where the session is: see uploads.py
       PRIMARY KEY (registry, repository, digest)
     ) WITHOUT ROWID
     """,

@@ -13,11 +13,12 @@ DURATION = 24 * 3600.0  # seconds; registries purge sessions sooner or later
 
 _NOBODY = ""
 _INSERT = (
-    "INSERT OR REPLACE INTO uploads (registry, repository, digest, url, owner, begun)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO uploads (registry, repository, digest, url, owner, begun, seal)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _SELECT = (
-    "SELECT url, owner, begun FROM uploads WHERE registry = ? AND repository = ? AND digest = ?"
+    "SELECT url, owner, begun, seal FROM uploads"
+    " WHERE registry = ? AND repository = ? AND digest = ?"
 )
 _GIVE = (
     "UPDATE uploads SET owner = ?"
@@ -43,7 +44,8 @@ class Uploads:
         Raises:
             OSError: the disk is full, or another process blocked the database for too long.
         """
-        row = registry, repository, str(digest), url, this_process(), time.time()
+        key = registry, repository, str(digest)
+        row = *key, url, this_process(), time.time(), _seal(*key, url)
         self._database.write(lambda connection: connection.execute(_INSERT, row))
 
     def take(self, registry: str, repository: str, digest: Digest) -> str | None:
@@ -57,8 +59,12 @@ class Uploads:
             row = connection.execute(_SELECT, key).fetchone()
             if row is None:
                 return None
-            url, owner, begun = row
-            if is_alive(str(owner)) or begun < time.time() - DURATION:
+            url, owner, begun, seal = row
+            if (
+                _seal(*key, str(url)) != seal
+                or is_alive(str(owner))
+                or begun < time.time() - DURATION
+            ):
                 return None
             connection.execute(_GIVE, (this_process(), *key, owner))
             return str(url)
@@ -74,3 +80,8 @@ class Uploads:
         """Forget this process' session, which ended one way or the other."""
         row = registry, repository, str(digest), this_process()
         self._database.write(lambda connection: connection.execute(_DELETE, row))
+
+
+def _seal(*facts: str) -> str:
+    """Return what a row must carry: nobody's half of a URL gets a blob."""
+    return Digest.of(" ".join(facts).encode()).encoded

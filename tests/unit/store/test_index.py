@@ -31,8 +31,8 @@ class Rows:
 
     def take(self, digests: Iterable[Digest]) -> None:
         """Add rows."""
-        rows = [("a", "b", str(digest), "", "", 0.0) for digest in digests]
-        insert = "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?, ?)"
+        rows = [("a", "b", str(digest), "", "", 0.0, "") for digest in digests]
+        insert = "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?)"
         self._database.write(lambda connection: connection.executemany(insert, rows))
 
     def held(self) -> set[Digest]:
