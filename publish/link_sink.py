@@ -75,6 +75,7 @@ class LinkSink(LayoutSink):
         self._image: Image | None = None
         self._counting = threading.Lock()
         self._made: list[Path] = []  # directories that were not there
+        self._durable: set[Path] = set()  # directories whose names survive power loss
         self._shares = False  # `links` does that
         self._prunes = (
             bool(place.below.parts) and shared is None and Way.SYMLINK not in links.ways
@@ -163,7 +164,8 @@ class LinkSink(LayoutSink):
 
     def _make_blobs(self) -> None:
         top, *below = self._blobs_below()
-        self._make_all(Path(top))
+        if self._place.shared is not None:
+            self._make_all(self._place.shared)
         for algorithm in sorted(self._algorithms):
             with self._walk(Path(top), *below, algorithm, create=True) as names:
                 self._disk.sweep(names)
@@ -198,7 +200,9 @@ class LinkSink(LayoutSink):
                 if create:
                     if self._disk.mkdir(directory, name):
                         self._made.append(path)
-                    self._disk.sync(directory)  # also if it was there: who made it may have died
+                    if path not in self._durable:
+                        self._disk.sync(directory)  # who made it before may have died
+                        self._durable.add(path)
                 step = self._step(directory, name, path)
                 os.dup2(step, directory, inheritable=False)
                 os.close(step)
