@@ -4,8 +4,6 @@ import errno
 import itertools
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +47,6 @@ CASES = [
     Case(Way.COPY, AUTO, max_links=2),
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """Memory where there is some: thousands of small files are written here."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
 
 
 def prepare(root: Path, case: Case) -> dict[str, str]:
