@@ -6,10 +6,10 @@ Whatever they are given is text, and becomes text.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 
+from .history import Run
 from .treemap import Node, Rectangle, drawn
 
 Sizes = Callable[[int], str]  # how bytes are written
@@ -18,29 +18,21 @@ _WIDTHS = {"wide": 1000.0, "narrow": 360.0}  # CSS pixels; a style sheet shows o
 _HEIGHT = 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76.0, 16.0, 28.0, 30.0  # around the lines
 _TICKS = 4
-_MAX_POINTS = 400  # more are less than two pixels apart
+_LAST = 253_402_300_799  # the last second that a date can name
+_MAX_RUNS = 400  # more are less than two pixels apart
 _BAR, _BARS = 20.0, 54.0  # height of a bar, and from one to the next
 _MAP = (0.0, 0.0, 1000.0, 440.0)
 _HEADER = 20.0  # of a name above what it holds
 _LETTER = 7.6  # width of an average one, where nobody can measure
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What a store took at a moment. Numbers are bytes."""
-
-    moment: datetime
-    on_disk: int
-    separate: int
-
-
-def growth(points: Sequence[Point], size: Sizes) -> str:
+def growth(runs: Sequence[Run], size: Sizes) -> str:
     """Draw what a store took over time, and what it would have taken without sharing.
 
-    Points must be in the order of time, two at least; of very many, some are left out.
+    Runs must be in the order of time, two at least; of very many, some are left out.
     """
-    points = _thinned(points)
-    return "".join(_growth(points, size, kind, width) for kind, width in _WIDTHS.items())
+    runs = _thinned(runs)
+    return "".join(_growth(runs, size, kind, width) for kind, width in _WIDTHS.items())
 
 
 def bars(rows: Sequence[tuple[str, int, str]], label: str) -> str:
@@ -61,6 +53,11 @@ def treemap(top: Node, size: Sizes) -> str:
     return _svg("", _MAP[2:], "Who owns what", parts)
 
 
+def moment(run: Run) -> datetime:
+    """Return when a run was."""
+    return datetime.fromtimestamp(min(run.time, _LAST), UTC)
+
+
 def step(node: Node) -> str:
     """Return the class of a node's colour: how much of it is exclusive, in quarters."""
     if not node.images:
@@ -73,12 +70,12 @@ def title(node: Node) -> str:
     return node.name or f"and {node.smaller:,} smaller"
 
 
-def _growth(points: Sequence[Point], size: Sizes, kind: str, full: float) -> str:
-    begin, end = points[0].moment.timestamp(), points[-1].moment.timestamp()
-    most = _round_up(max(max(p.on_disk, p.separate) for p in points))
+def _growth(runs: Sequence[Run], size: Sizes, kind: str, full: float) -> str:
+    begin, end = runs[0].time, runs[-1].time
+    most = _round_up(max(max(p.on_disk, p.separate) for p in runs))
 
-    def x(point: Point) -> float:
-        share = (point.moment.timestamp() - begin) / (end - begin) if end > begin else 0.5
+    def x(run: Run) -> float:
+        share = (run.time - begin) / (end - begin) if end > begin else 0.5
         return _LEFT + share * (full - _LEFT - _RIGHT)
 
     def y(value: int) -> float:
@@ -93,24 +90,24 @@ def _growth(points: Sequence[Point], size: Sizes, kind: str, full: float) -> str
             f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">'
             f"{escape(size(value))}</text>"
         )
-    for point, anchor in ((points[0], "start"), (points[-1], "end")):
+    for run, anchor in ((runs[0], "start"), (runs[-1], "end")):
         parts.append(
-            f'<text x="{x(point):.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">'
-            f"{point.moment:%Y-%m-%d}</text>"
+            f'<text x="{x(run):.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">'
+            f"{moment(run):%Y-%m-%d}</text>"
         )
-    disk = " ".join(f"{x(point):.1f},{y(point.on_disk):.1f}" for point in points)
-    apart = " ".join(f"{x(point):.1f},{y(point.separate):.1f}" for point in points)
-    floor = f"{x(points[-1]):.1f},{y(0):.1f} {x(points[0]):.1f},{y(0):.1f}"
+    disk = " ".join(f"{x(run):.1f},{y(run.on_disk):.1f}" for run in runs)
+    apart = " ".join(f"{x(run):.1f},{y(run.separate):.1f}" for run in runs)
+    floor = f"{x(runs[-1]):.1f},{y(0):.1f} {x(runs[0]):.1f},{y(0):.1f}"
     parts.append(f'<polygon class="area" points="{disk} {floor}"/>')
     parts.append(f'<polyline class="apart" points="{apart}"/>')
     parts.append(f'<polyline class="disk" points="{disk}"/>')
-    for point in points:
+    for run in runs:
         told = (
-            f"{point.moment:%Y-%m-%d %H:%M} UTC: {size(point.on_disk)} on disk,"
-            f" {size(point.separate)} without sharing"
+            f"{moment(run):%Y-%m-%d %H:%M} UTC: {size(run.on_disk)} on disk,"
+            f" {size(run.separate)} without sharing"
         )
         parts.append(
-            f'<circle cx="{x(point):.1f}" cy="{y(point.on_disk):.1f}" r="4">'
+            f'<circle cx="{x(run):.1f}" cy="{y(run.on_disk):.1f}" r="4">'
             f"<title>{escape(told)}</title></circle>"
         )
     parts.append(
@@ -119,7 +116,7 @@ def _growth(points: Sequence[Point], size: Sizes, kind: str, full: float) -> str
         f'<line class="apart" x1="{_LEFT + 110}" x2="{_LEFT + 134}" y1="10" y2="10"/>'
         f'<text x="{_LEFT + 142}" y="14">without sharing</text>'
     )
-    label = f"From {size(points[0].on_disk)} to {size(points[-1].on_disk)} on disk"
+    label = f"From {size(runs[0].on_disk)} to {size(runs[-1].on_disk)} on disk"
     return _svg(f"chart {kind}", (full, _HEIGHT), label, parts)
 
 
@@ -166,10 +163,10 @@ def _svg(name: str, size: tuple[float, float], label: str, parts: Sequence[str])
     )
 
 
-def _thinned(points: Sequence[Point]) -> list[Point]:
-    stride = -(-len(points) // _MAX_POINTS)
-    kept = list(points[::stride])
-    return kept if kept[-1] is points[-1] else [*kept, points[-1]]
+def _thinned(runs: Sequence[Run]) -> list[Run]:
+    stride = -(-len(runs) // _MAX_RUNS)
+    kept = list(runs[::stride])
+    return kept if kept[-1] is runs[-1] else [*kept, runs[-1]]
 
 
 def _round_up(value: int) -> int:

@@ -5,17 +5,19 @@ What its numbers are worth is in docs/du.md.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ..oci.digest import Digest
 from ..oci.document import Object, inner, inners, string, texts
-from ..oci.errors import InvalidContent
+from ..oci.errors import InvalidContent, NotFound
 from ..oci.graph import walk
 from ..oci.manifest import Manifest
 from ..publish.docker.engine import Engine
 from ..store.store import Store
+from .usage import Cost, Usage
 
 TIMEOUT = 900.0  # seconds; before API version 1.42 it walks all volumes, too
 
@@ -56,6 +58,75 @@ class Account:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An image that both have.
+
+    Attributes:
+        cost: what it costs in the store.
+        images: what it is in the daemon; of several platforms there may be several.
+    """
+
+    cost: Cost
+    images: tuple[Held, ...]
+
+    @property
+    def size(self) -> int:
+        """What it takes by the daemon's account."""
+        return sum(image.size for image in self.images)
+
+    @property
+    def unique(self) -> int | None:
+        """The part of `size` that no other image of the daemon has; None if it does not say."""
+        parts = [image.unique for image in self.images]
+        return None if None in parts else sum(filter(None, parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a daemon says about images of the store.
+
+    Attributes:
+        rows: the images that both have, what is largest by its account first.
+        together: what these take in the store, each byte once.
+    """
+
+    account: Account
+    rows: tuple[Row, ...]
+    together: int
+
+    @property
+    def others(self) -> int:
+        """How many images only the daemon has."""
+        known = {image.identifier for row in self.rows for image in row.images}
+        return len({image.identifier for image in self.account.images} - known)
+
+
+def compare(store: Store, usage: Usage, account: Account) -> Comparison:
+    """Put a daemon's account beside what images cost here.
+
+    An image is the same if it has the same config or the same manifest. What is malformed, or
+    lacks its manifest, is no image of the daemon.
+    """
+    known: dict[Digest, list[Held]] = {}
+    for image in account.images:
+        for digest in {image.identifier, *image.digests}:
+            known.setdefault(digest, []).append(image)
+    rows: list[Row] = []
+    for cost in usage.layouts:
+        same: dict[Digest, Held] = {}
+        with suppress(InvalidContent, NotFound):
+            for digest in _digests(store, cost.name):
+                same |= {image.identifier: image for image in known.get(digest, ())}
+        if same:
+            rows.append(Row(cost, tuple(same.values())))
+    rows.sort(key=lambda row: (-row.size, str(row.cost.name)))
+    names = {row.cost.name for row in rows}
+    places = {place for place, name in enumerate(usage.names) if name in names}
+    together = sum(s.size for s in usage.shares if not places.isdisjoint(s.layouts))
+    return Comparison(account, tuple(rows), together)
+
+
 def account(engine: Engine) -> Account:
     """Ask a daemon what its images cost.
 
@@ -73,32 +144,6 @@ def account(engine: Engine) -> Account:
         tuple(_held(image, f"an image in {what}") for image in images),
         _size(total, what),
     )
-
-
-def matches(
-    store: Store, account: Account, names: Collection[PurePosixPath]
-) -> dict[PurePosixPath, tuple[Held, ...]]:
-    """Return which images of a daemon are those of layouts; layouts that it lacks are left out.
-
-    An image is the same if it has the same config or the same manifest. An index may be several
-    images of a daemon.
-
-    Raises:
-        NotFound: a name has no layout, or a layout lacks a manifest.
-        InvalidContent: a layout's index or a manifest is malformed.
-    """
-    known: dict[Digest, list[Held]] = {}
-    for image in account.images:
-        for digest in {image.identifier, *image.digests}:
-            known.setdefault(digest, []).append(image)
-    found: dict[PurePosixPath, tuple[Held, ...]] = {}
-    for name in names:
-        same = {
-            image.identifier: image for d in _digests(store, name) for image in known.get(d, ())
-        }
-        if same:
-            found[name] = tuple(same.values())
-    return found
 
 
 def _digests(store: Store, name: PurePosixPath) -> Iterable[Digest]:

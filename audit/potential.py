@@ -8,7 +8,7 @@ says what storing each distinct file once would need, or each distinct chunk of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -22,14 +22,13 @@ from ..publish.archives.entries import REGULAR, Entries, Entry, Forward
 from ..publish.compression import inflated
 from ..publish.source import Stream
 from ..store.blobs import READ_SIZE
+from ..store.duplicates import Watch
 from ..store.layout import Layout
 from ..store.store import Store
 from .distinct import LIMIT, Distinct
 
 CHUNK = 16 << 10  # bytes of an average chunk; like borg's and restic's, but images have small files
 FINGERPRINT = 16  # bytes of BLAKE3
-
-Watch = Callable[[int, int], None]  # hears how many bytes of how many were read
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Potential:
         by_chunk: each distinct chunk of a file once.
         deviation: standard deviation of the two, as a part of them; 0.0 if they were counted.
         absent: layers that the store does not have.
-        skipped: layers that could not be read, and why.
+        skipped: digests of layers, and names of images, that could not be read, and why.
         seconds: how long it took.
     """
 
@@ -72,7 +71,7 @@ class Potential:
     by_chunk: Level
     deviation: float
     absent: int
-    skipped: tuple[tuple[Digest, str], ...]
+    skipped: tuple[tuple[str, str], ...]
     seconds: float
 
 
@@ -87,46 +86,23 @@ def potential(
     Every layer is read once, as fast as it inflates. Memory is bounded: of more than
     `limit` distinct files or chunks only a sample is kept.
 
-    Raises:
-        NotFound: a name has no layout.
-        InvalidContent: an index or manifest is malformed.
-        ModuleNotFoundError: the library that finds chunks is not installed.
     """
     began = time.monotonic()
     count = _Count(limit)
-    layouts = [store.layout(name) for name in (store.names() if names is None else sorted(names))]
-    layers = _layers(layouts)
-    total, done, absent = sum(layer.size for layer, _ in layers), 0, 0
+    layers = count.layers(map(store.layout, store.names() if names is None else sorted(names)))
+    absent = 0
+    if watch is not None:
+        watch.begins(sum(layer.size for layer, _ in layers))
     for layer, layout in layers:
+        stream = None
         try:
-            file = open(layout.open(layer.digest), "rb")  # noqa: SIM115 - closed below
+            stream = _Watched(open(layout.open(layer.digest), "rb"), watch)  # noqa: SIM115
+            count.read(layer, stream)
         except NotFound:
             absent += 1
-        else:
-            start = done
-
-            def watched(size: int, start: int = start) -> None:
-                if watch is not None:
-                    watch(start + size, total)
-
-            count.read(layer, _Watched(file, watched))
-        done += layer.size
         if watch is not None:
-            watch(done, total)
+            watch.moves(layer.size - (stream.done if stream is not None else 0))
     return count.result(absent, time.monotonic() - began)
-
-
-def _layers(layouts: Iterable[Layout]) -> list[tuple[Descriptor, Layout]]:
-    """Return each layer of images, with a layout that mentions it."""
-    found: dict[Digest, tuple[Descriptor, Layout]] = {}
-    for layout in layouts:
-        for root in layout.index().manifests:
-            for node in walk(root, layout.read):
-                image = node.document
-                if isinstance(image, Manifest) and image.config.media_type in IMAGE_CONFIGS:
-                    for layer in image.layers:
-                        found.setdefault(layer.digest, (layer, layout))
-    return list(found.values())
 
 
 @dataclass(slots=True, eq=False)
@@ -155,14 +131,25 @@ class _Count:
         self._files = Distinct[_Layer](limit)
         self._chunks = Distinct[_Layer](limit)
         self._layers: list[_Layer] = []
-        self._skipped: list[tuple[Digest, str]] = []
+        self._skipped: list[tuple[str, str]] = []
+
+    def layers(self, layouts: Iterable[Layout]) -> list[tuple[Descriptor, Layout]]:
+        """Return each layer of images, with a layout that mentions it."""
+        found: dict[Digest, tuple[Descriptor, Layout]] = {}
+        for layout in layouts:
+            try:
+                for layer in _layers(layout):
+                    found.setdefault(layer.digest, (layer, layout))
+            except (InvalidContent, NotFound) as error:
+                self._skipped.append((str(layout.name), str(error)))
+        return list(found.values())
 
     def read(self, descriptor: Descriptor, stream: Stream) -> None:
         """Count what a layer holds; close it. One that cannot be read counts for nothing."""
         layer = _Layer(descriptor.size)
-        plain = _Watched(stream, None)
+        plain = _Watched(stream)
         try:
-            plain = _Watched(Ahead(inflated(stream)), None)
+            plain = _Watched(Ahead(inflated(stream)))
             archive = Entries(Forward(plain), str(descriptor.digest))
             for entry in archive:
                 if entry.kind in REGULAR:
@@ -172,7 +159,7 @@ class _Count:
         except InvalidContent as error:
             self._files.forget(layer)
             self._chunks.forget(layer)
-            self._skipped.append((descriptor.digest, str(error)))
+            self._skipped.append((str(descriptor.digest), str(error)))
         else:
             layer.plain = plain.done
             self._layers.append(layer)
@@ -216,6 +203,14 @@ class _Count:
         return Level(round(plain), round(stored))
 
 
+def _layers(layout: Layout) -> Iterator[Descriptor]:
+    for root in layout.index().manifests:
+        for node in walk(root, layout.read):
+            image = node.document
+            if isinstance(image, Manifest) and image.config.media_type in IMAGE_CONFIGS:
+                yield from image.layers
+
+
 class _Content:
     """The content of an entry, as the library that finds chunks reads it."""
 
@@ -232,7 +227,7 @@ class _Content:
 class _Watched:
     """A stream that counts what was read of it."""
 
-    def __init__(self, stream: Stream, watch: Callable[[int], None] | None) -> None:
+    def __init__(self, stream: Stream, watch: Watch | None = None) -> None:
         self._stream = stream
         self._watch = watch
         self.done = 0
@@ -241,7 +236,7 @@ class _Watched:
         data = self._stream.read(size)
         self.done += len(data)
         if self._watch is not None:
-            self._watch(self.done)
+            self._watch.moves(len(data))
         return data
 
     def close(self) -> None:

@@ -62,6 +62,12 @@ def access_options(command: Callable[..., _R]) -> Callable[..., _R]:
     return decorated
 
 
+docker_host_option = click.option(
+    "--docker-host",
+    metavar="URL",
+    help="The Docker daemon, unix:///PATH or tcp://HOST:PORT.  "
+    "[default: DOCKER_HOST, else that of docker's context]",
+)
 _OPTIONS = (
     click.option(
         "--creds",
@@ -107,12 +113,7 @@ _OPTIONS = (
     ),
     click.option("--no-tls-verify", is_flag=True, help="The same as --tls-verify=false."),
     click.option("--plain-http", is_flag=True, help="Speak HTTP with the registry."),
-    click.option(
-        "--docker-host",
-        metavar="URL",
-        help="The Docker daemon, unix:///PATH or tcp://HOST:PORT.  "
-        "[default: DOCKER_HOST, else that of docker's context]",
-    ),
+    docker_host_option,
     click.option(
         "--containerd-address",
         metavar="PATH",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..audit.tree import Branch
@@ -41,10 +41,10 @@ def print_tree(top: Branch, by: str, depth: int | None, *, exactly: bool) -> Non
     _print([*rows, ("total", top.cost)], exactly=exactly)
 
 
-def print_json(found: Usage, by: str) -> None:
-    """Print a JSON document of all images."""
+def print_json(found: Usage, by: str, more: Mapping[str, object]) -> None:
+    """Print a JSON document of all images, and of `more`."""
     images = map(cost_members, ordered(found.layouts, by))
-    listing("images", images, {"total": total_members(found)})
+    listing("images", images, {"total": total_members(found), **more})
 
 
 def print_beside(found: Usage, *, exactly: bool) -> None:

@@ -12,7 +12,8 @@ import click
 from ..audit.usage import usage
 from ..oci.wording import about
 from ..store.store import Store
-from . import costs
+from . import beside, costs
+from .access import docker_host_option
 from .config import Settings
 from .durations import DurationType
 from .options import bytes_option, json_option, name_argument, pass_settings
@@ -24,9 +25,21 @@ _HISTORY = 20  # runs that are shown
 
 @click.command()
 @name_argument("names", many=True, required=False)
-@click.option("--tree", "as_tree", is_flag=True, help="By registry and repository.")
+@click.option(
+    "--tree",
+    "as_tree",
+    is_flag=True,
+    envvar="OCISTOW_TREE",
+    help="By registry and repository.",
+)
 @click.option("--depth", type=click.IntRange(1), metavar="N", help="Of the tree: so many levels.")
-@click.option("--layers", "by_layer", is_flag=True, help="By layer: who shares it, what made it.")
+@click.option(
+    "--layers",
+    "by_layer",
+    is_flag=True,
+    envvar="OCISTOW_LAYERS",
+    help="By layer: who shares it, what made it.",
+)
 @click.option(
     "--images", type=click.IntRange(0), default=0, metavar="N", help="With --layers: name N images."
 )
@@ -40,6 +53,17 @@ _HISTORY = 20  # runs that are shown
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
     help="Only tell what `dedupe DIR` would save.",
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a page for a browser instead of a table.",
+)
+@click.option("--daemon", is_flag=True, help="Put the Docker daemon's own account beside it.")
+@docker_host_option
+@click.option(
+    "--potential", is_flag=True, help="Estimate what sharing files, or parts of them, would save."
 )
 @json_option
 @bytes_option
@@ -55,6 +79,10 @@ def du(
     record: bool,
     since: float | None,
     tree_of: Path | None,
+    html: Path | None,
+    daemon: bool,
+    docker_host: str | None,
+    potential: bool,
     as_json: bool,
     exactly: bool,
 ) -> int:
@@ -70,6 +98,8 @@ def du(
         raise click.UsageError("--tree, --layers, --since and --tree-of exclude each other")
     if record and (names or any(ways[1:])):
         raise click.UsageError("--record is about all images")
+    if (html or daemon or potential) and any(ways[1:]):
+        raise click.UsageError("--html, --daemon and --potential are about images")
     if depth is not None and not as_tree:
         raise click.UsageError("--depth needs --tree")
     if tree_of is not None:
@@ -88,22 +118,30 @@ def du(
             from ..audit import history
 
             history.record(store, history.run_of(found))
+        compared = beside.compared_with(store, found, docker_host) if daemon else None
+        saving = beside.estimated(store, found, settings.progress) if potential else None
+        if html is not None:
+            beside.write_page(html, store, found, compared, saving)
+    more = {**beside.comparison_members(compared), **beside.potential_members(saving)}
+    if html is not None and not as_json:
+        return 0
     if as_tree:
         from ..audit.tree import tree
 
         top = tree(found)
         if as_json:
-            document(
-                {"tree": costs.tree_members(top, sort, depth), "total": costs.total_members(found)}
-            )
+            shape = costs.tree_members(top, sort, depth)
+            document({"tree": shape, "total": costs.total_members(found), **more})
         else:
             costs.print_tree(top, sort, depth, exactly=exactly)
     elif as_json:
-        costs.print_json(found, sort)
+        costs.print_json(found, sort, more)
     else:
         costs.print_table(found, sort, exactly=exactly)
     if not as_json:
         costs.print_beside(found, exactly=exactly)
+        beside.print_comparison(compared, sizes(exactly=exactly))
+        beside.print_potential(saving, sizes(exactly=exactly))
     return 0
 
 

@@ -6,8 +6,11 @@ import random
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from ..audit.history import Run
+from ..audit.layers import LayerCost
 from ..audit.shares import Share
 from ..audit.usage import Cost, Rest, Usage
+from ..oci.digest import Digest
 
 _REGISTRIES = ("index.docker.io", "ghcr.io", "registry.example.com:5000", "localhost:5000")
 _TEAMS = ("library", "platform", "payments", "data", "web")
@@ -64,3 +67,20 @@ def usage_of(paths: Sequence[PurePosixPath], seed: int = 0) -> Usage:
         directories=12_000_000,
         leased=0,
     )
+
+
+def layers_of(count: int, made_by: str) -> list[LayerCost]:
+    """Return layers of all sizes, that up to six images share."""
+    image = PurePosixPath("e.x", "a", "1")
+    return [
+        LayerCost(Digest("sha256", f"{n:064x}"), n * 12_345, n * 12_345, made_by, [image] * (n % 7))
+        for n in range(count)
+    ]
+
+
+def runs_of(count: int, first: int = 1_700_000_000) -> list[Run]:
+    """Return runs, a day after the other, of a store that grows."""
+    return [
+        Run(first + n * 86_400, n, n * 10**10, n * 10**9, n * 10**10, 0, n * 10**9, {})
+        for n in range(count)
+    ]

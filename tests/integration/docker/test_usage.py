@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.audit.daemon import Account, account, matches
+from ocistow.audit.daemon import Account, account, compare
+from ocistow.audit.tables import shown
+from ocistow.audit.usage import usage
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.copy import copy
@@ -62,10 +64,18 @@ def test_the_images_of_the_store_are_found(store: Store, tmp_path: Path, each: D
     assert found.daemon == f"docker daemon at {each.host}"
     names = {name for image in found.images for name in image.names}
     assert {"usage/base:1", "usage/app:1", "usage/app:2", "usage/other:1"} <= names
-    same = matches(store, found, list(store.names()))
-    called = {path.parts[-2]: [set(i.names) for i in images] for path, images in same.items()}
-    assert called == {"base": [{"usage/base:1"}], "app": [{"usage/app:1", "usage/app:2"}]}
-    [[held]] = [images for path, images in same.items() if path.parts[-2:] == ("app", "1")]
+    compared = compare(store, usage(store), found)
+    called = {shown(row.cost): [set(i.names) for i in row.images] for row in compared.rows}
+    app_names = {"usage/app:1", "usage/app:2"}
+    assert called == {
+        "index.docker.io/usage/base:1": [{"usage/base:1"}],
+        "index.docker.io/usage/app:1": [app_names],
+        "index.docker.io/usage/app:2": [app_names],
+    }
+    assert compared.others >= 1
+    assert compared.together == usage(store, [row.cost.name for row in compared.rows]).total.on_disk
+    [held] = compared.rows[0].images
+    assert set(held.names) == app_names
     assert 3 * LAYER <= held.size < 10 * LAYER
     assert held.shared is not None
     assert 2 * LAYER <= held.shared < held.size

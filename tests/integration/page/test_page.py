@@ -1,18 +1,18 @@
 """The page of `du --html` in a browser: what it shows, and what can be done with it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from ocistow.audit.chart import Point
-from ocistow.audit.daemon import Account, Held
-from ocistow.audit.page import Comparison, Facts, SharedLayer, page, shown
+from ocistow.audit.daemon import Account, Comparison, Held, Row
+from ocistow.audit.page import Facts, page
 from ocistow.audit.potential import Level, Potential
+from ocistow.audit.tables import shown
 from ocistow.cli.output import human
 from ocistow.oci.digest import Digest
 from ocistow.testing.chromium import Scheme, Tab
-from ocistow.testing.costs import names, usage_of
+from ocistow.testing.costs import layers_of, names, runs_of, usage_of
 
 pytestmark = pytest.mark.chromium
 
@@ -61,12 +61,11 @@ def everything(text: str = "RUN make all") -> Facts:
         Path("/var/lib/ocistow"),
         TAKEN,
         USAGE,
-        whole=True,
-        layers=[SharedLayer(f"sha256:{n:064x}", n * 12345, n % 7, text) for n in range(120)],
-        points=[Point(TAKEN - timedelta(days=9 - d), d * 10**9, d * 10**10) for d in range(9)],
+        layers=layers_of(120, text),
+        runs=runs_of(9),
         comparison=Comparison(
             Account("docker daemon at unix:///var/run/docker.sock", tuple(held), 10**9),
-            [(cost, (image,)) for cost, image in zip(USAGE.layouts, held, strict=False)],
+            tuple(Row(c, (image,)) for c, image in zip(USAGE.layouts, held, strict=False)),
             together,
         ),
         potential=Potential(
@@ -224,7 +223,7 @@ def test_hostile_names_are_shown_as_text(tab: Tab, tmp_path: Path) -> None:
     paths = [*names(20), PurePosixPath("e.x", HOSTILE.replace("/", "|"), "1")]
     facts = everything(HOSTILE)
     usage = usage_of(sorted(paths))
-    show(tab, tmp_path, Facts(Path(f"/{HOSTILE}"), TAKEN, usage, True, facts.layers))
+    show(tab, tmp_path, Facts(Path(f"/{HOSTILE}"), TAKEN, usage, facts.layers))
     assert any(name.startswith("e.x/<|script><img src=x") for name in images(tab))
     assert HOSTILE in tab.text("#layers tbody td:last-child")
     assert HOSTILE in tab.text("header code")
@@ -236,7 +235,7 @@ def test_hostile_names_are_shown_as_text(tab: Tab, tmp_path: Path) -> None:
 
 def test_a_page_of_a_hundred_thousand_images_opens(tab: Tab, tmp_path: Path) -> None:
     usage = usage_of(names(100_000))
-    show(tab, tmp_path, Facts(Path("/srv/store"), TAKEN, usage, whole=True))
+    show(tab, tmp_path, Facts(Path("/srv/store"), TAKEN, usage))
     assert len(images(tab)) == 25
     assert "and 90,000 smaller" in tab.texts("#images tfoot td")
     seconds = tab.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart")

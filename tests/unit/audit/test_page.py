@@ -2,27 +2,28 @@ import base64
 import hashlib
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
-from ocistow.audit.chart import Point
-from ocistow.audit.daemon import Account, Held
-from ocistow.audit.page import Comparison, Facts, SharedLayer, page, shown
+from ocistow.audit.daemon import Account, Comparison, Held, Row
+from ocistow.audit.page import Facts, page
 from ocistow.audit.potential import Level, Potential
+from ocistow.audit.tables import shown
 from ocistow.cli.output import human
 from ocistow.oci.digest import Digest
-from ocistow.testing.costs import names, usage_of
+from ocistow.testing.costs import layers_of, names, runs_of, usage_of
 
 TAKEN = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 HOSTILE = "</script><!--<img src=x onerror=alert(1)>&quot;\"'\u202e\x1b[2J"
 
 
 def facts(count: int = 40, **more: Any) -> Facts:
-    return Facts(Path("/srv/store"), TAKEN, usage_of(names(count)), whole=True, **more)
+    return Facts(Path("/srv/store"), TAKEN, usage_of(names(count)), **more)
 
 
 def everything(text: str = "RUN make") -> dict[str, Any]:
@@ -30,11 +31,11 @@ def everything(text: str = "RUN make") -> dict[str, Any]:
     held = Held(Digest("sha256", "1" * 64), (text,), frozenset(), 900_000_000, 300_000_000)
     level = Level(900_000, 300_000)
     return {
-        "layers": [SharedLayer(f"sha256:{'2' * 64}", 4096, 3, text)],
-        "points": [Point(TAKEN - timedelta(days=d), d * 10**6, d * 10**7) for d in (9, 4, 1)],
+        "layers": layers_of(1, text),
+        "runs": runs_of(9),
         "comparison": Comparison(
             Account(f"docker daemon at {text}", (held,), 900_000_000),
-            [(usage.layouts[0], (held,))],
+            (Row(usage.layouts[0], (held,)),),
             usage.layouts[0].on_disk,
         ),
         "potential": Potential(
@@ -47,7 +48,7 @@ def everything(text: str = "RUN make") -> dict[str, Any]:
             level,
             0.01,
             0,
-            ((held.identifier, text),),
+            (("sha256:1", text),),
             1.0,
         ),
     }
@@ -134,7 +135,7 @@ def test_no_text_of_the_store_becomes_markup(text: str) -> None:
     paths = [*names(39), PurePosixPath("e.x", text.replace("/", "|").replace("\0", ""), "1")]
     usage = usage_of(sorted(paths))
     tags = []
-    html = page(Facts(Path(f"/srv/{text}"), TAKEN, usage, whole=True, **everything(text)), human)
+    html = page(Facts(Path(f"/srv/{text}"), TAKEN, usage, **everything(text)), human)
     tags = [tag for tag, _ in Read(html).elements]
     assert {"img"}.isdisjoint(tags)
     assert tags.count("script") == calm.count("script") == 2
@@ -153,27 +154,43 @@ def test_what_was_not_asked_for_is_not_there() -> None:
         assert f'id="{name}"' in html
 
 
+def test_an_account_that_cannot_be_right_is_shown_as_it_is() -> None:
+    known = everything()
+    [held] = known["comparison"].account.images
+    wrong = replace(held, shared=held.size + 5_000_000)
+    row = replace(known["comparison"].rows[0], images=(wrong,))
+    html = page(facts(comparison=replace(known["comparison"], rows=(row,))), human)
+    assert "-5.0 MB" in Read(html).texts["td"]
+
+
 def test_an_empty_store_has_a_page() -> None:
     usage = usage_of([])
-    html = page(Facts(Path("/srv/store"), TAKEN, usage, whole=False), human)
+    html = page(Facts(Path("/srv/store"), TAKEN, usage), human)
     assert "on disk, for 0 images" in html
     assert data_of(html)["tables"]["images"]["rows"] == []
 
 
-def test_one_point_is_no_growth_and_very_many_are_thinned() -> None:
-    point = Point(TAKEN, 1000, 2000)
-    assert 'id="growth"' not in page(facts(points=[point]), human)
-    many = [Point(TAKEN + timedelta(minutes=n), n, 2 * n) for n in range(100_000)]
-    html = page(facts(points=many), human)
+def test_one_run_is_no_growth_and_very_many_are_thinned() -> None:
+    assert 'id="growth"' not in page(facts(runs=runs_of(1)), human)
+    html = page(facts(runs=runs_of(20_000, first=0)), human)
     assert 400 < html.count("<circle") <= 2 * 402
-    same = [point, point]
-    assert 'id="growth"' in page(facts(points=same), human)
+    assert 'id="growth"' in page(facts(runs=runs_of(1) * 2), human)
+    never = [replace(run, time=run.time + (1 << 62)) for run in runs_of(2)]
+    assert "9999-12-31" in page(facts(runs=never), human)
+
+
+def test_what_is_beside_images_is_shown_with_all_of_them_only() -> None:
+    some = replace(facts().usage, layouts=facts().usage.layouts[:7])
+    html = page(Facts(Path("/srv/store"), TAKEN, some), human)
+    assert "the whole store" not in html
+    assert data_of(html)["tree"][:2] == ["all images", sum(cost.amortised for cost in some.layouts)]
+    assert "the whole store" in page(facts(), human)
 
 
 def test_a_hundred_thousand_images_make_a_page_of_bounded_size() -> None:
     usage = usage_of(names(100_000))
-    layers = [SharedLayer(f"sha256:{n:064x}", n, 1, "RUN " + "x" * 1000) for n in range(300_000)]
-    html = page(Facts(Path("/srv/store"), TAKEN, usage, whole=True, layers=layers), human)
+    layers = layers_of(300_000, "RUN " + "x" * 1000)
+    html = page(Facts(Path("/srv/store"), TAKEN, usage, layers=layers), human)
     assert len(html.encode()) < 5_000_000
     assert "and 90,000 smaller" in html
     assert "and 295,000 smaller" in html
