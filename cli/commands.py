@@ -38,6 +38,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "rm": {"rm": "Remove images from the store."},
     "remote": {"remote": "Name registries that have what the store lacks."},
     "dedupe": {"dedupe": "Let layouts elsewhere share the store's blobs."},
+    "verify": {"verify": "Read blobs again, and check images."},
     "gc": {"gc": "Remove blobs that nobody needs."},
     "du": {"du": "Tell what images cost on disk."},
     "reindex": {"reindex": "Put the index database in order."},

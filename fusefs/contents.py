@@ -86,11 +86,24 @@ class Guarded:
     status: os.stat_result
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Blob:
-    """Content of the pool, or of one layout alone."""
+    """Content of the pool, or of one layout alone.
+
+    Attributes:
+        file: the inode on disk whose pages the kernel may have; 0 before it was opened.
+    """
 
     digest: Digest
+    file: int = field(default=0, compare=False)
+
+    def is_same(self, file: int) -> bool:
+        """Tell whether an open file is what was opened before, and remember it.
+
+        Another one was put in the place of a bad file, whose pages must go.
+        """
+        before, self.file = self.file, os.fstat(file).st_ino
+        return before in (0, self.file)
 
 
 @dataclass(slots=True, eq=False)

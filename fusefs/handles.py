@@ -74,7 +74,7 @@ class Handles:
                 await self._view.bring(node, content.digest, thread)
             if not writing:
                 file = self._view.open_blob(node, content.digest)
-                return self._add(Handle(node, file), keep=True)
+                return self._add(Handle(node, file), keep=content.is_same(file))
             return self._regenerate(node, Place.BLOB, flags)
         if isinstance(content, Guarded):
             if not writing:

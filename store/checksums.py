@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from ..oci.digest import Digest
+from ..oci.errors import InvalidContent
 
 if TYPE_CHECKING:  # who only takes blobs in need not have a database
     import sqlite3
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # who only takes blobs in need not have a database
 RUN = 7 * 24 * 3600.0  # seconds after which an interrupted verification is not gone on with
 
 _SELECT = "SELECT size, blake3, inode, changed, verified, seal FROM checksums WHERE digest = ?"
+_ALL = "SELECT digest, size, blake3, inode, changed, verified, seal FROM checksums"
 _INSERT = (
     "INSERT OR REPLACE INTO checksums (digest, size, blake3, inode, changed, verified, seal)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -104,6 +106,10 @@ class Checksums:
             }
         )
 
+    def broken(self) -> int:
+        """Return how many rows nobody believes, since they are not what was written."""
+        return self._database.write(_broken)
+
     def forget(self, digests: Iterable[str]) -> None:
         """Forget blobs that are gone."""
         rows = [(digest,) for digest in digests]
@@ -152,3 +158,13 @@ def _found(
         found = Checksum(digest, size, blake3, inode, changed, verified)
         if found.seal == seal:
             yield digest, found
+
+
+def _broken(connection: sqlite3.Connection) -> int:
+    count = 0
+    for digest, *facts, seal in connection.execute(_ALL):
+        try:
+            count += Checksum(Digest.parse(str(digest)), *facts).seal != seal
+        except InvalidContent:
+            count += 1
+    return count

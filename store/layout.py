@@ -21,7 +21,7 @@ from ..oci.graph import walk
 from ..oci.manifest import ImageConfig, Index, Manifest
 from ..oci.wording import quoted
 from .blobs import BlobStore
-from .disk import Disk, is_spare, open_directory, open_file
+from .disk import Disk, is_spare, move_file, open_directory, open_file
 from .lock import Lock
 
 BLOBS = "blobs"
@@ -230,6 +230,19 @@ class Layout:
                 for algorithm in HEX_LENGTHS:
                     with suppress(NotFound, InvalidContent), self._step(blobs, algorithm) as names:
                         self._discard_spares(names, before)
+
+    def expel(self, digest: Digest, file: os.stat_result, directory: int, name: str) -> bool:
+        """Move a bad file out of the layout, as `BlobStore.expel`; the caller holds the lock."""
+        moved = False
+        with (
+            suppress(NotFound, InvalidContent),
+            self._directory(self.name) as layout,
+            self._blobs_of(layout, digest.algorithm) as names,
+        ):
+            moved = move_file(self._disk, names, digest.encoded, file, directory, name)
+            if moved:
+                self._disk.sync(names)
+        return moved
 
     def mark(self, content: bytes) -> None:
         """Replace the `oci-layout` file of a directory that is there.

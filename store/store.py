@@ -29,6 +29,7 @@ from .leases import Leases
 from .locations import Locations
 from .lock import Lock
 from .names import Search, is_file, layouts_below
+from .quarantine import Quarantine
 from .remotes import Remotes
 from .uploads import Uploads
 
@@ -58,6 +59,7 @@ class Store:
         self.locations = Locations(self.index)
         self.uploads = Uploads(self.index)
         self.remotes = Remotes(path, disk, self.lock)
+        self.quarantine = Quarantine(self, disk)
 
     @classmethod
     def open(cls, path: Path, disk: Disk | None = None) -> Self:

@@ -1,0 +1,105 @@
+"""Where bad blobs are kept so that nothing reads them: quarantine/<algorithm>/<hex>.<inode>."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
+from ..oci.errors import InvalidContent, NotFound
+from .disk import Disk, open_directory
+
+if TYPE_CHECKING:
+    from .store import Store
+
+DIRECTORY = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A bad file.
+
+    Attributes:
+        digest: what it was called.
+        size: its bytes on disk.
+        when: it was last touched, in seconds since the epoch.
+    """
+
+    digest: Digest
+    size: int
+    when: float
+
+
+class Quarantine:
+    """The bad files of a store. Thread-safe, and safe among processes.
+
+    Nothing here reads their content, and garbage collection does not look at them: they are
+    removed by hand, by whoever has no hope any more to learn or save something from them.
+    """
+
+    def __init__(self, store: Store, disk: Disk) -> None:
+        self._store = store
+        self._disk = disk
+
+    def take(self, digest: Digest, file: os.stat_result, layouts: Iterator[PurePosixPath]) -> int:
+        """Take a bad file, which is known by its inode, from the pool and from all of `layouts`.
+
+        Returns how many names it had there. A name that stands for another file by now stays.
+        An interrupted call can be repeated: the pool's name goes first, so that nobody links it
+        any more, and what layouts have left is found again in them.
+
+        Raises:
+            Busy: another process holds the store.
+        """
+        name = f"{digest.encoded}.{file.st_ino:x}"
+        with self._directory(digest.algorithm, create=True) as directory:
+            with self._store.lock.held():
+                taken = int(self._store.blobs.expel(digest, file, directory, name))
+                self._disk.sync(directory)
+                self._store.blobs.sync()
+            for layout in layouts:
+                with self._store.lock.held():
+                    if self._store.layout(layout).expel(digest, file, directory, name):
+                        taken += 1
+            self._disk.sync(directory)
+        return taken
+
+    def __iter__(self) -> Iterator[Quarantined]:
+        for algorithm in HEX_LENGTHS:
+            with suppress(NotFound), self._directory(algorithm) as directory:
+                for name in sorted(os.listdir(directory)):
+                    encoded = name.partition(".")[0]
+                    with suppress(FileNotFoundError):
+                        if is_encoded(algorithm, encoded):
+                            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                            digest = Digest(algorithm, encoded)
+                            yield Quarantined(digest, status.st_blocks * 512, status.st_ctime)
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._store.path / DIRECTORY
+
+    @contextmanager
+    def _directory(self, algorithm: str, *, create: bool = False) -> Generator[int]:
+        above = open_directory(self._store.path.resolve())
+        try:
+            for name in (DIRECTORY, algorithm):
+                if create:
+                    self._disk.mkdir(above, name)
+                    self._disk.sync(above)  # also when it was there: who made it may have died
+                try:
+                    below = open_directory(name, above)
+                except FileNotFoundError:
+                    raise NotFound(self.path / algorithm) from None
+                except NotADirectoryError:
+                    raise InvalidContent(f"{self.path} is not a directory") from None
+                os.dup2(below, above, inheritable=False)
+                os.close(below)
+            yield above
+        finally:
+            os.close(above)
