@@ -82,6 +82,7 @@ class _SubsetType(click.ParamType[Subset]):
     "--repair",
     "places",
     multiple=True,
+    envvar="OCISTOW_REPAIR",
     metavar="FROM",
     help="Fetch what is bad or absent from here; can be given several times.",
 )
@@ -90,6 +91,7 @@ class _SubsetType(click.ParamType[Subset]):
     "--read-data-subset",
     "subset",
     type=_SubsetType(),
+    envvar="OCISTOW_READ_DATA_SUBSET",
     metavar="5%|N/M|SIZE",
     help="Read some of the blobs: a share or a size of those not read for longest, or a part.",
 )

@@ -14,7 +14,6 @@ import pytest
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent
 from ocistow.oci.reference import Reference
-from ocistow.store import reading
 from ocistow.store.checking import LayoutChecker
 from ocistow.store.checksums import Checksum
 from ocistow.store.findings import Finding, Kind, Severity
@@ -143,7 +142,7 @@ def test_what_the_disk_refuses_is_a_finding(store: Store, monkeypatch: pytest.Mo
     def refuse(*_: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(reading.os, "preadv", refuse)
+    monkeypatch.setattr(os, "preadv", refuse)
     found = list(verifier(store).run())
     assert {f.kind for f in found} == {Kind.UNREADABLE_BLOB}
     assert len(found) == len(A.blobs)
