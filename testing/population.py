@@ -55,13 +55,13 @@ class Population:
         names: of all layouts.
         blobs: how many the pool has, `garbage` too.
         garbage: how many of them no layout mentions.
-        sparse: how many layouts mention layers that the pool lacks.
+        sparse: the names of those that mention layers that the pool lacks.
     """
 
     names: tuple[str, ...]
     blobs: int
     garbage: int
-    sparse: int
+    sparse: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class _Town:
             self._blob(f"nobody wants {self._seed}.{number}".encode())
         os.close(self._pool)
         self._learn(placed)
-        sparse = sum(image.is_sparse for _, image in placed)
+        sparse = frozenset(str(reference) for reference, image in placed if image.is_sparse)
         names = tuple(str(reference) for reference, _ in placed)
         return Population(names, self._written, self._garbage, sparse)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import adding, exporting, memory, publishing, reading, starting, writing
+from . import adding, exporting, memory, publishing, reading, scale, starting, writing
 from .bench import Bench, temporary
 from .machine import this_machine
 from .measure import Result
@@ -27,6 +27,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "memory": memory.run,
     "daemon-memory": memory.of_daemon,
     "commands": starting.run,
+    "scale": scale.run,
 }
 ROUNDS, QUICK_ROUNDS = 5, 2
 
