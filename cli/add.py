@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -21,15 +22,22 @@ from .config import Settings
 from .options import Transfer, json_option, transfer_options
 from .output import document, line
 from .progress import Display, reading
-from .report import Result, more, summary, transferred, write_records
+from .report import Records, Result, more, summary, transferred, write_records
 from .signals import ending_soon
 
 _REGISTRY = "docker://"
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", required=False)
 @click.argument("name", required=False)
+@click.option(
+    "--tree",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Take in every image of the layouts at and below DIR, called as these call them.",
+)
+@click.option("--dry-run", is_flag=True, help="With --tree, only print what would be added.")
 @click.option("--lazy", is_flag=True, help="Leave layers in the registry until they are needed.")
 @click.option(
     "--checksums",
@@ -41,12 +49,14 @@ _REGISTRY = "docker://"
 def add(
     settings: Settings,
     how: Transfer,
-    source: str,
+    source: str | None,
     name: str | None,
+    tree: Path | None,
+    dry_run: bool,
     lazy: bool,
     checksums: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Take an image into the store.
 
     SOURCE is docker://REF, docker-daemon:REF, containerd:REF, oci:DIR[:TAG],
@@ -55,9 +65,25 @@ def add(
     the layout or archive calls it if that is a whole reference such as
     example.com/app:1.
 
+    With --tree, all images of a directory full of layouts are taken in: pack's layout-repo-dir,
+    where the path is the name, or a registry's root such as zot's, where it is the
+    repository. One that cannot be does not stop the others, but makes the exit status that of
+    its error.
+
     Blobs that the store has are not read again. A store that does not exist is
     made.
     """
+    if tree is not None:
+        if source is not None or lazy or how.referrers or how.records != Records():
+            raise click.UsageError("--tree takes neither SOURCE nor --lazy, --referrers or records")
+        from .tree import add_tree
+
+        checksums = checksums or settings.checksums
+        return add_tree(settings, how, tree, dry_run=dry_run, checksums=checksums, as_json=as_json)
+    if source is None:
+        raise click.UsageError("missing argument 'SOURCE'")
+    if dry_run:
+        raise click.UsageError("--dry-run goes with --tree")
     check_source(source)
     began = datetime.now(UTC)
     for option, given in (("--lazy", lazy), ("--referrers", how.referrers)):
@@ -96,6 +122,7 @@ def add(
         else:
             for text in (f"added {summary(str(reference), copied, added=True)}", *more(added)):
                 line(text)
+    return 0
 
 
 def _referrers(
