@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import adding, exporting, memory, publishing, reading, scale, starting, writing
+from . import (
+    adding,
+    deduplicating,
+    exporting,
+    memory,
+    publishing,
+    reading,
+    scale,
+    starting,
+    writing,
+)
 from .bench import Bench, temporary
 from .machine import this_machine
 from .measure import Result
@@ -17,6 +27,7 @@ from .servers import Missing
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "add": adding.run,
+    "dedupe": deduplicating.run,
     "read": reading.run,
     "write": writing.run,
     "export": exporting.run,
