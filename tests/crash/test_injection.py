@@ -23,6 +23,7 @@ from ocistow.testing.disk import QuickDisk
 from ocistow.testing.injection import Fault, happened, injected, made, traced
 from ocistow.testing.invariants import images, pool, strays, violations
 from ocistow.testing.minimal import MinimalImage, minimal_image
+from ocistow.testing.mounts import command_line, environment
 from ocistow.testing.registry import Registry
 from ocistow.testing.warm import Warm
 
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.slow
 
 A = minimal_image("a")
 B = minimal_image("b", ["two", "three"])
+C = minimal_image("c", ["one"])
 ONE, TWO = "example.com/app:1", "example.com/app:2"
 
 CHANGES = (
@@ -93,6 +95,19 @@ def with_garbage(path: Path) -> None:
     (path / "store" / "leases" / "0123456789abcdef").touch()  # its owner died
 
 
+def with_copies(path: Path) -> None:
+    """Two layouts elsewhere have a layer of the store's, and what only they have."""
+    with_image(path)
+    for name in ("one", "two"):
+        C.write_to(path / "elsewhere" / "layouts" / name)
+
+
+def with_deduplicated(path: Path) -> None:
+    with_copies(path)
+    command = command_line(path / "store", "dedupe", "--mode=hardlink", str(path / "elsewhere"))
+    subprocess.run(command, env=environment(), check=True, capture_output=True)
+
+
 def named(**names: MinimalImage) -> dict[str, str]:
     return {f"example.com/app/{tag[1:]}": str(image.root.digest) for tag, image in names.items()}
 
@@ -116,6 +131,29 @@ COMMANDS = [
     ),
     Command(
         "publish", with_image, ["publish", ONE, "docker://{host}/{run}:1"], named(_1=A), named(_1=A)
+    ),
+    Command("link", with_images, ["link", ONE, TWO, "{root}/elsewhere/layouts"], BOTH, BOTH),
+    Command(
+        "link copies",
+        with_image,
+        ["link", ONE, "{root}/elsewhere/layouts", "--mode=copy"],
+        named(_1=A),
+        named(_1=A),
+    ),
+    Command(
+        "dedupe",
+        with_copies,
+        ["dedupe", "{root}/elsewhere", "--mode=hardlink"],
+        named(_1=A),
+        named(_1=A),
+    ),
+    Command(
+        "undo",
+        with_deduplicated,
+        ["dedupe", "--undo"],
+        named(_1=A),
+        named(_1=A),
+        is_again=os.EX_NOINPUT,
     ),
 ]
 
@@ -146,7 +184,7 @@ class Runs:
             assert warm.wait() == 0, output.read_text()
         self.calls = made(root / "log")
         assert images(root / "store") == self.command.after
-        self.undisturbed = snapshot(root / "store")
+        self.undisturbed = snapshot(root)
 
     def sweep(self, warm: Warm, call: str, effect: str) -> Iterator[str]:
         """Yield what is wrong after the effect at each of the calls."""
@@ -174,7 +212,7 @@ class Runs:
 
     def _wrong(self, fault: Fault, status: int, root: Path) -> Iterator[str]:
         store, command = root / "store", self.command
-        yield from violations(store)
+        yield from [*violations(store), *violations(root / "elsewhere")]
         said = (root / "output").read_text()
         found = images(store)
         if found not in (command.before, command.after):
@@ -193,16 +231,16 @@ class Runs:
                 yield "it failed although the image was committed"
             if command.name == "publish" and status == 0 and not committed:
                 yield "it published nothing"
-            if "unlink" not in fault.call and (left := strays(store)):
+            if "unlink" not in fault.call and (left := strays(root)):
                 yield f"it left {left}"
 
     def _wrong_again(self, status: int, root: Path) -> Iterator[str]:
         store, said = root / "store", (root / "again").read_text()
-        yield from violations(store)
+        yield from [*violations(store), *violations(root / "elsewhere")]
         done = status == self.command.is_again
         if status != 0 and not done:
             yield f"again: status {status}: {said}"
-        found, expected = snapshot(store), self.undisturbed
+        found, expected = snapshot(root), self.undisturbed
         if done and status:  # directories that became empty may be left
             found = {path: node for path, node in found.items() if node != "directory"}
             expected = {path: node for path, node in expected.items() if node != "directory"}
@@ -229,26 +267,37 @@ class Runs:
     def _new(self) -> Path:
         root = self._directory / str(next(self._numbers))
         subprocess.run(["cp", "-a", self._template, root], check=True)
+        for journal in root.glob("store/dedupe/*"):
+            journal.write_text(journal.read_text().replace(str(self._template), str(root)))
         return root
 
     def _arguments(self, root: Path) -> list[str]:
-        words = {"source": root / "source", "host": self._host, "run": f"run{root.name}"}
+        words = {
+            "root": root,
+            "source": root / "source",
+            "host": self._host,
+            "run": f"run{root.name}",
+        }
         return [f"--store={root / 'store'}"] + [a.format(**words) for a in self.command.arguments]
 
 
-def snapshot(store: Path) -> dict[str, object]:
-    """Return what a store holds, without caches, locks and what a dead process left for gc."""
+def snapshot(root: Path) -> dict[str, object]:
+    """Return what a store and the layouts elsewhere hold.
+
+    Caches, locks, journals and what a dead process left for gc are left out.
+    """
     found: dict[str, object] = {}
     files: dict[int, list[str]] = {}
-    for above, directories, names in os.walk(store):
-        for name in directories:
-            found[str(Path(above, name).relative_to(store))] = "directory"
-        if Path(above).name == "leases":
+    for above, directories, names in os.walk(root):
+        if Path(above) == root:
             continue
+        directories[:] = [name for name in directories if name not in ("leases", "dedupe")]
+        for name in directories:
+            found[str(Path(above, name).relative_to(root))] = "directory"
         for name in names:
             file = Path(above, name)
-            path = str(file.relative_to(store))
-            if is_spare(name) or name.startswith(("index.sqlite", "index.lock")) or path == "lock":
+            path = str(file.relative_to(root))
+            if is_spare(name) or name.startswith(("index.sqlite", "index.lock")) or name == "lock":
                 continue
             status = file.stat()
             shared = files.setdefault(status.st_ino, [])
