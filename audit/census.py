@@ -53,7 +53,7 @@ class Census:
 
     def take(self) -> Found:
         """Look at everything, once."""
-        leased = _leased(self._store)
+        kept = leased(self._store)
         with self._directories.opened(".") as (directory, entries):
             self._see_pool()
             self._see_layouts()
@@ -62,7 +62,7 @@ class Census:
                     self._see_file(directory, entry, entry.name)
                 elif entry.name not in (BLOBS, LAYOUTS):
                     self._see_below(entry.name, entry.name)
-        for digest in leased:
+        for digest in kept:
             blob = self._pool.blobs[digest.algorithm].get(digest.encoded)
             if blob is not None:
                 blob.leased = True
@@ -153,8 +153,8 @@ def take(store: Store, watch: Watch | None = None) -> Found:
         os.close(top)
 
 
-def _leased(store: Store) -> frozenset[Digest]:
-    """Return what is leased; nothing if the leases cannot be read."""
+def leased(store: Store) -> frozenset[Digest]:
+    """Return the blobs that are leased; nothing if the leases cannot be read."""
     with suppress(OSError):
         return frozenset(store.leases.held())
     return frozenset()

@@ -129,6 +129,11 @@ class Inodes:
             inode.waits = True
         return inode
 
+    @property
+    def is_sharing(self) -> bool:
+        """Whether files were seen that share bytes with others."""
+        return bool(self._sharing)
+
     def again(self, inode: Inode) -> None:
         """Note another name of a file."""
         self.names += 1

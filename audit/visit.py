@@ -85,6 +85,8 @@ class Visit:
     """Counts the files of the layout at `path`, the `place`-th that is seen.
 
     Attributes:
+        linked: blobs, by digest.
+        seen: the files, apart from those that the pool was known to have.
         inside: directories of other layouts that lie in this one.
     """
 
@@ -97,9 +99,10 @@ class Visit:
         self._inodes = inodes
         self._pool = pool
         self._joining = Joining(place)
-        self._blobs: dict[str, Inode] = {}  # by digest
         self._collected: list[Inode] = []  # in directories of this layout that are none
         self.tally = Tally(path.partition("/")[2])
+        self.linked: dict[str, Inode] = {}
+        self.seen: set[Inode] = set()
         self.inside: list[str] = []
 
     def see(self, directory: int, entries: Entries) -> None:
@@ -118,22 +121,22 @@ class Visit:
     def end(self, needs: Collection[str] | None) -> None:
         """Compare with the digests that the index needs; with None, all that is there is."""
         if needs is None:
-            needs = self._blobs.keys()
+            needs = self.linked.keys()
         self._spurn(needs)
         for digest in needs:
             algorithm, _, encoded = digest.partition(":")
             blob = self._pool.blobs.get(algorithm, {}).get(encoded)
-            if blob is not None and blob is not self._blobs.get(digest):
+            if blob is not None and blob is not self.linked.get(digest):
                 blob.needed = blob.needed or set()
                 blob.needed.add(self._place)
-        for inode in (*self._blobs.values(), *self._collected):
+        for inode in (*self.linked.values(), *self._collected):
             self._inodes.count(inode)
 
     def _spurn(self, needs: Collection[str]) -> None:
-        spurned = [inode for digest, inode in self._blobs.items() if digest not in needs]
+        spurned = [inode for digest, inode in self.linked.items() if digest not in needs]
         spurned += self._collected
         if spurned:
-            held = {id(inode) for digest, inode in self._blobs.items() if digest in needs}
+            held = {id(inode) for digest, inode in self.linked.items() if digest in needs}
             for inode in spurned:
                 if id(inode) not in held:
                     inode.spurned = inode.spurned or set()
@@ -165,7 +168,7 @@ class Visit:
                     inodes.again(inode)
                     inode.owners = joining(inode.owners)
                     tally.apparent += inode.size
-                    self._blobs[f"{algorithm}:{entry.name}"] = inode
+                    self.linked[f"{algorithm}:{entry.name}"] = inode
                 elif entry.is_dir(follow_symlinks=False):
                     self._see_others(f"{path}/{entry.name}", deep=False)
                 elif is_encoded(algorithm, entry.name) and entry.is_file(follow_symlinks=False):
@@ -178,8 +181,9 @@ class Visit:
         inode = self._inodes.see(directory, entry)
         if inode is not None:
             inode.owners = self._joining(inode.owners)
+            self.seen.add(inode)
             self.tally.apparent += inode.size
-            self._blobs[f"{algorithm}:{entry.name}"] = inode
+            self.linked[f"{algorithm}:{entry.name}"] = inode
 
     def _see_others(self, top: str, *, deep: bool = True) -> None:
         """Count files that belong to no image; `deep` where layouts could lie and links count."""
@@ -216,6 +220,7 @@ class Visit:
         if inode is not None:
             known = inode.owners.last == self._place
             inode.owners = self._joining(inode.owners)
+            self.seen.add(inode)
             self.tally.apparent += inode.size
             if other and not known:
                 self.tally.other += inode.on_disk

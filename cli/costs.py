@@ -27,11 +27,11 @@ def ordered(costs: Sequence[Cost], by: str) -> Sequence[Cost]:
     return costs if by == "name" else sorted(costs, key=_KEYS[by], reverse=True)
 
 
-def print_table(found: Usage, by: str, *, exactly: bool) -> None:
+def print_table(layouts: Sequence[Cost], total: Cost, by: str, *, exactly: bool) -> None:
     """Print a line an image, and one for all."""
-    exclusive = sum(cost.exclusive for cost in found.layouts)
-    total = replace(found.total, exclusive=exclusive)  # what these share among each other, too
-    rows = [(shown(cost.name), cost) for cost in ordered(found.layouts, by)]
+    exclusive = sum(cost.exclusive for cost in layouts)
+    total = replace(total, exclusive=exclusive)  # what these share among each other, too
+    rows = [(shown(cost.name), cost) for cost in ordered(layouts, by)]
     _print([*rows, ("total", total)], exactly=exactly)
 
 
@@ -41,10 +41,9 @@ def print_tree(top: Branch, by: str, depth: int | None, *, exactly: bool) -> Non
     _print([*rows, ("total", top.cost)], exactly=exactly)
 
 
-def print_json(found: Usage, by: str, more: Mapping[str, object]) -> None:
-    """Print a JSON document of all images, and of `more`."""
-    images = map(cost_members, ordered(found.layouts, by))
-    listing("images", images, {"total": total_members(found), **more})
+def print_json(layouts: Sequence[Cost], more: Mapping[str, object], by: str) -> None:
+    """Print a JSON document of images, and of `more`."""
+    listing("images", map(cost_members, ordered(layouts, by)), more)
 
 
 def print_beside(found: Usage, *, exactly: bool) -> None:
@@ -89,11 +88,15 @@ def cost_members(cost: Cost) -> dict[str, object]:
     }
 
 
+def together_members(total: Cost) -> dict[str, object]:
+    """Return what several images cost together for a JSON document."""
+    return {k: v for k, v in cost_members(total).items() if k not in ("name", "path")}
+
+
 def total_members(found: Usage) -> dict[str, object]:
     """Return what is true of all images together, and what the store has beside them."""
-    total = cost_members(found.total)
     return {
-        **{key: value for key, value in total.items() if key not in ("name", "path")},
+        **together_members(found.total),
         "separate": found.separate,
         "factor": round(found.factor, 4),
         "unlinked": found.unlinked,

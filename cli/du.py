@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import click
 
+from ..audit.glance import glance
 from ..audit.usage import usage
 from ..oci.wording import about
 from ..store.store import Store
@@ -44,6 +45,7 @@ _HISTORY = 20  # runs that are shown
     "--images", type=click.IntRange(0), default=0, metavar="N", help="With --layers: name N images."
 )
 @click.option("--sort", type=click.Choice(costs.SORT), default="name", help="The largest first.")
+@click.option("--exact", is_flag=True, help="Of a NAME: read the whole store, not link counts.")
 @click.option("--record", is_flag=True, help="Also keep the numbers, for --since.")
 @click.option(
     "--since", type=DurationType(), help="Only show what was recorded in this time, such as 30d."
@@ -76,6 +78,7 @@ def du(
     by_layer: bool,
     images: int,
     sort: str,
+    exact: bool,
     record: bool,
     since: float | None,
     tree_of: Path | None,
@@ -92,6 +95,9 @@ def du(
     they take: SHARED with other images of the store, or EXCLUSIVE. AMORTISED divides what is
     shared among those that share it. RECLAIMABLE is what `rm` and `gc` would free. In the
     total, what images share counts once. See docs/du.md.
+
+    With NAME, link counts tell what others have, so that it takes as long in a store of any size;
+    links that lie elsewhere then count as another image's.
     """
     ways = (as_tree, by_layer, since is not None, tree_of is not None)
     if sum(ways) > 1:
@@ -112,6 +118,15 @@ def du(
         with _watching(settings) as watch:
             if by_layer:
                 _print_layers(store, wanted, images, watch, as_json=as_json, exactly=exactly)
+                return 0
+            whole = exact or as_tree or daemon or potential or html is not None
+            seen = glance(store, wanted) if wanted and not whole else None
+            if seen is not None:
+                if as_json:
+                    total = costs.together_members(seen.total)
+                    costs.print_json(seen.layouts, {"total": total}, sort)
+                else:
+                    costs.print_table(seen.layouts, seen.total, sort, exactly=exactly)
                 return 0
             found = usage(store, wanted, watch)
         if record:
@@ -135,9 +150,9 @@ def du(
         else:
             costs.print_tree(top, sort, depth, exactly=exactly)
     elif as_json:
-        costs.print_json(found, sort, more)
+        costs.print_json(found.layouts, {"total": costs.total_members(found), **more}, sort)
     else:
-        costs.print_table(found, sort, exactly=exactly)
+        costs.print_table(found.layouts, found.total, sort, exactly=exactly)
     if not as_json:
         costs.print_beside(found, exactly=exactly)
         beside.print_comparison(compared, sizes(exactly=exactly))

@@ -3,13 +3,14 @@
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ocistow.audit.glance import glance
 from ocistow.audit.usage import usage
 from ocistow.oci.descriptor import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor
 from ocistow.oci.digest import Digest
@@ -223,3 +224,26 @@ def test_removing_a_name_frees_what_was_said(plan: Plan) -> None:
                 store.layout(cost.name).remove()
                 collect(store)
                 assert cost.reclaimable == least - held(path), cost.name
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(plans)
+def test_a_glance_says_the_same_unless_others_have_names_that_it_cannot_see(plan: Plan) -> None:
+    plain = replace(plan, linked=frozenset(), nested=frozenset(), elsewhere=frozenset())
+    plain = replace(plain, absent=frozenset(), removed=frozenset(), useless=frozenset())
+    with TemporaryDirectory() as top, build(plain, Path(top)) as store:
+        found = usage(store)
+        for cost in found.layouts:
+            seen = glance(store, [cost.name])
+            if seen is not None:
+                [one] = seen.layouts
+                assert abs(one.amortised - cost.amortised) <= 10  # what cannot be divided
+                assert one.reclaimable >= cost.reclaimable
+                if not plain.copies:  # another's, which needs the pool's blob all the same
+                    assert replace(one, amortised=cost.amortised) == cost
+                    assert seen.total.reclaimable == cost.reclaimable
+                assert seen.total.exclusive == cost.exclusive
+        if (seen := glance(store, found.names)) is not None:
+            assert seen.total.on_disk == found.total.on_disk == seen.total.exclusive
+            assert seen.total.reclaimable == found.total.reclaimable
+        assert plain.copies or plain.evicted or seen is not None
