@@ -22,6 +22,7 @@ from .store import Store
 
 _PREFIX = f"{CANONICAL}:"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SMALL = 32 << 10  # bytes; few documents have more
 _ODD = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError, NotFound)
 
 
@@ -132,7 +133,7 @@ class Catalog:
         algorithm, _, encoded = text.partition(":")
         file = os.open(self._store.blobs.path_of(Digest(algorithm, encoded)), _READ)
         try:
-            raw = os.read(file, MAX_DOCUMENT + 1)
+            raw = read_document(file)
         finally:
             os.close(file)
         if len(raw) > MAX_DOCUMENT or Digest.of(raw, algorithm).encoded != encoded:
@@ -143,6 +144,15 @@ class Catalog:
 def key(algorithm: str, encoded: str) -> str:
     """Return what stands for a digest in a catalog; of most, that is the name of the file."""
     return encoded if algorithm == CANONICAL else f"{algorithm}:{encoded}"
+
+
+def read_document(file: int) -> bytes:
+    """Return the first `MAX_DOCUMENT` bytes of an open file and one more, if there are so many.
+
+    Asked for all of that at once, the kernel maps and unmaps 4 MiB for each document.
+    """
+    raw = os.read(file, _SMALL)
+    return raw if len(raw) < _SMALL else raw + os.read(file, MAX_DOCUMENT + 1 - _SMALL)
 
 
 def _digest(name: str) -> Digest:

@@ -13,9 +13,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
-from ..oci.document import MAX_DOCUMENT
-from .catalog import Catalog, key
+from ..oci.digest import CANONICAL, HEX_LENGTHS, Digest, is_encoded
+from .catalog import Catalog, key, read_document
 from .disk import is_spare
 from .layout import BLOBS, INDEX, NEW_FILES
 from .store import Store
@@ -23,6 +22,7 @@ from .store import Store
 Identity = tuple[int, int, int]  # inode, time of the last change in ns, size
 
 _NONE: Identity = (0, 0, 0)
+_ONE_BELOW = 3  # links of a directory: its name, "." in it, and ".." in the one below
 _TICK = 0.001  # seconds between looks at the clock of a file system
 
 Watch = Callable[[int], None]
@@ -218,7 +218,7 @@ def _own(blobs: str) -> tuple[list[str], bool]:
     """Return the keys of the blobs that a layout has, and whether there are other names of ours."""
     own: list[str] = []
     has_spares = False
-    for algorithm in os.listdir(blobs):
+    for algorithm in _algorithms(blobs):
         has_spares |= is_spare(algorithm)
         if algorithm in HEX_LENGTHS:
             with suppress(FileNotFoundError, NotADirectoryError):
@@ -228,6 +228,16 @@ def _own(blobs: str) -> tuple[list[str], bool]:
                     else:
                         has_spares |= is_spare(name)
     return own, has_spares
+
+
+def _algorithms(blobs: str) -> list[str]:
+    """Return the names in a layout's `blobs`.
+
+    On most file systems a directory with one directory in it has three links, and which one
+    that is need not be asked 100,000 times.
+    """
+    is_one = os.stat(blobs, follow_symlinks=False).st_nlink == _ONE_BELOW
+    return [CANONICAL] if is_one and os.path.isdir(f"{blobs}/{CANONICAL}") else os.listdir(blobs)
 
 
 def _read_index(path: str) -> tuple[Identity, bytes]:
@@ -241,7 +251,7 @@ def _read_index(path: str) -> tuple[Identity, bytes]:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             return _NONE, b""
-        return _identity(status), os.read(file, MAX_DOCUMENT + 1)
+        return _identity(status), read_document(file)
     finally:
         os.close(file)
 
