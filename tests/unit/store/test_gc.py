@@ -2,8 +2,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,9 +16,12 @@ from ocistow.oci.errors import InvalidContent
 from ocistow.oci.manifest import Index
 from ocistow.oci.reference import Reference
 from ocistow.store.gc import GRACE, SPARE_GRACE, Collector
+from ocistow.store.leases import DURATION
+from ocistow.store.lock import Lock
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
-from ocistow.store.sweep import Collected, Sweep
+from ocistow.store.survey import Survey
+from ocistow.store.sweep import BUDGET, Collected, Sweep
 from ocistow.testing.invariants import violations
 from ocistow.testing.minimal import MinimalImage, minimal_image, minimal_index
 
@@ -314,3 +320,179 @@ def test_what_was_touched_or_leased_or_is_more_than_a_layer_is_not_evicted(store
     artifact = Descriptor(OCI_LAYER, second, len(A.blobs[second]))
     store.layout(TWO.path).commit(Index.of([artifact]))
     assert second not in collector.evictable()
+
+
+def test_an_empty_index_keeps_what_its_layout_has_for_an_hour(store: Store) -> None:
+    """The lifecycle begins with one; whatever the grace, and with nobody to take a lease."""
+    put(store, ONE, A)
+    store.layout(ONE.path).commit(Index.of([]))
+    for after, grace in ((0, -1), (0, 0), (DURATION - 60, 0)):
+        clock = lambda after=after: time.time() + after  # noqa: E731
+        assert Collector(store, grace=grace, clock=clock).collect() == Collected(recent=4)
+    store.layout(ONE.path).commit(Index.of([A.root]))
+    assert violations(store.path) == []
+    store.layout(ONE.path).commit(Index.of([]))
+    assert collect(store, DURATION + 60).blobs == 4
+
+
+Interruption = Callable[[Store], None]
+
+
+def commit(store: Store) -> None:
+    store.put(TWO, A.root)
+
+
+def commit_again(store: Store) -> None:
+    """Where the layout has all names already, so that none is made."""
+    store.put(ONE, A.root)
+
+
+def commit_with_copies(store: Store) -> None:
+    """As where the pool's files have all links that they can have."""
+    names = store.layouts / ONE.path / "blobs" / "sha256"
+    for file in names.iterdir():
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)
+    store.put(ONE, A.root)
+
+
+def commit_index(store: Store) -> None:
+    both = minimal_index(A, B)
+    both.add_to(store.blobs)
+    store.put(TWO, both.root)
+
+
+def link_and_unlink(store: Store) -> None:
+    """The number of links is what it was; the time is not."""
+    for digest in A.blobs:
+        os.link(store.blobs.path_of(digest), store.path / "elsewhere")
+        (store.path / "elsewhere").unlink()
+
+
+def renew(store: Store) -> None:
+    for digest in A.blobs:
+        content = store.blobs.path_of(digest)
+        raw = Path(content).read_bytes()
+        Path(content).unlink()
+        store.blobs.add([raw])
+
+
+@pytest.mark.parametrize(
+    "interruption",
+    [commit, commit_again, commit_with_copies, commit_index, link_and_unlink, renew],
+)
+@pytest.mark.parametrize("point", ["look", "sweep", "settle", "batch"])
+def test_whatever_happens_between_two_steps_is_seen(
+    store: Store, monkeypatch: pytest.MonkeyPatch, interruption: Interruption, point: str
+) -> None:
+    """A is useless, with names that a layout kept, until somebody needs it again."""
+    put(store, ONE, A)
+    put(store, ONE, B)
+    done: list[str] = []
+
+    def interrupt() -> None:
+        if not done:
+            done.append(point)
+            interruption(store)
+
+    class Late(Survey):
+        def _take_pool(self) -> None:
+            super()._take_pool()
+            if point == "look":
+                interrupt()
+
+    class Interrupted(Collector):
+        def _sweep(self) -> Sweep:
+            if point == "sweep":
+                interrupt()
+            return super()._sweep()
+
+    def settle() -> None:
+        if point == "settle":
+            interrupt()
+
+    held = store.lock.held
+
+    def hold() -> AbstractContextManager[None]:
+        if point == "batch":
+            interrupt()
+        return held()
+
+    monkeypatch.setattr("ocistow.store.gc.Survey", Late)
+    monkeypatch.setattr(store.blobs, "settle", settle)
+    monkeypatch.setattr(store.lock, "held", hold)
+    Interrupted(store, grace=-1).collect()
+    assert done == [point]
+    monkeypatch.undo()
+    assert set(A.blobs) <= set(store.blobs)
+    assert violations(store.path) == []
+
+
+def test_a_directory_that_moves_past_the_look_loses_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, ONE, A)
+    above = store.layouts / ONE.path.parent
+    aside = store.path / "aside"
+
+    class Moved(Survey):
+        def _take_pool(self) -> None:
+            super()._take_pool()
+            above.rename(aside)  # as if it went to where the look has been already
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ocistow.store.gc.Survey", Moved)
+        assert Collector(store, grace=-1).collect() == Collected(recent=4)
+    aside.rename(above)
+    assert set(store.blobs) == set(A.blobs)
+
+
+def test_names_go_a_few_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of one blob that many layouts have: nobody waits for all of them."""
+    for number in range(5):
+        put(store, Reference.parse(f"example.com/app:{number}"), A)
+        put(store, Reference.parse(f"example.com/app:{number}"), B)
+    pauses: list[float] = []
+    ticks = count(0.0, 0.6 * BUDGET)  # two looks at the clock use it up
+    monkeypatch.setattr(
+        "ocistow.store.sweep.time",
+        SimpleNamespace(sleep=pauses.append, monotonic=lambda: next(ticks)),
+    )
+    found = collect(store)
+    assert (found.blobs, found.links) == (3, 15)
+    assert len(pauses) > 8
+    assert set(store.blobs) == set(B.blobs)
+
+
+def test_a_large_blob_is_freed_when_the_lock_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocistow.store.sweep._LARGE", 1)
+    A.add_to(store.blobs)
+    inodes = {store.blobs.stat(digest).st_ino for digest in A.blobs}
+    kept: list[int] = []
+
+    class Looking(Sweep):
+        def _free(self) -> None:
+            with Lock(store.path / "lock", timeout=0.0).held():  # nobody else has it
+                pass
+            kept.extend(os.fstat(file).st_ino for file in self._large)
+            super()._free()
+            assert self._large == []
+
+    monkeypatch.setattr("ocistow.store.gc.Sweep", Looking)
+    assert collect(store).blobs == 4
+    assert set(kept) == inodes
+
+
+def test_what_killed_writers_left_in_layouts_goes(store: Store) -> None:
+    put(store, ONE, A)
+    layout = store.layouts / ONE.path
+    spares = [layout / ".ocistow-1", layout / "blobs/sha256/.ocistow-2", layout / ".index.json.new"]
+    for spare in spares:
+        spare.write_bytes(b"half")
+    Collector(store, grace=0).collect()
+    assert all(spare.exists() for spare in spares)
+    collect(store)
+    assert not any(spare.exists() for spare in spares)
