@@ -44,7 +44,6 @@ from .progress import Display
 )
 @click.option(
     "--match",
-    "words",
     multiple=True,
     metavar="PATTERN",
     help="Count and remove only such names, as in `ocistow ls PATTERN`; repeatable.",
@@ -65,7 +64,7 @@ def gc(
     grace: float,
     keep_last: int | None,
     older_than: float | None,
-    words: tuple[str, ...],
+    match: tuple[str, ...],
     evict: bool,
     explain: str | None,
     as_json: bool,
@@ -78,7 +77,7 @@ def gc(
     Images are removed only by --keep-last and --older-than, and then for good.
     """
     rule = Rule(keep_last, older_than)
-    if words and rule == Rule():
+    if match and rule == Rule():
         raise click.UsageError("--match needs --keep-last or --older-than")
     if explain is not None:
         if dry_run or evict or rule != Rule():
@@ -94,7 +93,7 @@ def gc(
     ):
         track = display.track("gc")
         if rule != Rule():
-            names = drop(store, outdated(store, rule, words), dry_run=dry_run)
+            names = drop(store, outdated(store, rule, match), dry_run=dry_run)
             if not as_json:
                 _print_names(names, dry_run=dry_run)
         collector = Collector(store, grace=grace, watch=track.stage if track else _silent)
