@@ -17,11 +17,10 @@ from ..oci.manifest import Index, parse_manifest
 from .catalog import Catalog, key
 from .layout import Layout
 from .leases import Holder
+from .quarantine import DIRECTORY
 from .roots import mentioned_by
 from .store import Store
 from .survey import directories
-
-QUARANTINE = "quarantine"
 
 _START = re.compile(r"[0-9a-f]+")
 
@@ -148,6 +147,6 @@ def _ways(layout: Layout, descriptor: Descriptor, digest: Digest) -> Iterator[tu
 
 def _is_quarantined(store: Store, digest: Digest) -> bool:
     with suppress(FileNotFoundError):
-        names = os.listdir(store.path / QUARANTINE / digest.algorithm)
+        names = os.listdir(store.path / DIRECTORY / digest.algorithm)
         return any(name.partition(".")[0] == digest.encoded for name in names)
     return False

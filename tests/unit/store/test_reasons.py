@@ -7,7 +7,8 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, NotFound
 from ocistow.oci.manifest import Index
 from ocistow.oci.reference import Reference
-from ocistow.store.reasons import QUARANTINE, reasons, resolve
+from ocistow.store.quarantine import DIRECTORY
+from ocistow.store.reasons import reasons, resolve
 from ocistow.store.store import Store
 from ocistow.testing.minimal import minimal_image, minimal_index
 
@@ -60,7 +61,7 @@ def test_what_is_absent_may_be_needed_or_in_quarantine(store: Store) -> None:
     put(store)
     gone = digest_of(b"one")
     store.blobs.delete(gone)
-    directory = store.path / QUARANTINE / gone.algorithm
+    directory = store.path / DIRECTORY / gone.algorithm
     directory.mkdir(parents=True)
     (directory / f"{gone.encoded}.1f").touch()
     found = reasons(store, gone)
