@@ -23,6 +23,7 @@ from ..cli.commands import run
 from .mounts import environment
 
 _PACKAGES = ("cli", "fusefs", "oci", "publish", "store", "audit")
+_LATER = ("blake3", "sqlite3")  # what commands import when they need it
 
 
 class Warm:
@@ -130,7 +131,8 @@ def _import_all() -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    importlib.import_module("sqlite3")
+    for name in _LATER:
+        importlib.import_module(name)
     gc.freeze()  # a child that collects garbage would copy every page
 
 
