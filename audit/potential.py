@@ -22,8 +22,8 @@ from ..publish.archives.entries import REGULAR, Entries, Entry, Forward
 from ..publish.compression import inflated
 from ..publish.source import Stream
 from ..store.blobs import READ_SIZE
-from ..store.duplicates import Watch
 from ..store.layout import Layout
+from ..store.sharing.duplicates import Watch
 from ..store.store import Store
 from .distinct import LIMIT, Distinct
 

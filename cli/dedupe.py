@@ -9,14 +9,14 @@ import click
 
 from ..oci.errors import NotFound
 from ..oci.wording import about, printable
-from ..store.dedupe import plan
 from ..store.disk import Disk
-from ..store.duplicates import Left, Mode, Plan, Tally
-from ..store.journal import close_journal, journals
-from ..store.replacement import Outcome, carry_out
+from ..store.sharing.dedupe import plan
+from ..store.sharing.duplicates import Left, Mode, Plan, Tally
+from ..store.sharing.journal import close_journal, journals
+from ..store.sharing.replacement import Outcome, carry_out
+from ..store.sharing.undo import Undone
+from ..store.sharing.undo import undo as undo_journal
 from ..store.store import Store
-from ..store.undo import Undone
-from ..store.undo import undo as undo_journal
 from .config import PROGRESS, Settings
 from .exits import FINDINGS
 from .options import bytes_option, json_option, pass_settings

@@ -10,11 +10,11 @@ import click
 
 from ..oci.wording import about
 from ..publish.remote import evict as evict_layers
-from ..store.gc import GRACE, Collector
-from ..store.reasons import Reasons, reasons, resolve
-from ..store.retention import Outdated, Rule, drop, outdated
+from ..store.collection.collector import GRACE, Collector
+from ..store.collection.reasons import Reasons, reasons, resolve
+from ..store.collection.retention import Outdated, Rule, drop, outdated
+from ..store.collection.sweep import Collected
 from ..store.store import Store
-from ..store.sweep import Collected
 from .config import Settings
 from .durations import DurationType
 from .options import json_option, pass_settings

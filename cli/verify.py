@@ -16,12 +16,12 @@ from ..oci.errors import InvalidContent, NotFound
 from ..oci.wording import about, message_of
 from ..publish.access import Access
 from ..publish.repair import Repair, Repairer, check_place, diff_id, open_places
-from ..store.checking import LayoutChecker
-from ..store.findings import Finding, Severity
-from ..store.reading import Pace
 from ..store.store import Store
-from ..store.surroundings import Directory, check_rest, directories
-from ..store.verify import JOBS, Choice, Subset, Verifier
+from ..store.verification.findings import Finding, Severity
+from ..store.verification.layouts import LayoutChecker
+from ..store.verification.reading import Pace
+from ..store.verification.surroundings import Directory, check_rest, directories
+from ..store.verification.verifier import JOBS, Choice, Subset, Verifier
 from .access import access_options
 from .config import MAX_JOBS, PROGRESS, Settings
 from .exits import FINDINGS

@@ -10,8 +10,8 @@ from ..oci.digest import Digest, is_encoded
 from ..oci.errors import DigestMismatch, InvalidContent
 from ..oci.manifest import Index
 from ..store.blobs import READ_SIZE, Ingest, digest_of_file
+from ..store.collection.roots import mentioned
 from ..store.layout import Layout
-from ..store.roots import mentioned
 from ..store.store import Store
 from .promises import Promises
 

@@ -11,7 +11,7 @@ from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent, NotFound, RegistryError
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from ..store.locations import Locations
+from ..store.index.locations import Locations
 from .access import Access
 from .distribution.hosts import open_place, pull_places
 from .distribution.registries import Place

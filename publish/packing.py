@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest, new_hash
 from ..store.blobs import Ingest
-from ..store.layers import Layer
+from ..store.index.layers import Layer
 from .compression import GZIP, Compression, parts
 from .source import Stream
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from ..oci.digest import Digest
 from ..oci.graph import children
 from ..oci.manifest import Index, Manifest
-from ..store.locations import Found, Locations
-from ..store.uploads import Uploads
+from ..store.index.locations import Found, Locations
+from ..store.index.uploads import Uploads
 
 log = logging.getLogger(__name__)
 

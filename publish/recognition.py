@@ -18,7 +18,7 @@ from ..oci.graph import walk
 from ..oci.manifest import Manifest, media_type_of
 from ..oci.wording import message_of
 from ..store.blobs import READ_SIZE
-from ..store.layers import Layer
+from ..store.index.layers import Layer
 from ..store.layout import Layout
 from ..store.store import Store
 from .archives.entries import BLOCK

@@ -24,8 +24,8 @@ from .sink import Action, Image
 from .source import Blob, Source
 
 if TYPE_CHECKING:
-    from ..store.gc import Collector
-    from ..store.sweep import Collected
+    from ..store.collection.collector import Collector
+    from ..store.collection.sweep import Collected
     from .distribution.repository import Repository
 
 PAUSE = 5.0  # seconds until a remote that failed is asked the same again

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from ..oci.descriptor import REF_NAME, Descriptor
 from ..oci.errors import InvalidContent, OcistowError
 from ..oci.reference import Reference, is_registry
-from ..store.foreign import Skip, find_layouts
+from ..store.sharing.foreign import Skip, find_layouts
 from .layout import LayoutSource
 
 

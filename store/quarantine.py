@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
 from ..oci.errors import InvalidContent, NotFound
+from .blobs import BlobStore
 from .disk import Disk, open_directory
-
-if TYPE_CHECKING:
-    from .store import Store
+from .layout import Layout
+from .lock import Lock
 
 DIRECTORY = "quarantine"
 
@@ -41,9 +40,20 @@ class Quarantine:
     removed by hand, by whoever has no hope any more to learn or save something from them.
     """
 
-    def __init__(self, store: Store, disk: Disk) -> None:
+    def __init__(
+        self,
+        store: Path,
+        blobs: BlobStore,
+        layout: Callable[[PurePosixPath], Layout],
+        disk: Disk,
+        lock: Lock,
+    ) -> None:
+        """Open what lies in the directory `store`; `layout` gives its layouts by name."""
         self._store = store
+        self._blobs = blobs
+        self._layout = layout
         self._disk = disk
+        self._lock = lock
 
     def take(self, digest: Digest, file: os.stat_result, layouts: Iterator[PurePosixPath]) -> int:
         """Take a bad file, which is known by its inode, from the pool and from all of `layouts`.
@@ -57,13 +67,13 @@ class Quarantine:
         """
         name = f"{digest.encoded}.{file.st_ino:x}"
         with self._directory(digest.algorithm, create=True) as directory:
-            with self._store.lock.held():
-                taken = int(self._store.blobs.expel(digest, file, directory, name))
+            with self._lock.held():
+                taken = int(self._blobs.expel(digest, file, directory, name))
                 self._disk.sync(directory)
-                self._store.blobs.sync()
+                self._blobs.sync()
             for layout in layouts:
-                with self._store.lock.held():
-                    if self._store.layout(layout).expel(digest, file, directory, name):
+                with self._lock.held():
+                    if self._layout(layout).expel(digest, file, directory, name):
                         taken += 1
             self._disk.sync(directory)
         return taken
@@ -82,11 +92,11 @@ class Quarantine:
     @property
     def path(self) -> Path:
         """Where it is."""
-        return self._store.path / DIRECTORY
+        return self._store / DIRECTORY
 
     @contextmanager
     def _directory(self, algorithm: str, *, create: bool = False) -> Generator[int]:
-        above = open_directory(self._store.path.resolve())
+        above = open_directory(self._store.resolve())
         try:
             for name in (DIRECTORY, algorithm):
                 if create:

@@ -11,9 +11,9 @@ from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound
 from .blobs import BlobStore
-from .checksums import Checksum
-from .index import IndexDatabase
-from .layers import Layer
+from .index.checksums import Checksum
+from .index.database import IndexDatabase
+from .index.layers import Layer
 
 _Row: TypeAlias = Sequence[str | int | float | None]
 _Test: TypeAlias = Callable[[BlobStore, _Row], bool]

@@ -19,19 +19,19 @@ from ..oci.errors import InvalidContent, NotFound
 from ..oci.manifest import Index
 from ..oci.reference import Reference
 from .blobs import BlobStore
-from .checksums import Checksums
 from .disk import Disk, NamedDisk, disk_of, make_directory, open_directory
 from .files import Files
-from .index import IndexDatabase
-from .layers import Layers
+from .index.checksums import Checksums
+from .index.database import IndexDatabase
+from .index.layers import Layers
+from .index.locations import Locations
+from .index.uploads import Uploads
 from .layout import BLOBS, INDEX, LAYOUTS, MARKER, Layout
 from .leases import Leases
-from .locations import Locations
 from .lock import Lock
 from .names import Search, is_file, layouts_below
 from .quarantine import Quarantine
 from .remotes import Remotes
-from .uploads import Uploads
 
 VERSION = 1
 
@@ -59,7 +59,7 @@ class Store:
         self.locations = Locations(self.index)
         self.uploads = Uploads(self.index)
         self.remotes = Remotes(path, disk, self.lock)
-        self.quarantine = Quarantine(self, disk)
+        self.quarantine = Quarantine(path, blobs, self.layout, disk, self.lock)
 
     @classmethod
     def open(cls, path: Path, disk: Disk | None = None) -> Self:

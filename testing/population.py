@@ -23,7 +23,7 @@ from ..oci.descriptor import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, REF_NAME,
 from ..oci.digest import Digest
 from ..oci.manifest import Index
 from ..oci.reference import Reference
-from ..store.layers import Layer
+from ..store.index.layers import Layer
 from ..store.layout import BLOBS, INDEX, MARKER, MARKER_CONTENT
 from ..store.store import Store
 from .tarballs import CREATED

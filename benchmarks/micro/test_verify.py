@@ -13,7 +13,7 @@ from blake3 import blake3
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from ocistow.store.store import Store
-from ocistow.store.verify import Choice, Verifier
+from ocistow.store.verification.verifier import Choice, Verifier
 
 PIECE = os.urandom(1 << 20)
 FILES, PIECES = 4, 64  # 256 MiB

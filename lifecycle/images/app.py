@@ -12,8 +12,8 @@ from ...oci.descriptor import OCI_LAYER_ZSTD, OCI_MANIFEST
 from ...oci.digest import Digest
 from ...oci.errors import InvalidContent, NotFound
 from ...publish.compression import Compression
-from ...store import layers as seen
 from ...store.blobs import BlobStore
+from ...store.index import layers as seen
 from ..console import Console
 from ..inputs import Inputs
 from ..layers.contents import Part, Role

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
 from ...store.blobs import BlobStore
-from ...store.layers import Layer
+from ...store.index.layers import Layer
 
 if TYPE_CHECKING:
     from ...publish.recognition import Recognition

@@ -17,7 +17,7 @@ from ...publish.compression import Compression, layer_type
 from ...publish.packing import Hashed, Packer
 from ...publish.source import Stream
 from ...store.blobs import READ_SIZE, BlobStore, Ingest
-from ...store.layers import Layer
+from ...store.index.layers import Layer
 from .tarball import LayerTar
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ...oci.errors import DigestMismatch, InvalidContent, NotFound
 from ...oci.manifest import ImageConfig, Manifest
 from ...oci.reference import Reference
 from ...store.blobs import READ_SIZE, Ingest
-from ...store.layers import Layer
+from ...store.index.layers import Layer
 from ..compression import LAYERS, Inflated, form_of, inflated, read_block
 from ..packing import WORKERS, Hashed, Packed, pack
 from ..recognition import Recognition

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.store.dedupe import plan
 from ocistow.store.disk import Disk
-from ocistow.store.duplicates import Mode
-from ocistow.store.journal import close_journal, journals
-from ocistow.store.replacement import carry_out
+from ocistow.store.sharing.dedupe import plan
+from ocistow.store.sharing.duplicates import Mode
+from ocistow.store.sharing.journal import close_journal, journals
+from ocistow.store.sharing.replacement import carry_out
+from ocistow.store.sharing.undo import undo
 from ocistow.store.store import Store
-from ocistow.store.undo import undo
 from ocistow.testing.disk import FailingDisk, ForgetfulDisk, QuickDisk, WatchedDisk
 from ocistow.testing.images import image_layout
 from ocistow.testing.invariants import strays, violations

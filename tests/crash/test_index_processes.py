@@ -12,12 +12,12 @@ import ocistow
 from ocistow.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.store.blobs import BlobStore
-from ocistow.store.checksums import Checksum, Checksums
-from ocistow.store.index import IndexDatabase
-from ocistow.store.layers import Layer, Layers
-from ocistow.store.locations import Locations
+from ocistow.store.index.checksums import Checksum, Checksums
+from ocistow.store.index.database import IndexDatabase
+from ocistow.store.index.layers import Layer, Layers
+from ocistow.store.index.locations import Locations
+from ocistow.store.index.uploads import Uploads
 from ocistow.store.reindex import reindex
-from ocistow.store.uploads import Uploads
 
 PROCESSES = 16
 SECONDS = 4.0

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ocistow.oci.reference import Reference
-from ocistow.store.gc import Collector
+from ocistow.store.collection.collector import Collector
 from ocistow.store.store import Store
 from ocistow.testing.invariants import images, pool, violations
 from ocistow.testing.minimal import minimal_image

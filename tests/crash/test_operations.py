@@ -16,8 +16,8 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound
 from ocistow.oci.reference import Reference
 from ocistow.store.blobs import BlobStore
+from ocistow.store.collection.collector import Collector
 from ocistow.store.disk import Disk
-from ocistow.store.gc import Collector
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
 from ocistow.testing.disk import FailingDisk, ForgetfulDisk, QuickDisk

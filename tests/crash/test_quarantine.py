@@ -14,11 +14,11 @@ import pytest
 from ocistow.oci.reference import Reference
 from ocistow.publish.access import Access
 from ocistow.publish.repair import Repairer, open_places
-from ocistow.store.checking import LayoutChecker
 from ocistow.store.disk import Disk
 from ocistow.store.store import Store
-from ocistow.store.surroundings import directories
-from ocistow.store.verify import Choice, Verifier
+from ocistow.store.verification.layouts import LayoutChecker
+from ocistow.store.verification.surroundings import directories
+from ocistow.store.verification.verifier import Choice, Verifier
 from ocistow.testing.disk import FailingDisk, ForgetfulDisk, QuickDisk
 from ocistow.testing.invariants import violations
 from ocistow.testing.minimal import minimal_image

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.store.dedupe import plan
 from ocistow.store.disk import Disk
-from ocistow.store.duplicates import Mode, Plan
-from ocistow.store.journal import journals
-from ocistow.store.replacement import Outcome, carry_out
+from ocistow.store.sharing.dedupe import plan
+from ocistow.store.sharing.duplicates import Mode, Plan
+from ocistow.store.sharing.journal import journals
+from ocistow.store.sharing.replacement import Outcome, carry_out
+from ocistow.store.sharing.undo import undo
 from ocistow.store.store import Store
-from ocistow.store.undo import undo
 from ocistow.testing.images import image_layout
 
 FileSystem = Callable[[str], Path]

@@ -15,7 +15,7 @@ from ocistow.audit.usage import usage
 from ocistow.oci.descriptor import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.reference import Reference
-from ocistow.store.gc import Collector
+from ocistow.store.collection.collector import Collector
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.store.gc import Collector
+from ocistow.store.collection.collector import Collector
 from ocistow.store.store import Store
 from ocistow.testing.invariants import violations
 from ocistow.testing.minimal import MinimalImage, minimal_image

@@ -4,7 +4,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from ocistow.store.gc import Collector
+from ocistow.store.collection.collector import Collector
 from ocistow.store.store import Store
 from ocistow.testing.images import image_layout
 from ocistow.testing.invariants import images, violations

@@ -16,8 +16,8 @@ from ocistow.audit.usage import usage
 from ocistow.oci.descriptor import OCI_MANIFEST, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.reference import Reference
+from ocistow.store.collection.collector import Collector
 from ocistow.store.disk import Disk, open_directory
-from ocistow.store.gc import Collector
 from ocistow.store.store import Store
 from ocistow.testing.filesystems import KINDS
 from ocistow.testing.images import GeneratedImage, image_layout

@@ -5,7 +5,7 @@ import pytest
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import DigestMismatch
 from ocistow.oci.reference import Reference
-from ocistow.store.gc import Collector
+from ocistow.store.collection.collector import Collector
 from ocistow.store.store import Store
 from ocistow.testing.minimal import minimal_image
 

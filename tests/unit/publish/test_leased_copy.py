@@ -8,7 +8,7 @@ from ocistow.oci.reference import Reference
 from ocistow.publish.copy import copy
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
 from ocistow.publish.sink import Image
-from ocistow.store.gc import Collector
+from ocistow.store.collection.collector import Collector
 from ocistow.store.store import Store
 from ocistow.testing.images import image_layout
 

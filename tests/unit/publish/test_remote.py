@@ -34,7 +34,7 @@ from ocistow.publish.remote import (
     store_source,
 )
 from ocistow.publish.transports import open_source
-from ocistow.store.gc import GRACE, Collector
+from ocistow.store.collection.collector import GRACE, Collector
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
 from ocistow.testing.faults import (

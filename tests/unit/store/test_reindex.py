@@ -9,7 +9,7 @@ import pytest
 
 from ocistow.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from ocistow.oci.digest import Digest
-from ocistow.store.layers import Layer
+from ocistow.store.index.layers import Layer
 from ocistow.store.reindex import Rows, reindex
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.store.gc import Collector
+from ocistow.store.collection.collector import Collector
 from ocistow.store.store import Store
 from ocistow.testing.invariants import pool, strays, violations
 from ocistow.testing.population import Population, populate

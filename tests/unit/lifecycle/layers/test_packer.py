@@ -18,7 +18,7 @@ from ocistow.oci.errors import InvalidContent
 from ocistow.publish.compression import GZIP, Compression
 from ocistow.publish.recognition import Recognition
 from ocistow.store.blobs import BlobStore
-from ocistow.store.layers import Layer
+from ocistow.store.index.layers import Layer
 from ocistow.store.store import Store
 from ocistow.testing.disk import FailingDisk
 

@@ -25,8 +25,8 @@ from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.provenance import UploadSessions
 from ocistow.publish.source import Blob
-from ocistow.store.index import IndexDatabase
-from ocistow.store.uploads import Uploads
+from ocistow.store.index.database import IndexDatabase
+from ocistow.store.index.uploads import Uploads
 from ocistow.testing.faults import Action, Drop, Fault, Hang, LoseAnswer, Status
 from ocistow.testing.registry import Registry
 
@@ -381,8 +381,8 @@ from pathlib import Path
 from ocistow.oci.digest import Digest
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.provenance import UploadSessions
-from ocistow.store.index import IndexDatabase
-from ocistow.store.uploads import Uploads
+from ocistow.store.index.database import IndexDatabase
+from ocistow.store.index.uploads import Uploads
 database, host, digest, url = sys.argv[1:]
 UploadSessions(Uploads(IndexDatabase(Path(database))), host, "app").note(Digest.parse(digest), url)
 """

@@ -1,0 +1,1 @@
+"""Garbage collection: what nothing mentions, nobody leased, and nothing touched lately."""

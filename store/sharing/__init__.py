@@ -1,0 +1,1 @@
+"""Letting layouts that are no store's share their blobs with one."""

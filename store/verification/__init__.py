@@ -1,0 +1,1 @@
+"""Finding what became wrong with a store, and keeping bad blobs from whoever would read them."""
