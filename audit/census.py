@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
-from ..store.disk import is_spare
 from ..store.layout import BLOBS, INDEX, LAYOUTS
+from ..store.spares import is_spare
 from ..store.store import Store
 from .inodes import Inodes, Totals
 from .needs import needs

@@ -18,7 +18,8 @@ from pathlib import PurePosixPath
 from ..oci.document import Object, inner, parse_object
 from ..oci.errors import InvalidContent
 from ..oci.reference import Reference
-from ..store.disk import Disk, open_directory, open_file
+from ..store.disk import Disk
+from ..store.reading import open_directory, open_file
 from ..store.store import Store
 from .usage import Usage
 

@@ -11,8 +11,8 @@ from ..oci.descriptor import MANIFESTS
 from ..oci.digest import is_encoded
 from ..oci.errors import InvalidContent
 from ..store.collection.roots import mentioned
-from ..store.disk import open_file
 from ..store.layout import BLOBS, INDEX
+from ..store.reading import open_file
 from ..store.store import Store
 
 _PLAIN = 1 << 16  # bytes; a buffer of the most that is accepted, 4 MiB, costs 25 µs a time

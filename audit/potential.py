@@ -21,8 +21,8 @@ from ..publish.ahead import Ahead
 from ..publish.archives.entries import REGULAR, Entries, Entry, Forward
 from ..publish.compression import inflated
 from ..publish.source import Stream
-from ..store.blobs import READ_SIZE
 from ..store.layout import Layout
+from ..store.reading import READ_SIZE
 from ..store.sharing.duplicates import Watch
 from ..store.store import Store
 from .distinct import LIMIT, Distinct

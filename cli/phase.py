@@ -13,7 +13,8 @@ import ocistow
 
 from ..lifecycle.program import PROGRAMS, VERBS
 from ..oci.errors import InvalidContent
-from ..store.disk import open_directory, replacing
+from ..store.output import replacing
+from ..store.reading import open_directory
 from .main import run_phase
 from .output import line
 

@@ -9,9 +9,10 @@ from pathlib import PurePosixPath
 from ..oci.digest import Digest, is_encoded
 from ..oci.errors import DigestMismatch, InvalidContent
 from ..oci.manifest import Index
-from ..store.blobs import READ_SIZE, Ingest, digest_of_file
 from ..store.collection.roots import mentioned
+from ..store.ingest import Ingest
 from ..store.layout import Layout
+from ..store.reading import READ_SIZE, digest_of_file
 from ..store.store import Store
 from .promises import Promises
 

@@ -6,7 +6,8 @@ import os
 
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
-from ..store.blobs import READ_SIZE, Ingest
+from ..store.ingest import Ingest
+from ..store.reading import READ_SIZE
 from .places import Place
 
 

@@ -6,7 +6,7 @@ import queue
 import threading
 from contextlib import suppress
 
-from ..store.blobs import READ_SIZE
+from ..store.reading import READ_SIZE
 from .source import Stream
 
 DEPTH = 8  # blocks that wait

@@ -21,8 +21,8 @@ from ..oci.graph import walk
 from ..oci.manifest import Index
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from ..store.disk import open_inside
 from ..store.layout import INDEX, Layout, blob_path
+from ..store.reading import open_inside
 from .sink import Action, Image, check_name
 from .source import Blob, Source, select_platform
 

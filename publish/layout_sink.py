@@ -21,17 +21,13 @@ from ..oci.errors import Busy, DigestMismatch, InvalidContent, OcistowError
 from ..oci.graph import walk
 from ..oci.manifest import Index
 from ..oci.wording import quoted
-from ..store.blobs import BlobStore, digest_of_file
-from ..store.disk import (
-    Disk,
-    disk_of,
-    make_directory,
-    open_directory,
-    open_file,
-    replacing,
-)
+from ..store.blobs import BlobStore
+from ..store.disk import Disk, make_directory
 from ..store.layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER, MARKER_CONTENT
 from ..store.lock import TIMEOUT, take
+from ..store.named_disk import disk_of
+from ..store.output import replacing
+from ..store.reading import digest_of_file, open_directory, open_file
 from .checked import CheckedSource
 from .layout import LayoutSource, check_ref_name
 from .sink import Action, Image

@@ -13,9 +13,10 @@ from pathlib import Path, PurePosixPath
 from ..oci.descriptor import Descriptor
 from ..oci.document import Object
 from ..oci.errors import Busy, InvalidContent
-from ..store.disk import Disk, make_directory, open_directory
+from ..store.disk import Disk, make_directory
 from ..store.layout import BLOBS
 from ..store.links import Links, Way
+from ..store.reading import open_directory
 from .layout_sink import LayoutSink
 from .sink import Action, Image
 from .source import Source

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest, new_hash
-from ..store.blobs import Ingest
 from ..store.index.layers import Layer
+from ..store.ingest import Ingest
 from .compression import GZIP, Compression, parts
 from .source import Stream
 

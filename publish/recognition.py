@@ -17,9 +17,9 @@ from ..oci.errors import DigestMismatch, InvalidContent, NotFound, OcistowError
 from ..oci.graph import walk
 from ..oci.manifest import Manifest, media_type_of
 from ..oci.wording import message_of
-from ..store.blobs import READ_SIZE
 from ..store.index.layers import Layer
 from ..store.layout import Layout
+from ..store.reading import READ_SIZE
 from ..store.store import Store
 from .archives.entries import BLOCK
 from .compression import LAYERS, form_of, inflated

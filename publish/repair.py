@@ -14,9 +14,8 @@ from ..oci.errors import InvalidContent, NotFound, OcistowError
 from ..oci.graph import MAX_DEPTH, MAX_NODES, children
 from ..oci.manifest import Manifest, parse_manifest
 from ..oci.wording import message_of
-from ..store.blobs import READ_SIZE
-from ..store.disk import open_directory, open_file
 from ..store.layout import BLOBS, Layout
+from ..store.reading import READ_SIZE, open_directory, open_file
 from ..store.store import VERSION_FILE, Store
 from .access import Access
 from .compression import inflated

@@ -13,7 +13,8 @@ from ..oci.errors import DigestMismatch, InvalidContent, NotFound
 from ..oci.graph import MAX_DEPTH
 from ..oci.manifest import Index, parse_manifest
 from ..oci.platform import Platform
-from ..store.blobs import READ_SIZE, Ingest
+from ..store.ingest import Ingest
+from ..store.reading import READ_SIZE
 
 Watch = Callable[[int], None]  # hears how many bytes were read; what it raises ends the read
 

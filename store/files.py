@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 from ..oci.digest import Digest
 from .blobs import BlobStore
-from .disk import Disk, fenced, open_directory
+from .disk import Disk
+from .reading import open_directory
 
 
 class Files:
@@ -97,8 +98,8 @@ class Files:
 
     @contextmanager
     def fenced(self, file: int) -> Generator[bool]:
-        """Tell whether nobody writes to an open file; see `fenced` of disk.py."""
-        with fenced(file, self._disk) as alone:
+        """Tell whether nobody writes to an open file; see `Disk.fenced`."""
+        with self._disk.fenced(file) as alone:
             yield alone
 
     def statvfs(self) -> os.statvfs_result:

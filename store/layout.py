@@ -21,8 +21,10 @@ from ..oci.graph import walk
 from ..oci.manifest import ImageConfig, Index, Manifest
 from ..oci.wording import quoted
 from .blobs import BlobStore
-from .disk import Disk, is_spare, move_file, open_directory, open_file
+from .disk import Disk
 from .lock import Lock
+from .reading import open_directory, open_file
+from .spares import is_spare
 
 BLOBS = "blobs"
 LAYOUTS = "layouts"  # the directory of a store that has all of them
@@ -239,7 +241,7 @@ class Layout:
             self._directory(self.name) as layout,
             self._blobs_of(layout, digest.algorithm) as names,
         ):
-            moved = move_file(self._disk, names, digest.encoded, file, directory, name)
+            moved = self._disk.move(names, digest.encoded, file, directory, name)
             if moved:
                 self._disk.sync(names)
         return moved

@@ -28,8 +28,8 @@ from typing import Self, TypeVar
 
 from ..oci.digest import Digest
 from ..oci.errors import Busy, InvalidContent
-from .disk import open_directory
 from .lock import take
+from .reading import open_directory
 
 T = TypeVar("T")
 

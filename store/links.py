@@ -15,7 +15,10 @@ from pathlib import Path
 from ..oci.digest import Digest
 from ..oci.errors import NotFound
 from .blobs import CANNOT_LINK, BlobStore
-from .disk import Disk, open_directory, replacing, spare_name
+from .disk import Disk
+from .output import replacing
+from .reading import open_directory
+from .spares import spare_name
 
 
 class Way(StrEnum):

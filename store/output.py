@@ -5,12 +5,35 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .disk import replacing
+from .disk import Disk
+from .named_disk import disk_of
 
 _MAX_LINKS = 40  # as Linux counts them
 _IN_PLACE = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def replacing(
+    directory: int, name: str, disk: Disk | None = None, mode: int | None = None
+) -> Generator[int]:
+    """Open a file to write, which has the name `name` once the block has ended well.
+
+    Its bytes are on disk then, and what had the name before had it until then. The caller
+    syncs the directory. Without a `mode` it is what the umask leaves of 0666. Nothing shows
+    that the file is being written, except on a `NamedDisk`.
+    """
+    disk = disk or disk_of(directory)
+    file = disk.create(directory, mode)
+    try:
+        yield file
+        disk.sync(file)
+        disk.place(file, directory, name)
+    finally:
+        disk.close(file)
 
 
 def write_whole(path: Path, content: bytes) -> None:

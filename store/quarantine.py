@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
 from ..oci.errors import InvalidContent, NotFound
 from .blobs import BlobStore
-from .disk import Disk, open_directory
+from .disk import Disk
 from .layout import Layout
 from .lock import Lock
+from .reading import open_directory
 
 DIRECTORY = "quarantine"
 

@@ -19,7 +19,7 @@ from ..oci.errors import InvalidContent, NotFound
 from ..oci.manifest import Index
 from ..oci.reference import Reference
 from .blobs import BlobStore
-from .disk import Disk, NamedDisk, disk_of, make_directory, open_directory
+from .disk import Disk, make_directory
 from .files import Files
 from .index.checksums import Checksums
 from .index.database import IndexDatabase
@@ -29,8 +29,10 @@ from .index.uploads import Uploads
 from .layout import BLOBS, INDEX, LAYOUTS, MARKER, Layout
 from .leases import Leases
 from .lock import Lock
+from .named_disk import NamedDisk, disk_of
 from .names import Search, is_file, layouts_below
 from .quarantine import Quarantine
+from .reading import open_directory
 from .remotes import Remotes
 
 VERSION = 1

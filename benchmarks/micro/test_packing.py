@@ -15,7 +15,8 @@ from ocistow.lifecycle.layers.tarball import LayerTar
 from ocistow.lifecycle.layers.trees import dir_layer
 from ocistow.oci.digest import Digest, new_hash
 from ocistow.publish.compression import GZIP
-from ocistow.store.blobs import READ_SIZE, BlobStore
+from ocistow.store.blobs import BlobStore
+from ocistow.store.reading import READ_SIZE
 
 SHAPES = ["one file of 16 MiB", "4,096 files of 4 KiB"]
 

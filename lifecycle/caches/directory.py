@@ -22,9 +22,9 @@ from ...oci.errors import Busy, InvalidContent
 from ...oci.wording import about
 from ...publish.packing import Hashed
 from ...publish.source import Stream
-from ...store.blobs import READ_SIZE, digest_of_file
-from ...store.disk import Disk, open_directory, open_file
+from ...store.disk import Disk
 from ...store.lock import TIMEOUT, take
+from ...store.reading import READ_SIZE, digest_of_file, open_directory, open_file
 from ..files.labels import CACHE_METADATA, CacheMetadata
 from ..layers.tarball import LayerTar
 from .cache import Cached

@@ -26,8 +26,7 @@ from ...publish.attached import Attached, Tagged
 from ...publish.layout import file_blob
 from ...publish.referrer import MAX_REFERRERS, Referrer
 from ...publish.source import Blob
-from ...store.blobs import digest_of_file
-from ...store.disk import open_inside
+from ...store.reading import digest_of_file, open_inside
 from ..console import Console
 from ..files.artifacts import CONFIG_MEDIA_TYPE, CONTENT_MEDIA_TYPE, Declaration, declarations
 from ..files.document import parse_toml

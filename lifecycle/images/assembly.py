@@ -20,7 +20,8 @@ from ...oci.digest import Digest
 from ...oci.errors import NotFound
 from ...publish.layout import file_blob
 from ...publish.source import Blob, Section
-from ...store.blobs import BlobStore, Ingest
+from ...store.blobs import BlobStore
+from ...store.ingest import Ingest
 from ..golang.json import Struct, encode
 from .config import Config, History
 from .image import Image, Layer

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...oci.document import flag, inner
 from ...oci.errors import InvalidContent
-from ...store.disk import open_directory, open_file
+from ...store.reading import open_directory, open_file
 from ..files.document import read_toml
 from ..files.group import GroupElement
 from ..files.labels import LayerMetadata, StoreMetadata

@@ -13,8 +13,7 @@ from typing import Self
 from ...oci.errors import InvalidContent
 from ...publish.archives.entries import DIRECTORY, REGULAR, SYMLINK, Entries, Entry, Forward
 from ...publish.source import Stream
-from ...store.blobs import READ_SIZE
-from ...store.disk import open_directory
+from ...store.reading import READ_SIZE, open_directory
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 

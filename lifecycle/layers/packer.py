@@ -16,8 +16,10 @@ from ...oci.errors import InvalidContent
 from ...publish.compression import Compression, layer_type
 from ...publish.packing import Hashed, Packer
 from ...publish.source import Stream
-from ...store.blobs import READ_SIZE, BlobStore, Ingest
+from ...store.blobs import BlobStore
 from ...store.index.layers import Layer
+from ...store.ingest import Ingest
+from ...store.reading import READ_SIZE
 from .tarball import LayerTar
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from ...store.disk import COPY_SIZE, replacing
+from ...store.output import replacing
+from ...store.reading import READ_SIZE
 from .directories import escaped, opened_below
 
 SBOM = "sbom"  # the directory of all of them
@@ -74,7 +75,7 @@ def copy_sbom(source: Path, layers_dir: Path, target: Path) -> None:
             replacing(directory, target.name, mode=0o644) as file,
             open(file, "wb", closefd=False) as new,
         ):
-            shutil.copyfileobj(stream, new, COPY_SIZE)
+            shutil.copyfileobj(stream, new, READ_SIZE)
 
 
 def _copy_of(

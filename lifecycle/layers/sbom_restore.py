@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...oci.errors import InvalidContent
-from ...store.blobs import READ_SIZE
-from ...store.disk import open_directory, open_file, replacing
+from ...store.output import replacing
+from ...store.reading import READ_SIZE, open_directory, open_file
 from ..files.group import GroupElement
 from .directories import escaped, opened_below, remove
 from .sbom import SBOM

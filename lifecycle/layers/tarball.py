@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ...oci.errors import InvalidContent
 from ...publish.source import Stream
-from ...store.blobs import READ_SIZE
+from ...store.reading import READ_SIZE
 from ..golang.tar import BLOCK, SOCKET, Entry, entry_size, header
 
 END = bytes(2 * BLOCK)

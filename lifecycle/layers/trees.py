@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from ...oci.errors import InvalidContent
-from ...store.disk import open_directory
+from ...store.reading import open_directory
 from ..golang.patterns import cleaned
 from ..golang.tar import (
     BLOCK_DEVICE,

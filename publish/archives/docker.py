@@ -17,8 +17,9 @@ from ...oci.document import MAX_DOCUMENT, as_object, members, string
 from ...oci.errors import DigestMismatch, InvalidContent, NotFound
 from ...oci.manifest import ImageConfig, Manifest
 from ...oci.reference import Reference
-from ...store.blobs import READ_SIZE, Ingest
 from ...store.index.layers import Layer
+from ...store.ingest import Ingest
+from ...store.reading import READ_SIZE
 from ..compression import LAYERS, Inflated, form_of, inflated, read_block
 from ..packing import WORKERS, Hashed, Packed, pack
 from ..recognition import Recognition

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...oci.errors import InvalidContent
-from ...store.blobs import READ_SIZE
+from ...store.reading import READ_SIZE
 from ..compression import read_block
 from ..source import Stream
 

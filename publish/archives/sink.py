@@ -14,8 +14,10 @@ from ...oci.errors import InvalidContent
 from ...oci.manifest import Manifest
 from ...oci.platform import Platform
 from ...oci.reference import Reference
-from ...store.disk import Disk, open_directory, replacing
+from ...store.disk import Disk
 from ...store.layout import blob_path
+from ...store.output import replacing
+from ...store.reading import open_directory
 from ..checked import CheckedSource
 from ..layout import check_ref_name
 from ..sink import Action, Image, host_platform

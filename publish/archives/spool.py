@@ -16,8 +16,10 @@ from typing import BinaryIO, Self
 from ...oci.descriptor import Descriptor
 from ...oci.digest import CANONICAL, is_encoded
 from ...oci.errors import InvalidContent
-from ...store.blobs import READ_SIZE, BlobStore, Ingest
+from ...store.blobs import BlobStore
+from ...store.ingest import Ingest
 from ...store.layout import BLOBS
+from ...store.reading import READ_SIZE
 from ..compression import Inflated, Unread, form_of, inflated, read_block
 from ..packing import WORKERS, Packed, Packer
 from ..recognition import Recognition

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...oci.descriptor import Descriptor
 from ...oci.errors import InvalidContent
-from ...store.blobs import READ_SIZE
+from ...store.reading import READ_SIZE
 from ..source import Source
 
 _END = bytes(2 * tarfile.BLOCKSIZE)

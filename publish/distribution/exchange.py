@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from ...store.blobs import READ_SIZE
+from ...store.reading import READ_SIZE
 from ..source import Blob
 
 

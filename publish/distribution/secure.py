@@ -24,7 +24,7 @@ from urllib3.util.ssltransport import SSLTransport
 
 from ...oci.errors import InvalidContent, RegistryError, RegistryUnavailable
 from ...oci.wording import plain
-from ...store.blobs import READ_SIZE
+from ...store.reading import READ_SIZE
 from ..deadline import limit
 from ..words import clause
 from .endpoint import Endpoint

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ...oci.errors import RegistryError, RegistryUnavailable
-from ...store.blobs import READ_SIZE
+from ...store.reading import READ_SIZE
 from ..deadline import limit
 from ..words import words_of
 from .host import Host

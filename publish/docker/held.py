@@ -20,8 +20,9 @@ from ...oci.digest import CANONICAL, Digest
 from ...oci.document import MAX_DOCUMENT
 from ...oci.errors import InvalidContent, NotFound
 from ...oci.manifest import ImageConfig, Index, Manifest, parse_manifest
-from ...store.blobs import READ_SIZE, BlobStore
+from ...store.blobs import BlobStore
 from ...store.layout import INDEX, blob_path
+from ...store.reading import READ_SIZE
 from ..archives.docker import image_manifest
 from ..archives.entries import Forward
 from ..archives.tarball import Members

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
-from ...store.blobs import READ_SIZE
+from ...store.reading import READ_SIZE
 from ..ahead import Ahead
 from ..compression import GZIP_MAGIC, Inflated
 from ..source import Blob, Source, Stream

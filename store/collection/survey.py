@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ...oci.digest import CANONICAL, HEX_LENGTHS, Digest, is_encoded
-from ..disk import is_spare
 from ..layout import BLOBS, INDEX, NEW_FILES
+from ..spares import is_spare
 from ..store import Store
 from .catalog import Catalog, key, read_document
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from ...oci.digest import Digest, new_hash
 from ...oci.errors import DigestMismatch, InvalidContent, NotFound
-from ..blobs import READ_SIZE, BlobStore
-from ..disk import Disk, fenced, open_file
+from ..blobs import BlobStore
+from ..disk import Disk
 from ..extents import INLINE, SHARED, cannot_tell, extents, places
+from ..reading import READ_SIZE, open_file
 from .duplicates import File, Group, Left, Mode, Plan, Tally, Watch
 from .foreign import ForeignLayout, find_layouts
 
@@ -281,7 +282,7 @@ class _Hashing:
             raise InvalidContent("larger than its file system")
         opened = open_first(file)
         try:
-            with fenced(opened, self._disk) as alone:
+            with self._disk.fenced(opened) as alone:
                 if not alone:
                     raise InvalidContent(WRITTEN)
             _settle(file.changed)

@@ -20,7 +20,8 @@ from urllib.parse import quote, unquote_to_bytes
 from ...oci.digest import Digest
 from ...oci.document import Object, parse_object, string
 from ...oci.errors import InvalidContent, NotFound
-from ..disk import Disk, open_directory, open_file
+from ..disk import Disk
+from ..reading import open_directory, open_file
 
 DIRECTORY = "dedupe"  # of a store
 VERSION = 1

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ...oci.errors import DigestMismatch, InvalidContent, NotFound, OcistowError
-from ..blobs import READ_SIZE
-from ..disk import Disk, fenced
+from ..disk import Disk
+from ..reading import READ_SIZE
 from ..store import Store
 from .dedupe import CHANGED, WRITTEN, open_first, open_found
 from .duplicates import BLOCK, File, Group, Left, Mode, Plan, Watch
@@ -150,7 +150,7 @@ class _Replacing:
         except (NotFound, InvalidContent):
             return False
         try:
-            with fenced(opened, self._disk) as alone:
+            with self._disk.fenced(opened) as alone:
                 if not alone or not file.is_still(os.fstat(opened)):
                     return False
                 try:
@@ -209,7 +209,7 @@ class _Replacing:
         try:
             if os.path.samestat(os.fstat(opened), self._pool.stat(file.digest)):
                 return
-            with fenced(opened, self._disk) as alone:
+            with self._disk.fenced(opened) as alone:
                 if not alone:
                     raise InvalidContent(WRITTEN)
                 there = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -230,7 +230,7 @@ class _Replacing:
         opened, pool = open_found(file, directory), -1
         try:
             pool = self._pool.open(file.digest)
-            with fenced(opened, self._disk) as alone:
+            with self._disk.fenced(opened) as alone:
                 if not alone:
                     raise InvalidContent(WRITTEN)
                 if not file.is_still(os.fstat(opened)):

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ...oci.errors import Busy, InvalidContent, NotFound, OcistowError
-from ..blobs import READ_SIZE, digest_of_file
-from ..disk import Disk, is_spare, open_directory, open_file, spare_name
+from ..disk import Disk
 from ..lock import TIMEOUT, take
+from ..reading import READ_SIZE, digest_of_file, open_directory, open_file
+from ..spares import is_spare, spare_name
 from .duplicates import BLOCK, Left
 from .foreign import opened_below
 from .journal import Entry, entries

@@ -26,8 +26,9 @@ from ...oci.errors import DigestMismatch, InvalidContent, NotFound
 from ...oci.graph import MAX_DEPTH, MAX_NODES, children
 from ...oci.manifest import Manifest, parse_manifest
 from ...oci.wording import message_of, quoted
-from ..disk import is_spare, open_file
 from ..layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER, Layout
+from ..reading import open_file
+from ..spares import is_spare
 from ..store import Store
 from .findings import Finding, Kind, Severity
 from .surroundings import Directory

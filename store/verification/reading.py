@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...oci.digest import Digest, Hash, new_hash
-from ..blobs import READ_SIZE
 from ..index.checksums import Checksum
+from ..reading import READ_SIZE
 
 _BLAKE3 = "blake3"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.store.blobs import BlobStore
-from ocistow.store.disk import NamedDisk
+from ocistow.store.named_disk import NamedDisk
 from ocistow.testing.blob_suite import Blobs, BlobSuite, DirectoryBlobs, Kind
 
 

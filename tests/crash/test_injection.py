@@ -18,7 +18,7 @@ import pytest
 
 from ocistow.cli.exits import FINDINGS
 from ocistow.oci.reference import Reference
-from ocistow.store.disk import is_spare
+from ocistow.store.spares import is_spare
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk
 from ocistow.testing.injection import Fault, happened, injected, made, traced

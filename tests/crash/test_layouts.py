@@ -17,7 +17,8 @@ from ocistow.lifecycle.targets.layout import LayoutTarget
 from ocistow.oci.errors import OcistowError
 from ocistow.oci.platform import Platform
 from ocistow.publish.packing import pack
-from ocistow.store.disk import Disk, NamedDisk
+from ocistow.store.disk import Disk
+from ocistow.store.named_disk import NamedDisk
 from ocistow.testing.apps import opened
 from ocistow.testing.disk import FailingDisk, ForgetfulDisk, QuickDisk
 from ocistow.testing.images import image_layout

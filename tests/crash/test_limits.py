@@ -11,7 +11,7 @@ import pytest
 
 from ocistow.oci.digest import Digest
 from ocistow.oci.reference import Reference
-from ocistow.store.disk import open_directory
+from ocistow.store.reading import open_directory
 from ocistow.store.store import Store
 from ocistow.testing.invariants import images, strays, violations
 from ocistow.testing.minimal import minimal_image

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ocistow.oci.digest import Digest
-from ocistow.store.blobs import BlobStore, Ingest
+from ocistow.store.blobs import BlobStore
+from ocistow.store.ingest import Ingest
 from ocistow.testing.disk import QuickDisk
 
 OFFSETS = st.integers(0, 40)

@@ -17,7 +17,8 @@ import ocistow
 from ocistow.lifecycle.console import Console
 from ocistow.lifecycle.export import export
 from ocistow.lifecycle.targets.layout import open_layouts
-from ocistow.store.disk import NamedDisk, open_directory
+from ocistow.store.named_disk import NamedDisk
+from ocistow.store.reading import open_directory
 from ocistow.testing.builds import build
 from ocistow.testing.images import image_layout
 

@@ -19,7 +19,7 @@ from ocistow.publish.docker.engine import Engine
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource
 from ocistow.publish.source import Stream, read_document
 from ocistow.publish.transports import open_sink, open_source
-from ocistow.store.blobs import Ingest
+from ocistow.store.ingest import Ingest
 from ocistow.store.store import Store
 from ocistow.testing.archives import oci_archive
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout

@@ -13,8 +13,8 @@ import pytest
 from ocistow.oci.digest import Digest
 from ocistow.oci.reference import Reference
 from ocistow.publish.linking import Linked, link, places
-from ocistow.store.disk import open_directory
 from ocistow.store.links import AUTO, Links, Way
+from ocistow.store.reading import open_directory
 from ocistow.store.store import Store
 from ocistow.testing.filesystems import full, mounted, read_only
 from ocistow.testing.invariants import images, strays, violations

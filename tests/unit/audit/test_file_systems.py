@@ -17,7 +17,8 @@ from ocistow.oci.descriptor import OCI_MANIFEST, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.reference import Reference
 from ocistow.store.collection.collector import Collector
-from ocistow.store.disk import Disk, open_directory
+from ocistow.store.disk import Disk
+from ocistow.store.reading import open_directory
 from ocistow.store.store import Store
 from ocistow.testing.filesystems import KINDS
 from ocistow.testing.images import GeneratedImage, image_layout

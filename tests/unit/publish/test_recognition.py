@@ -17,7 +17,7 @@ from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.publish.recognition import Recognition
 from ocistow.publish.source import read_document
 from ocistow.publish.transports import open_source
-from ocistow.store.blobs import Ingest
+from ocistow.store.ingest import Ingest
 from ocistow.store.store import Store
 from ocistow.testing.archives import docker_archive
 from ocistow.testing.images import Compression, GeneratedImage, image_layout

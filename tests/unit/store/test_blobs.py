@@ -10,8 +10,9 @@ import pytest
 
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, NotFound
-from ocistow.store.blobs import READ_SIZE, BlobStore, digest_of_file
-from ocistow.store.disk import Disk, open_directory
+from ocistow.store.blobs import BlobStore
+from ocistow.store.disk import Disk
+from ocistow.store.reading import READ_SIZE, digest_of_file, open_directory
 from ocistow.testing.disk import FailingDisk, QuickDisk, WatchedDisk
 
 CONTENT = b"content"

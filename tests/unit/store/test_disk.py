@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ocistow.oci.wording import about, message_of
-from ocistow.store.disk import Disk, open_directory
+from ocistow.store.disk import Disk
+from ocistow.store.reading import open_directory
 
 
 def test_an_error_of_a_link_names_what_it_is_about_once(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from ocistow.oci.digest import Digest
 from ocistow.store.blobs import BlobStore
-from ocistow.store.disk import open_directory
 from ocistow.store.links import Links, Way
+from ocistow.store.reading import open_directory
 from ocistow.testing.disk import QuickDisk
 
 CONTENT = b"content"

@@ -32,7 +32,7 @@ from ocistow.publish.attached import find_attached
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.referrer import fallback_tag
 from ocistow.publish.source import read_document
-from ocistow.store.disk import open_inside
+from ocistow.store.reading import open_inside
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk
 from ocistow.testing.images import image_layout

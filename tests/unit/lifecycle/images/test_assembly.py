@@ -23,7 +23,8 @@ from ocistow.oci.reference import Reference
 from ocistow.publish.copy import copy
 from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.publish.packing import pack
-from ocistow.store.blobs import BlobStore, Ingest
+from ocistow.store.blobs import BlobStore
+from ocistow.store.ingest import Ingest
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk
 from ocistow.testing.images import Media, image_layout

@@ -21,7 +21,7 @@ from ocistow.oci.wording import message_of
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.packing import pack
 from ocistow.publish.source import Blob
-from ocistow.store.disk import UNFINISHED, NamedDisk
+from ocistow.store.named_disk import UNFINISHED, NamedDisk
 from ocistow.store.store import Store
 from ocistow.testing.disk import FailingDisk, QuickDisk
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout

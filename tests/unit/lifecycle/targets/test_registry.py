@@ -12,7 +12,8 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, RegistryError
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.source import Blob, Section
-from ocistow.store.blobs import BlobStore, Ingest
+from ocistow.store.blobs import BlobStore
+from ocistow.store.ingest import Ingest
 from ocistow.store.store import Store
 from ocistow.testing.faults import Fault, Status
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout

@@ -12,7 +12,7 @@ from ocistow.oci.errors import InvalidContent, NotFound
 from ocistow.publish.archives.tarstream import Entry, TarStream
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.source import Blob
-from ocistow.store.blobs import READ_SIZE
+from ocistow.store.reading import READ_SIZE
 from ocistow.testing.images import GeneratedImage
 
 LARGE = 8 << 30  # bytes; from here on a size does not fit into the classic header

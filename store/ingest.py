@@ -1,0 +1,159 @@
+"""One blob on its way into a pool."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..oci.digest import Digest, Hash, new_hash
+from ..oci.errors import DigestMismatch, InvalidContent, NotFound
+from .disk import Disk
+from .index.checksums import Checksum
+from .reading import READ_SIZE
+
+if TYPE_CHECKING:
+    from .blobs import BlobStore
+
+_BESIDE = "blake3"  # what may be taken of each blob beside its digest, at a third of the cost
+
+
+class Ingest:
+    """One blob on its way in: a file without a name, so a crash leaves nothing behind.
+
+    Not thread-safe. Bytes that arrive in order are hashed on the way; anything
+    else makes `digest` read the file again.
+    """
+
+    def __init__(self, blobs: BlobStore, disk: Disk, algorithm: str, file: int) -> None:
+        self._disk = disk
+        self._algorithm = algorithm
+        self._hashing = algorithm
+        self._sealed = False
+        self.blobs = blobs
+        self._restart()
+        self.file = file
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`."""
+        self.write_at(self.size, data)
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write `data` at a byte offset, like pwrite(2).
+
+        Raises:
+            PermissionError: the blob is committed; its content never changes.
+        """
+        self._check_open()
+        in_order = offset == self._hashed == self.size
+        if offset < self._hashed:
+            self._restart()
+        try:
+            self._disk.write(self.file, data, offset)
+        except BaseException:
+            self._restart()  # some of it may have been written
+            self.size = os.fstat(self.file).st_size
+            raise
+        if in_order:
+            self._take(data)
+        if data:
+            self.size = max(self.size, offset + len(data))
+
+    def truncate(self, length: int) -> None:
+        """Cut or extend the content to `length` bytes, like ftruncate(2)."""
+        self._check_open()
+        self._disk.truncate(self.file, length)
+        if length < self._hashed:
+            self._restart()
+        self.size = length
+
+    def clone(self, source: int) -> bool:
+        """Share the bytes of an open file instead of writing them; False where impossible.
+
+        They are still hashed by reading, since nobody vouches for the source.
+        """
+        self._check_open()
+        if not self._disk.clone(source, self.file):
+            return False
+        self._restart()
+        self.size = os.fstat(self.file).st_size
+        return True
+
+    def digest(self, algorithm: str | None = None) -> Digest:
+        """Return the digest of the content so far; reads what was not written in order.
+
+        Another algorithm than that of the ingest costs another reading.
+        """
+        if self._hashing != (algorithm or self._algorithm):
+            self._hashing = algorithm or self._algorithm
+            self._restart()
+        while self._hashed < self.size:
+            data = os.pread(self.file, READ_SIZE, self._hashed)
+            if not data:
+                raise InvalidContent(f"blob ended at byte {self._hashed} of {self.size}")
+            self._take(data)
+        return Digest(self._hashing, self._hash.hexdigest())
+
+    def sync(self) -> None:
+        """Bring what was written to disk: `commit`, which does that, has less to do then."""
+        self._disk.sync(self.file)
+
+    def commit(self, expected: Digest | None = None) -> Digest:
+        """Name the blob and return its digest; content already present is not an error.
+
+        The bytes are on disk when this returns, the name is after `BlobStore.sync`.
+
+        Raises:
+            DigestMismatch: the bytes are not what `expected` announced.
+        """
+        actual = self.digest(expected.algorithm if expected else None)
+        if expected is not None and actual != expected:
+            raise DigestMismatch(expected, actual)
+        self._sealed = True
+        self.blobs.accept(self.file, actual)
+        self._note(actual)
+        return actual
+
+    def close(self) -> None:
+        """Close the file; what was not committed is gone."""
+        if self.file >= 0:
+            self._disk.close(self.file)
+            self.file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._sealed:
+            raise PermissionError(errno.EPERM, "a committed blob never changes")
+
+    def _restart(self) -> None:
+        self._hash: Hash = new_hash(self._hashing)
+        beside = self.blobs.recorder is not None and self._hashing != _BESIDE
+        self._beside = new_hash(_BESIDE) if beside else None
+        self._hashed = 0
+
+    def _take(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+        if self._beside is not None:
+            self._beside.update(data)
+        self._hashed += len(data)
+
+    def _note(self, digest: Digest) -> None:
+        if self._beside is None:
+            return
+        status = os.fstat(self.file)
+        with suppress(NotFound):  # somebody removed it just now
+            if os.path.samestat(status, self.blobs.stat(digest)):  # else it was present before
+                self.blobs.note(Checksum.of(digest, self._beside.hexdigest(), status))
