@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -27,8 +28,12 @@ from .foreign import ForeignLayout, find_layouts
 HASHERS = 2  # threads
 MANY_LINKS = 60_000  # names after which an inode is shared enough: ext4 allows 65,000
 CHANGED = "changed since it was found"
+ATTRIBUTES = "has attributes that no link would keep"
 WRITTEN = "open for writing, or another user's, so that nobody can tell"
 
+_READ_ONLY = 0o444
+_SPECIAL = 0o7000  # bits of a mode, such as set-user-ID
+_LABELS = {"security.selinux", "security.SMACK64", "security.ima", "security.evm"}  # of each file
 _TICK = 0.02  # seconds; file times come from a clock that moves every 1 to 10 ms
 _SECOND = 1.01  # where a file system notes whole seconds
 _UNREADABLE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE}
@@ -189,7 +194,7 @@ class _Planner:
 
     def _is_good(self, file: File) -> bool:
         try:
-            self._hashing.verify(file)
+            self._hashing.verify(file, bare=self._plan.mode is Mode.HARDLINK)
         except NotFound:
             return False  # removed since it was found
         except DigestMismatch as error:
@@ -270,18 +275,21 @@ class _Hashing:
         """Let what is being hashed fail."""
         self._stopped = True
 
-    def verify(self, file: File) -> None:
+    def verify(self, file: File, *, bare: bool) -> None:
         """Return if a file is what its name says, and nobody can be writing to it.
 
         Raises:
             DigestMismatch: it is not.
-            InvalidContent: it is being written, or is another file by now.
+            InvalidContent: it is being written, or is another file by now; or it has attributes
+                although it is to be `bare`.
             NotFound: it is gone.
         """
         if file.size > self._limit:
             raise InvalidContent("larger than its file system")
         opened = open_first(file)
         try:
+            if bare and (file.mode & _SPECIAL or _has_attributes(opened)):
+                raise InvalidContent(ATTRIBUTES)
             with self._disk.fenced(opened) as alone:
                 if not alone:
                     raise InvalidContent(WRITTEN)
@@ -335,6 +343,16 @@ def open_first(file: File) -> int:
         return open_found(file, directory)
 
 
+def _has_attributes(opened: int) -> bool:
+    """Tell whether a file has an access control list, capabilities or the like."""
+    try:
+        return not _LABELS.issuperset(os.listxattr(opened))
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return False
+        raise
+
+
 def _settle(changed: int) -> None:
     """Wait until a change from now on shows in the time of an inode's last change."""
     tick = _TICK if changed % 10**9 else _SECOND
@@ -346,10 +364,18 @@ def _settle(changed: int) -> None:
 def _adoptable(files: Iterable[File]) -> File | None:
     """Return the file that the pool takes as it is: one of ours, since its owner can change it.
 
-    Rather one that has names elsewhere, whose bytes would not be freed anyway.
+    Not one with names elsewhere, which may be written to there, unless it is read-only already:
+    nobody asked to change what is not below the directories.
     """
-    ours = [file for file in files if file.user == os.geteuid()]
-    return next((file for file in ours if not file.is_all_here), ours[0] if ours else None)
+    return next(
+        (
+            file
+            for file in files
+            if file.user == os.geteuid()
+            and (file.is_all_here or stat.S_IMODE(file.mode) == _READ_ONLY)
+        ),
+        None,
+    )
 
 
 def _outermost(directories: Iterable[Path]) -> list[Path]:

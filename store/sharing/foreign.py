@@ -121,14 +121,19 @@ class ForeignLayout:
 def opened_below(top: Path, parts: Iterable[str]) -> Generator[int]:
     """Open a directory below another, element by element and through no symbolic link.
 
+    `top` may be one; with `/` as `top` no element of a whole path is.
+
     Raises:
         NotFound: there is none.
         InvalidContent: something else is in its place, or on the way to it.
     """
-    directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    names = tuple(parts)
+    flags = os.O_DIRECTORY | os.O_CLOEXEC
+    directory = os.open(top, flags | (os.O_PATH if names else os.O_RDONLY))
     try:
-        for part in parts:
-            below = _step(part, directory, top)
+        for number, name in enumerate(names, 1):  # those on the way need not be readable
+            how = os.O_PATH if number < len(names) else os.O_RDONLY
+            below = _step(name, directory, top, flags | how)
             os.close(directory)
             directory = below
         yield directory
@@ -228,9 +233,9 @@ def _listed(directory: int) -> tuple[set[str], set[str]]:
         return names, files
 
 
-def _step(name: str, directory: int, top: Path) -> int:
+def _step(name: str, directory: int, top: Path, flags: int) -> int:
     try:
-        return open_directory(name, directory)
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
     except FileNotFoundError:
         raise NotFound(f"{name} below {top}") from None
     except OSError as error:

@@ -28,6 +28,9 @@ VERSION = 1
 
 _SUFFIX, _UNDONE = ".jsonl", ".undone"
 _MAX_LINE = 64 << 10  # bytes; a path has at most 4096
+_MODES = 0o777  # what `dedupe` replaces has no other bits
+
+_OTHERS = 0o022  # bits of a mode
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,11 @@ class Entry:
         if not os.path.isabs(top) or not path or path.startswith("/") or ".." in path.split("/"):
             raise InvalidContent(f"not a path below a directory: {path[:200]!r}")
         digest = Digest.parse(string(members, "digest", "a line"))
+        if PurePosixPath(path).parts[-2:] != (digest.algorithm, digest.encoded):
+            raise InvalidContent(f"not where a layout has {digest}: {path[:200]!r}")
         numbers = {name: _number(members, name) for name in _NUMBERS}
+        if numbers["mode"] & ~_MODES:
+            raise InvalidContent(f"no blob has mode {numbers['mode']:o}")
         return cls(Path(top), PurePosixPath(path), digest, **numbers)
 
 
@@ -160,7 +167,8 @@ def entries(path: Path) -> Iterator[Entry]:
 
     Raises:
         NotFound: there is no such file.
-        InvalidContent: it is no journal, or one of a version that we do not know.
+        InvalidContent: it is no journal, or one of a version that we do not know; or others could
+            have written it, and say with it whose a file shall be.
     """
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -170,6 +178,9 @@ def entries(path: Path) -> Iterator[Entry]:
     finally:
         os.close(directory)
     with open(file, "rb") as stream:
+        status = os.fstat(file)
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & _OTHERS:
+            raise InvalidContent(f"{path} is user {status.st_uid}'s, or others can write to it")
         header = parse_object(stream.readline(_MAX_LINE), str(path))
         if (header.get("type"), header.get("version")) != ("dedupe", VERSION):
             raise InvalidContent(f"{path} is no journal of version {VERSION}")

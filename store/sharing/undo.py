@@ -7,9 +7,9 @@ import fcntl
 import os
 import stat
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ...oci.errors import Busy, InvalidContent, NotFound, OcistowError
 from ..disk import Disk
@@ -72,7 +72,7 @@ class _Undoing:
         self._disk = disk
         self._aside = aside  # where files wait for their names; on the same file system
         self._first: dict[tuple[int, int], Entry] = {}  # of several names of one file
-        self._changed: set[tuple[Path, PurePosixPath]] = set()
+        self._changed: set[Path] = set()
         self.undone = Undone()
 
     def sweep(self) -> None:
@@ -86,7 +86,7 @@ class _Undoing:
             return
         with (
             suppress(OcistowError, OSError),
-            opened_below(entry.top, entry.path.parts[:-1]) as directory,
+            _opened(entry.top / entry.path.parent) as directory,
         ):
             status = os.stat(entry.path.name, dir_fd=directory, follow_symlinks=False)
             if _is_as_before(entry, status):
@@ -95,7 +95,7 @@ class _Undoing:
     def restore(self, entry: Entry) -> None:
         """Give one name what it stood for."""
         try:
-            with opened_below(entry.top, entry.path.parts[:-1]) as directory:
+            with _opened(entry.top / entry.path.parent) as directory:
                 opened = open_file(entry.path.name, directory)
                 try:
                     is_restored = self._restore(entry, directory, opened)
@@ -113,8 +113,8 @@ class _Undoing:
 
     def settle(self) -> None:
         """Return once the names survive power loss."""
-        for top, path in self._changed:
-            with suppress(NotFound, InvalidContent), opened_below(top, path.parts) as directory:
+        for path in self._changed:
+            with suppress(NotFound, InvalidContent), _opened(path) as directory:
                 self._disk.sync(directory)
 
     def _restore(self, entry: Entry, directory: int, opened: int) -> bool:
@@ -126,7 +126,7 @@ class _Undoing:
                 self._copy(entry, directory, opened)
                 if entry.links > 1:
                     self._first[entry.device, entry.inode] = entry
-            self._changed.add((entry.top, entry.path.parent))
+            self._changed.add(entry.top / entry.path.parent)
         return True
 
     def _link_to_first(self, entry: Entry, directory: int) -> bool:
@@ -136,7 +136,7 @@ class _Undoing:
             return False
         spare = spare_name()
         try:
-            with opened_below(first.top, first.path.parts[:-1]) as source:
+            with _opened(first.top / first.path.parent) as source:
                 if not _is_as_before(
                     entry, os.stat(first.path.name, dir_fd=source, follow_symlinks=False)
                 ):
@@ -187,6 +187,14 @@ class _Undoing:
 
     def _leave(self, entry: Entry, why: str) -> None:
         self.undone.left.append(Left(entry.top / entry.path, why))
+
+
+def _opened(path: Path) -> AbstractContextManager[int]:
+    """Open a directory that was there, through no symbolic link: the path was one without any.
+
+    Whoever owns a directory above could lead us elsewhere, where what they wrote gets an owner.
+    """
+    return opened_below(Path("/"), path.parts[1:])
 
 
 def _is_as_before(entry: Entry, status: os.stat_result) -> bool:
