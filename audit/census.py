@@ -29,11 +29,13 @@ class Found:
         layouts: in the order in which they were seen, which is what `totals` count them by.
         totals: who has and who keeps which bytes of files.
         directories: bytes on disk that directories take.
+        unreadable: directories of which nothing is known, since they may not be read.
     """
 
     layouts: list[Tally]
     totals: Totals
     directories: int
+    unreadable: list[str]
 
 
 class Census:
@@ -66,7 +68,8 @@ class Census:
             blob = self._pool.blobs[digest.algorithm].get(digest.encoded)
             if blob is not None:
                 blob.leased = True
-        return Found(self._layouts, self._inodes.end(), self._directories.on_disk)
+        seen = self._directories
+        return Found(self._layouts, self._inodes.end(), seen.on_disk, seen.unreadable)
 
     def _see_pool(self) -> None:
         with self._directories.opened(BLOBS) as (directory, entries):
@@ -144,7 +147,7 @@ def take(store: Store, watch: Watch | None = None) -> Found:
     """Look at every file of a store, once.
 
     Raises:
-        OSError: a directory may not be read.
+        OSError: the disk fails, or the store's own directory may not be read.
     """
     top = os.open(store.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -90,10 +90,12 @@ def _growth(runs: Sequence[Run], size: Sizes, kind: str, full: float) -> str:
             f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">'
             f"{escape(size(value))}</text>"
         )
+    by_day = moment(runs[0]).date() != moment(runs[-1]).date()
+    form = "%Y-%m-%d" if by_day else "%Y-%m-%d %H:%M UTC"
     for run, anchor in ((runs[0], "start"), (runs[-1], "end")):
         parts.append(
             f'<text x="{x(run):.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">'
-            f"{moment(run):%Y-%m-%d}</text>"
+            f"{moment(run):{form}}</text>"
         )
     disk = " ".join(f"{x(run):.1f},{y(run.on_disk):.1f}" for run in runs)
     apart = " ".join(f"{x(run):.1f},{y(run.separate):.1f}" for run in runs)

@@ -6,6 +6,7 @@ that need a blob without a link to it are not seen. `usage` reads the whole stor
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -39,6 +40,7 @@ def glance(store: Store, names: Collection[PurePosixPath]) -> Glance | None:
 
     Raises:
         NotFound: a name has no layout.
+        PermissionError: a directory of one may not be read.
     """
     top = os.open(store.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -90,6 +92,10 @@ class _Glance:
         with self._directories.opened(path) as (directory, entries):
             visit.see(directory, entries)
             needed = needs(self._store, visit.tally.name, directory)
+        if self._directories.unreadable:
+            raise PermissionError(
+                errno.EACCES, os.strerror(errno.EACCES), self._directories.unreadable[0]
+            )
         for text, inode in visit.linked.items():
             digest = Digest.parse(text)
             with suppress(NotFound):

@@ -59,7 +59,7 @@ def layers(
         if watch is not None and number % 500 == 0:
             watch(number, len(found))
         layout = store.layout(name)
-        with suppress(NotFound, InvalidContent):
+        with suppress(NotFound, InvalidContent, PermissionError):
             for manifest, config in _images(layout):
                 for place, layer in enumerate(manifest.layers):
                     cost = found.get(layer.digest)

@@ -35,8 +35,8 @@ class _Manifest(TypedDict):
 def needs(store: Store, name: str, directory: int) -> frozenset[str] | None:
     """Return the digests that the index in a layout's open directory mentions, directly or not.
 
-    None if nobody can tell: something is malformed or absent, and then `gc` removes nothing at
-    all. Nothing is verified: a manifest with wrong content is a matter for `verify`.
+    None if nobody can tell: something is malformed, absent or unreadable, and then `gc` removes
+    nothing at all. Nothing is verified: a manifest with wrong content is a matter for `verify`.
     """
     try:
         # json.loads and no more takes 40 µs an image, what checks everything five times as much.
@@ -53,7 +53,7 @@ def needs(store: Store, name: str, directory: int) -> frozenset[str] | None:
         pass  # an index of indexes, an artifact of a kind that we do not know, or damage
     try:
         found = mentioned(store.layout(PurePosixPath(name)))
-    except InvalidContent:
+    except (InvalidContent, PermissionError):
         return None
     return frozenset(map(str, (*found.layers, *found.others)))
 

@@ -127,6 +127,9 @@ def _cards(facts: Facts, size: Sizes) -> str:
     if facts.is_whole:
         cards.append((size(usage.garbage), "that gc alone would free"))
         cards.append((size(usage.everything), "the whole store"))
+    if usage.unreadable:
+        unread = f"{len(usage.unreadable):,}"
+        cards.append((unread, "not counted: directories that may not be read"))
     return "".join(f"<li><b>{escape(b)}</b><span>{escape(t)}</span></li>" for b, t in cards)
 
 

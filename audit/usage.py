@@ -88,6 +88,8 @@ class Usage:
         rest: what lies beside pool and layouts, sorted by name, each entry larger than nothing.
         directories: what the directories take.
         leased: what `gc` would free, were it not for leases.
+        unreadable: directories below the store's that may not be read, sorted. What they have is
+            in no number, but in no image's `reclaimable` either.
     """
 
     layouts: tuple[Cost, ...]
@@ -103,6 +105,7 @@ class Usage:
     rest: tuple[Rest, ...]
     directories: int
     leased: int
+    unreadable: tuple[str, ...] = ()
 
     @property
     def factor(self) -> float:
@@ -172,6 +175,7 @@ def _usage(
         rest=tuple(Rest(name, size) for name, size in sorted(totals.places.items()) if size),
         directories=found.directories,
         leased=totals.leased,
+        unreadable=tuple(sorted(found.unreadable)),
     )
 
 

@@ -25,19 +25,30 @@ _LOST = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # removed, or replaced by so
 
 
 class Directories:
-    """The directories below one: opened through no symbolic link at their end, and added up."""
+    """The directories below one: opened through no symbolic link at their end, and added up.
+
+    Attributes:
+        on_disk: bytes that they take.
+        unreadable: those that may not be read, so that nobody knows what they have.
+    """
 
     def __init__(self, top: int) -> None:
         self._top = top
         self.on_disk = 0
+        self.unreadable: list[str] = []
 
     @contextmanager
     def opened(self, path: str) -> Generator[tuple[int, Entries]]:
-        """Open a directory to list it once; one that is gone has no entries."""
+        """Open a directory to list it once; one that is gone or unreadable has no entries.
+
+        If its files may not be asked for, the block ends at the first one.
+        """
         try:
             directory = open_directory(path, self._top)
         except OSError as error:
-            if error.errno not in _LOST:
+            if isinstance(error, PermissionError):
+                self.unreadable.append(path)
+            elif error.errno not in _LOST:
                 raise
             yield -1, []
             return
@@ -45,6 +56,8 @@ class Directories:
             self.on_disk += os.fstat(directory).st_blocks * BLOCK
             with os.scandir(directory) as entries:
                 yield directory, entries
+        except PermissionError:
+            self.unreadable.append(path)
         finally:
             os.close(directory)
 
@@ -162,8 +175,7 @@ class Visit:
                 pool = {}
             inodes, joining, tally = self._inodes, self._joining, self.tally
             for entry in entries:
-                # What the pool has by the same name and number needs no stat(2): 100,000 images
-                # are counted in … seconds instead of ….
+                # What the pool has by the same name and number needs no stat(2), which is most.
                 inode = pool.get(entry.name)
                 if inode is not None and inode.number == entry.inode():
                     inodes.again(inode)

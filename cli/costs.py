@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ..audit.tree import Branch
 from ..audit.usage import Cost, Usage
+from ..oci.wording import printable
 from .output import count, line, listing, shown, sizes, table
 
 _KEYS: dict[str, Callable[[Cost], int]] = {
@@ -19,6 +20,7 @@ _KEYS: dict[str, Callable[[Cost], int]] = {
     "reclaimable": lambda cost: cost.reclaimable,
 }
 SORT = ("name", *_KEYS)
+_SHOWN = 3  # of the directories that cannot be read
 _TITLES = tuple(key.upper().replace("-", " ") for key in _KEYS)
 
 
@@ -70,6 +72,8 @@ def print_beside(found: Usage, *, exactly: bool) -> None:
         line(f"the store takes {size(found.everything)}; gc would free {size(found.garbage)}")
         if found.leased:
             line(f"{size(found.leased)} more are in use by what runs now")
+    if found.unreadable:
+        line(f"not counted, since it may not be read: {_few(found.unreadable)}")
 
 
 def cost_members(cost: Cost) -> dict[str, object]:
@@ -108,6 +112,7 @@ def total_members(found: Usage) -> dict[str, object]:
         "garbage": found.garbage,
         "leased": found.leased,
         "everything": found.everything,
+        "unreadable": list(map(printable, found.unreadable)),
     }
 
 
@@ -142,6 +147,12 @@ def _sorted(branch: Branch, by: str) -> Sequence[Branch]:
     if by == "name":
         return branch.below
     return sorted(branch.below, key=lambda below: _KEYS[by](below.cost), reverse=True)
+
+
+def _few(paths: Sequence[str]) -> str:
+    more = len(paths) - _SHOWN
+    said = ", ".join(map(printable, paths[:_SHOWN]))
+    return f"{said} and {more} more" if more > 0 else said
 
 
 def _print(rows: Iterable[tuple[str, Cost]], *, exactly: bool) -> None:

@@ -72,13 +72,13 @@ class _Listing:
             roots: tuple[RootView, ...] = ()
             try:
                 roots = read_roots(self._store.layout(name), look=False)
-            except OcistowError as error:
+            except (OcistowError, PermissionError) as error:
                 if isinstance(error, NotFound) and error.name == name:
                     continue  # removed since it was listed
                 self.note(error, f"{shown(name)}: ")
             yield from ((name, root) for root in roots or (None,))
 
-    def note(self, error: OcistowError, name: str = "") -> None:
+    def note(self, error: OcistowError | PermissionError, name: str = "") -> None:
         """Say what is wrong, and go on."""
         line(f"ocistow: {name}{message_of(error)}", aside=True)
         self.status = self.status or status_of(error)

@@ -1,11 +1,13 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Generator
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from ocistow.audit.glance import glance
 from ocistow.audit.usage import Cost, Usage, usage
 from ocistow.oci.descriptor import OCI_MANIFEST, Descriptor
 from ocistow.oci.digest import Digest
@@ -230,6 +232,35 @@ def test_everything_in_the_store_is_counted_exactly_once(store: Store, tmp_path:
     assert found.everything == measured(store.path)
     files = [path for path in store.path.iterdir() if path.is_file()]
     assert sum(rest.on_disk for rest in found.rest) == on_disk(*files)
+
+
+@pytest.fixture
+def public() -> Generator[Path]:
+    """A directory that everybody can reach: those above `tmp_path` are its owner's."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_what_may_not_be_read_is_named_and_in_no_number(public: Path, tmp_path: Path) -> None:
+    with Store.create(public / "store") as store:
+        layout = put(store, image_layout(tmp_path / "i", seed=1), "e.x/a:1")
+        put(store, image_layout(tmp_path / "j", seed=2), "e.x/b:1")
+        before = usage(store)
+        (store.path / "lost+found").mkdir(0o700)  # as root's at the top of a file system
+        layout.chmod(0o744)  # its names may be read, and nothing more
+        os.seteuid(65534)
+        try:
+            found = usage(store)
+            with pytest.raises(PermissionError, match=r"e\.x/a/1"):
+                glance(store, [PurePosixPath("e.x/a/1")])
+        finally:
+            os.seteuid(0)
+    assert found.unreadable == ("layouts/e.x/a/1", "lost+found")
+    assert found.layouts == before.layouts[1:]
+    assert found.garbage == 0  # what only an unreadable layout needs is kept
+    assert before.unreadable == ()
 
 
 def test_a_name_without_a_layout_is_not_found(store: Store, tmp_path: Path) -> None:
