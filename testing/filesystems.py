@@ -70,36 +70,63 @@ def mounted(
         Unavailable: nobody but root can mount; or a program, the kernel's part, or loop devices
             are missing.
     """
-    how = KINDS[kind]
-    bytes_ = size or how.size
-    if os.geteuid() != 0:
-        raise Unavailable("needs root, to mount")
-    helper = (f"mount.{how.type}",) if how.in_user_space else ()
-    for program in ("mount", "umount", *how.make[:1], *helper):
-        if shutil.which(program, path=PATH) is None:
-            raise Unavailable(f"needs {program}")
-    image = path.with_name(f"{path.name}.img")
     path.mkdir(parents=True, exist_ok=True)
+    image = path.with_name(f"{path.name}.img")
     try:
         if kind == "tmpfs":
-            source, options = kind, ",".join(filter(None, (options, f"size={bytes_}")))
+            _needs("mount", "umount")
+            sized = ",".join(filter(None, (options, f"size={size or KINDS[kind].size}")))
+            with _attached(kind, kind, path, sized):
+                yield path
         else:
-            with image.open("wb") as file:
-                file.truncate(bytes_)
-            _run(*how.make, str(image))
-            source, options = str(image), ",".join(filter(None, (options, "loop")))
+            make(kind, image, size)
+            with mounted_image(kind, image, path, options=options):
+                yield path
+    finally:
+        image.unlink(missing_ok=True)
+
+
+def make(kind: str, image: Path, size: int | None = None) -> None:
+    """Make a file system in an image file, whose content it takes the place of.
+
+    Raises:
+        Unavailable: a program is missing.
+    """
+    how = KINDS[kind]
+    _needs(how.make[0])
+    with image.open("wb") as file:
+        file.truncate(size or how.size)
+    _run(*how.make, str(image))
+
+
+@contextmanager
+def mounted_image(kind: str, image: Path, path: Path, *, options: str = "") -> Generator[Path]:
+    """Mount an image file for the block, at a directory that is made, as `mounted` does.
+
+    Raises:
+        Unavailable: as `mounted` does.
+    """
+    how = KINDS[kind]
+    _needs("mount", "umount", *((f"mount.{how.type}",) if how.in_user_space else ()))
+    with _attached(how.type, str(image), path, ",".join(filter(None, (options, "loop")))):
+        yield path
+
+
+@contextmanager
+def _attached(type_: str, source: str, path: Path, options: str) -> Generator[None]:
+    path.mkdir(parents=True, exist_ok=True)
+    try:
         try:
-            _run("mount", "-t", how.type, "-o", options, source, str(path))
+            _run("mount", "-t", type_, "-o", options, source, str(path))
         except subprocess.CalledProcessError as error:
             if "unknown filesystem type" in error.stderr or "loop device" in error.stderr:
                 raise Unavailable(error.stderr.strip()) from error
             raise
         try:
-            yield path
+            yield
         finally:
             unmount(path)
     finally:
-        image.unlink(missing_ok=True)
         path.rmdir()
 
 
@@ -154,6 +181,14 @@ def unmount(path: Path) -> None:
         _run("umount", str(path))
     except subprocess.CalledProcessError:
         _run("umount", "--lazy", str(path))
+
+
+def _needs(*programs: str) -> None:
+    if os.geteuid() != 0:
+        raise Unavailable("needs root, to mount")
+    for program in programs:
+        if shutil.which(program, path=PATH) is None:
+            raise Unavailable(f"needs {program}")
 
 
 def _run(*command: str) -> None:
