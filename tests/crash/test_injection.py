@@ -290,7 +290,9 @@ class Runs:
             yield "again: the registry does not have the image"
 
     def _published(self, root: Path) -> bool:
-        """Tell whether the registry has the image."""
+        """Tell whether the registry has the image, where the command is to bring it there."""
+        if self.command.name != "publish":
+            return False
         url = f"http://{self._host}/v2/run{root.name}/manifests/1"
         request = urllib.request.Request(url, headers={"Accept": A.root.media_type})
         try:
