@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import TypedDict, cast
 
@@ -30,6 +32,22 @@ class _Entry(TypedDict):
     mediaType: str
     digest: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What another process learnt with a copy of a catalog.
+
+    Attributes:
+        known: how many digests had numbers when it was copied.
+        names: of those that have got numbers since, in their order.
+    """
+
+    known: int
+    names: list[str]
+    sizes: array[int]
+    mentioned: bytes
+    others: bytes
 
 
 class Catalog:
@@ -64,6 +82,20 @@ class Catalog:
         """Return the digests that have these numbers."""
         wanted = set(numbers)
         return {n: _digest(key) for key, n in self._numbers.items() if n in wanted}
+
+    def part(self, known: int) -> Part:
+        """Return all that there is, of which the first `known` had numbers before."""
+        names = list(islice(self._numbers, known, None))
+        return Part(known, names, self.sizes, bytes(self.mentioned), bytes(self.others))
+
+    def merge(self, part: Part) -> Sequence[int]:
+        """Note what a copy learnt, and return what each of its numbers is here."""
+        numbers = [*range(part.known), *map(self.number, part.names)]
+        for at, number in enumerate(numbers):
+            self.mentioned[number] |= part.mentioned[at]
+            self.others[number] |= part.others[at]
+            self.sizes[number] = max(self.sizes[number], part.sizes[at])
+        return numbers
 
     def reach(self, name: str, raw: bytes) -> set[int]:
         """Return the numbers of what the index of a layout mentions, directly or not.

@@ -9,20 +9,23 @@ import os
 import stat
 import time
 from array import array
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...oci.digest import CANONICAL, HEX_LENGTHS, Digest, is_encoded
+from ..forks import FEW, processors, spread
 from ..layout import BLOBS, INDEX, NEW_FILES
 from ..spares import is_spare
 from ..store import Store
-from .catalog import Catalog, key, read_document
+from .catalog import Catalog, Part, key, read_document
 
 Identity = tuple[int, int, int]  # inode, time of the last change in ns, size
 
 _NONE: Identity = (0, 0, 0)
 _ONE_BELOW = 3  # links of a directory: its name, "." in it, and ".." in the one below
+_STEP = 500  # directories between two words on how far it is
 _TICK = 0.001  # seconds between looks at the clock of a file system
 
 Watch = Callable[[int], None]
@@ -70,6 +73,16 @@ class Stray:
     blobs: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a copy of this process saw of the directories that were its part."""
+
+    catalog: Part
+    strays: list[Stray]
+    spares: list[str]
+    is_steady: bool
+
+
 class Survey:
     """One look at a store. Not thread-safe.
 
@@ -106,12 +119,40 @@ class Survey:
         """
         self._take_pool()
         chosen = {key(digest.algorithm, digest.encoded) for digest in wanted}
-        for count, entry in enumerate(directories(self._store)):
-            self.is_steady &= entry is not None and entry.changed < self.began
-            if entry is not None:
+        waiting = deque([""])
+        while waiting:
+            if len(waiting) >= FEW and processors() > 1:
+                self._share_out(list(waiting), chosen)
+                return
+            entry = read_directory(self._store, waiting.popleft())
+            self._take_directory(entry, chosen)
+            waiting += entry.below if entry is not None else ()
+
+    def _share_out(self, names: Sequence[str], chosen: set[str]) -> None:
+        """Look at directories and all below them, in as many processes as can run at once."""
+        known = len(self.catalog.others)
+
+        def look(mine: Sequence[str]) -> Iterator[_Seen | int]:
+            self.strays, self.spares = [], []
+            for count, entry in enumerate(directories(self._store, mine)):
                 self._take_directory(entry, chosen)
-            if not count % 100:
-                self._watch(count)
+                if not count % _STEP:
+                    yield _STEP
+            yield _Seen(self.catalog.part(known), self.strays, self.spares, self.is_steady)
+
+        seen = 0
+        for found in spread(names, look):
+            if isinstance(found, int):
+                seen += found
+                self._watch(seen)
+                continue
+            numbers = self.catalog.merge(found.catalog)
+            self.strays += [
+                replace(stray, blobs=tuple(numbers[n] for n in stray.blobs))
+                for stray in found.strays
+            ]
+            self.spares += found.spares
+            self.is_steady &= found.is_steady
 
     def pool(self, number: int) -> Identity:
         """Return what the pool's file of a blob was; zeros if there was none."""
@@ -139,7 +180,10 @@ class Survey:
             self.changes.append(status.st_ctime_ns)
             self.links.append(status.st_nlink)
 
-    def _take_directory(self, entry: Entry, chosen: set[str]) -> None:
+    def _take_directory(self, entry: Entry | None, chosen: set[str]) -> None:
+        self.is_steady &= entry is not None and entry.changed < self.began
+        if entry is None:
+            return
         if entry.has_spares:
             self.spares.append(entry.name)
         mentioned = set[int]()
@@ -156,40 +200,21 @@ class Survey:
             self.strays.append(Stray(entry.name, entry.index, is_empty, stray))
 
 
-def directories(store: Store) -> Iterator[Entry | None]:
-    """Yield every directory that is or may become a layout; None for one that is gone."""
-    top = str(store.layouts)
-    waiting = [""]
+def directories(store: Store, names: Iterable[str] = ("",)) -> Iterator[Entry | None]:
+    """Yield every directory that is or may become a layout; None for one that is gone.
+
+    Those at `names` below the layout root, and all below these.
+    """
+    waiting = list(names)
     while waiting:
-        name = waiting.pop()
-        entry = _directory(top, name)
+        entry = read_directory(store, waiting.pop())
         yield entry
         waiting += entry.below if entry is not None else ()
 
 
-def identity(path: str) -> Identity:
-    """Return what a regular file is; zeros if there is none."""
-    try:
-        status = os.stat(path, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return _NONE
-    return _identity(status) if stat.S_ISREG(status.st_mode) else _NONE
-
-
-def moment(store: Store) -> int:
-    """Return a time in ns that is after all that happened to a store, and not after what will.
-
-    The clocks of file systems tick, some every 4 ms, some every second; what happens within
-    one tick has one time.
-    """
-    with store.blobs.clock() as look:
-        first = look()
-        while (now := look()) == first:
-            time.sleep(_TICK)
-    return now
-
-
-def _directory(top: str, name: str) -> Entry | None:
+def read_directory(store: Store, name: str) -> Entry | None:
+    """Look at one directory below the layout root; None if it is gone."""
+    top = str(store.layouts)
     path = f"{top}/{name}" if name else top
     prefix = f"{name}/" if name else ""
     below: list[str] = []
@@ -212,6 +237,28 @@ def _directory(top: str, name: str) -> Entry | None:
     if has_blobs and found != _NONE:
         below.remove(prefix + BLOBS)
     return Entry(name, found, raw, changed, own, has_spares or half, below)
+
+
+def identity(path: str) -> Identity:
+    """Return what a regular file is; zeros if there is none."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return _NONE
+    return _identity(status) if stat.S_ISREG(status.st_mode) else _NONE
+
+
+def moment(store: Store) -> int:
+    """Return a time in ns that is after all that happened to a store, and not after what will.
+
+    The clocks of file systems tick, some every 4 ms, some every second; what happens within
+    one tick has one time.
+    """
+    with store.blobs.clock() as look:
+        first = look()
+        while (now := look()) == first:
+            time.sleep(_TICK)
+    return now
 
 
 def _own(blobs: str) -> tuple[list[str], bool]:
