@@ -221,12 +221,15 @@ def _mend(
             try:
                 store.quarantine.take(digest, file, (d.name for d in directories(store)))
             except OSError as error:
-                report.failed(digest, message_of(error))
+                report.failed(f"{digest} stays in layouts: {message_of(error)}")
     with open_places(places, store, access) as opened:
         repairer = Repairer(store, checker.copies, opened)
         for name in checker.incomplete:
-            for repair in repairer.complete(name):
-                report.repaired(repair)
+            try:
+                for repair in repairer.complete(name):
+                    report.repaired(repair)
+            except OSError as error:
+                report.failed(f"{shown(name)} is not repaired: {message_of(error)}")
 
 
 class _Report:
@@ -255,8 +258,8 @@ class _Report:
         if self._lines:
             _print({"type": "repair", **_repair(repair)})
 
-    def failed(self, digest: Digest, why: str) -> None:
-        line(f"{digest} stays in layouts: {why}", aside=True)
+    def failed(self, words: str) -> None:
+        line(words, aside=True)
 
     def end(self, store: Store, verifier: Verifier, checker: LayoutChecker) -> None:
         tally = verifier.tally

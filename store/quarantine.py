@@ -65,7 +65,9 @@ class Quarantine:
 
         Raises:
             Busy: another process holds the store.
+            OSError: the disk refuses; also after all others, if it was one of the layouts.
         """
+        refused: OSError | None = None
         name = f"{digest.encoded}.{file.st_ino:x}"
         with self._directory(digest.algorithm, create=True) as directory:
             with self._lock.held():
@@ -73,10 +75,14 @@ class Quarantine:
                 self._disk.sync(directory)
                 self._blobs.sync()
             for layout in layouts:
-                with self._lock.held():
-                    if self._layout(layout).expel(digest, file, directory, name):
-                        taken += 1
+                try:
+                    with self._lock.held():
+                        taken += self._layout(layout).expel(digest, file, directory, name)
+                except OSError as error:
+                    refused = refused or error
             self._disk.sync(directory)
+        if refused is not None:
+            raise refused
         return taken
 
     def __iter__(self) -> Iterator[Quarantined]:

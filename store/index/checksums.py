@@ -1,4 +1,4 @@
-"""What is known of the pool's files: their BLAKE3, and when they were last read and found good."""
+"""What is known of the pool's files: their BLAKE3, and when they were last read."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _INSERT = (
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """A file of the pool that was seen to have the content that its name says.
+    """A file of the pool that was seen to have the content that its name says, or only tried.
 
     Attributes:
-        blake3: the hexadecimal BLAKE3 of that content.
+        blake3: the hexadecimal BLAKE3 of that content; nothing if it was not that, or unreadable.
         inode: of the file.
         changed: its mtime, in nanoseconds: another one means that somebody wrote to it.
         verified: when it was read, or written, in seconds since the epoch.
@@ -48,6 +48,11 @@ class Checksum:
     def of(cls, digest: Digest, blake3: str, status: os.stat_result) -> Self:
         """Return that of a file that was just found good."""
         return cls(digest, status.st_size, blake3, status.st_ino, status.st_mtime_ns, time.time())
+
+    @classmethod
+    def tried(cls, digest: Digest) -> Self:
+        """Return that of a file that was not found good just now, so that others are read first."""
+        return cls(digest, 0, "", 0, 0, time.time())
 
     @property
     def seal(self) -> str:
@@ -66,6 +71,7 @@ class Checksums:
 
     Only who read or wrote a blob itself may add one. That two contents have the same BLAKE3
     is taken for impossible; that a BLAKE3 differs is no proof, since the row may be wrong.
+    Of what was only tried, `times` alone tells.
     """
 
     def __init__(self, database: IndexDatabase) -> None:
@@ -94,7 +100,7 @@ class Checksums:
         return self._database.read(lambda connection: dict(_found(connection, wanted)))
 
     def times(self) -> dict[str, float]:
-        """Return when each blob was last found good, by its digest; for an order, not as a fact.
+        """Return when each blob was last read, by its digest; for an order, not as a fact.
 
         Raises:
             OSError: another process blocked the database for too long.
@@ -156,7 +162,7 @@ def _found(
             continue
         size, blake3, inode, changed, verified, seal = row
         found = Checksum(digest, size, blake3, inode, changed, verified)
-        if found.seal == seal:
+        if found.seal == seal and found.blake3:
             yield digest, found
 
 

@@ -139,7 +139,10 @@ class IndexDatabase:
             connection.execute(begin)
             with connection:
                 try:
-                    return action(connection)
+                    result = action(connection)
+                    if isinstance(result, sqlite3.Cursor):
+                        result.close()  # which would keep the files open beyond the lock
+                    return result
                 except (MemoryError, ValueError, TypeError, OverflowError) as error:
                     # Damage may announce gigabytes, or be text where a number belongs.
                     raise sqlite3.DatabaseError("no value of ours") from error

@@ -22,6 +22,7 @@ class Kind(StrEnum):
 
     BAD_BLOB = "bad-blob"  # its content is not what its name says
     UNREADABLE_BLOB = "unreadable-blob"  # the disk refuses
+    UNREADABLE = "unreadable"  # a directory that the disk refuses
     UNSTEADY_BLOB = "unsteady-blob"  # read wrong once, and right again
     NO_MARKER = "no-marker"  # a layout without a good oci-layout
     BAD_INDEX = "bad-index"  # an index.json that is none

@@ -69,8 +69,14 @@ class LayoutChecker:
     def check(self, directory: Directory) -> Iterator[Finding]:
         """Yield what is wrong with one layout."""
         self.checked += 1
-        where = str(directory.name)
         layout = self._store.layout(directory.name)
+        try:
+            yield from self._check(layout, directory)
+        except OSError as error:  # the other layouts are to be checked all the same
+            yield self._wrong(layout, Kind.UNREADABLE, message_of(error))
+
+    def _check(self, layout: Layout, directory: Directory) -> Iterator[Finding]:
+        where = str(layout.name)
         files = dict(self._files(layout))
         yield from self._other_files(layout, files)
         if not directory.has_index:
@@ -155,6 +161,8 @@ class LayoutChecker:
 
     def _inflate(self, layout: Layout, layer: Descriptor, diff_id: Digest, inflate: DiffId) -> str:
         """Return what is wrong with what a layer inflates to."""
+        if layer.digest in self._verifier.tally.bad:
+            return ""  # found once
         key = layer.digest, diff_id
         if key not in self._inflated:
             words = ""
@@ -162,6 +170,8 @@ class LayoutChecker:
                 file = layout.open(layer.digest)
             except NotFound:
                 return ""  # that is said elsewhere
+            except OSError as error:
+                return f"{layer.digest}: {message_of(error)}"
             try:
                 actual = inflate(file, layer, diff_id.algorithm)
                 if actual != diff_id:
@@ -296,17 +306,14 @@ class LayoutChecker:
         self, layout: Layout, descriptor: Descriptor, error: InvalidContent | OSError
     ) -> Iterator[Finding]:
         """Yield what a document that cannot be used means; it may have rotted since it was read."""
-        if isinstance(error, OSError):
-            yield self._wrong(layout, Kind.UNREADABLE_BLOB, message_of(error), descriptor)
-            return
-        if not isinstance(error, DigestMismatch):
+        if not isinstance(error, DigestMismatch | OSError):
             yield self._wrong(layout, Kind.BAD_DOCUMENT, str(error), descriptor)
             return
         digest = descriptor.digest
         if digest in self._verifier.tally.bad:
             self.incomplete[layout.name] = None
             return  # found once
-        with suppress(NotFound):
+        try:
             file = layout.open(digest)
             try:
                 found = self._verifier.examine_other(digest, file)
@@ -316,6 +323,10 @@ class LayoutChecker:
                     yield bad_blob(where, digest, os.fstat(file), found)
             finally:
                 os.close(file)
+        except NotFound:
+            return  # removed meanwhile
+        except OSError as refused:
+            yield self._wrong(layout, Kind.UNREADABLE_BLOB, message_of(refused), descriptor)
 
     def _marker(self, directory: Directory) -> Iterator[Finding]:
         words = "is absent"

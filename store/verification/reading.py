@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...oci.digest import Digest, Hash, new_hash
+from ...oci.wording import message_of
 from ..index.checksums import Checksum
 from ..reading import READ_SIZE
 
 _BLAKE3 = "blake3"
+
+_LOST = {errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EILSEQ, errno.ENODATA}
+"""What a disk answers that cannot give back what it was given; others refuse for their reasons."""
 
 
 class Stopped(Exception):
@@ -64,13 +69,15 @@ class Examined:
         is_good: whether it is what its digest says.
         is_steady: whether it was so each time it was read.
         blake3: of what was read, if that is good.
-        actual: the digest that it has instead, when it is bad.
+        actual: the digest that it has instead, when it is bad and can be read.
+        refusal: why the disk did not let it be read, twice.
     """
 
     is_good: bool
     is_steady: bool = True
     blake3: str = ""
     actual: Digest | None = None
+    refusal: str = ""
 
 
 def examine(
@@ -79,17 +86,38 @@ def examine(
     """Read an open file, and tell whether it has the content that a digest names.
 
     With a checksum that is `known` the BLAKE3 decides, unless it differs: the file's own digest
-    has the last word, and that only after it was wrong twice. Unless `cached`, what the page
-    cache has of the file is dropped first, since bits rot on disks and the cache hides it;
-    what somebody has mapped into memory stays there all the same.
+    has the last word, and that only after it was wrong twice. What the disk refuses is tried
+    twice, too. Unless `cached`, what the page cache has of the file is dropped first, since bits
+    rot on disks and the cache hides it; what somebody has mapped into memory stays there all the
+    same.
 
     read(2), not mmap(2): mapped, one file measured 1.4 times as fast from the disk and slower
     from memory, but a bad sector, or a file that somebody cuts, kills the process with SIGBUS.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: it cannot be read, for a reason that is none of the disk's.
         Stopped: the pace was stopped.
     """
+    try:
+        return _examined(file, digest, known, pace, cached=cached)
+    except OSError as error:
+        _check_lost(error)
+    try:
+        return replace(_examined(file, digest, known, pace, cached=False), is_steady=False)
+    except OSError as error:
+        _check_lost(error)
+        return Examined(False, refusal=message_of(error))
+
+
+def _check_lost(error: OSError) -> None:
+    """Let errors pass that say nothing about what the disk holds."""
+    if error.errno not in _LOST:
+        raise error
+
+
+def _examined(
+    file: int, digest: Digest, known: Checksum | None, pace: Pace, *, cached: bool
+) -> Examined:
     if known is not None:
         blake3 = _hashed(file, [_BLAKE3], pace, cached=cached)[0]
         if blake3 == known.blake3:

@@ -26,7 +26,7 @@ class Directory:
 
 
 def directories(store: Store) -> Iterator[Directory]:
-    """Yield every directory that has a file of a layout, or blobs."""
+    """Yield every directory that has a file of a layout, or blobs, or that cannot be listed."""
     waiting = [PurePosixPath()]
     while waiting:
         name = waiting.pop()
@@ -35,6 +35,9 @@ def directories(store: Store) -> Iterator[Directory]:
                 found = sorted(entries, key=lambda entry: entry.name, reverse=True)
         except (FileNotFoundError, NotADirectoryError):
             continue  # removed meanwhile
+        except OSError:
+            yield Directory(name, has_index=False, has_marker=False)
+            continue  # its check tells why
         files = {e.name for e in found if e.is_file(follow_symlinks=False)}
         below = [e.name for e in found if e.is_dir(follow_symlinks=False)]
         directory = Directory(name, INDEX in files, MARKER in files)

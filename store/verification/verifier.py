@@ -156,7 +156,7 @@ class Verifier:
         self._store = store
         self._choice = choice
         self._pace = pace or Pace()
-        self._good: list[Checksum] = []
+        self._notes_due: list[Checksum] = []
         self._noted = time.monotonic()
         self._lock = threading.Lock()
         self._notes = True
@@ -280,7 +280,7 @@ class Verifier:
             return _Read(bad_blob(where, digest, status, found), bad=(digest, status))
         good = Checksum.of(digest, found.blake3, status)
         if not found.is_steady:
-            words = "read wrong once, then right: memory, cable or controller may be bad"
+            words = "wrong or refused once, then right: memory, cable or controller may be bad"
             finding = Finding(Severity.WARNING, Kind.UNSTEADY_BLOB, where, words, digest)
             return _Read(finding, good, status=status)
         return _Read(None, good, status=status)
@@ -292,7 +292,9 @@ class Verifier:
                 continue
             self.tally.blobs += 1
             if read.good is not None:
-                self._good.append(read.good)
+                self._notes_due.append(read.good)
+            elif read.finding is not None and read.finding.digest is not None:
+                self._notes_due.append(Checksum.tried(read.finding.digest))
             if read.bad is not None:
                 self.tally.bad.setdefault(read.bad[0], []).append(read.bad[1])
             if read.finding is not None:
@@ -337,9 +339,9 @@ class Verifier:
             return {}
 
     def _note(self) -> None:
-        good, self._good = self._good, []
+        notes, self._notes_due = self._notes_due, []
         self._noted = time.monotonic()
-        self._careful(self._store.checksums.add, good)
+        self._careful(self._store.checksums.add, notes)
 
     def _careful(self, note: Callable[[T], None], what: T) -> None:
         if self._notes:
@@ -357,7 +359,9 @@ class Verifier:
 
 
 def bad_blob(where: str, digest: Digest, status: os.stat_result, found: Examined) -> Finding:
-    """Return the finding about a file that is not what it is called."""
+    """Return the finding about a file that is not what it is called, or cannot be read."""
+    if found.refusal:
+        return _error(Kind.UNREADABLE_BLOB, where, found.refusal, digest, status.st_size)
     words = f"has {status.st_size} bytes with digest {found.actual}"
     if not found.is_steady:
         words += ", and others each time it is read"

@@ -116,6 +116,15 @@ def test_damage_that_is_met_again_is_an_error(database: Path) -> None:
     assert len(calls) == 2  # on a new database, and on one more
 
 
+def test_nothing_is_open_after_a_use(database: Path) -> None:
+    """Who still has an old database open would remove the log of the one in its place."""
+    insert = "INSERT INTO runs VALUES (?, 1)"
+    cursors = IndexDatabase(database).write(lambda c: c.executemany(insert, [("a",), ("b",)]))
+    names = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    assert not [name for name in names if str(database) in os.path.realpath(name)]
+    del cursors
+
+
 @pytest.mark.parametrize("table", ["", "uploads"], ids=["the header", "the table"])
 def test_processes_that_find_damage_at_once_keep_each_others_rows(
     used: bytes, table: str, tmp_path: Path

@@ -143,9 +143,52 @@ def test_what_the_disk_refuses_is_a_finding(store: Store, monkeypatch: pytest.Mo
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "preadv", refuse)
-    found = list(verifier(store).run())
+    run = verifier(store)
+    found = list(run.run())
     assert {f.kind for f in found} == {Kind.UNREADABLE_BLOB}
     assert len(found) == len(A.blobs)
+    assert run.tally.bad.keys() == A.blobs.keys()
+    assert not store.checksums.find(A.blobs)
+
+
+def test_what_the_disk_refuses_once_is_no_bad_blob(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, refused = os.preadv, list[int]()
+
+    def refuse(file: int, *rest: object) -> int:
+        if refused:
+            return int(reading(file, *rest))  # type: ignore[arg-type]
+        refused.append(file)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", refuse)
+    run = verifier(store)
+    (finding,) = run.run()
+    assert (finding.severity, finding.kind) == (Severity.WARNING, Kind.UNSTEADY_BLOB)
+    assert not run.tally.bad
+
+
+def test_what_cannot_be_read_for_other_reasons_is_no_bad_blob(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "preadv", refuse)
+    run = verifier(store)
+    assert {f.kind for f in run.run()} == {Kind.UNREADABLE_BLOB}
+    assert not run.tally.bad
+
+
+def test_what_cannot_be_read_does_not_keep_a_subset_from_the_rest(store: Store) -> None:
+    put(store, TWO, B)
+    bad = sorted(store.blobs)[0]
+    os.unlink(blob(store, bad))
+    os.symlink("elsewhere", blob(store, bad))
+    for _ in range(len({*A.blobs, *B.blobs})):
+        list(verifier(store, Choice(subset=Subset(size=1))).run())
+    assert store.checksums.find(store.blobs).keys() == {*A.blobs, *B.blobs} - {bad}
 
 
 def test_a_symbolic_link_is_no_blob(store: Store, tmp_path: Path) -> None:
@@ -232,7 +275,7 @@ def test_a_run_that_was_interrupted_goes_on(store: Store) -> None:
     findings = run.run()
     next(findings)
     findings.close()  # what was settled before is noted
-    good = set(store.checksums.times())
+    good = store.checksums.find(store.blobs)
     again = verifier(store)
     assert [f.digest for f in again.run()] == [LAYER]
     assert again.tally.skipped == len(good)
