@@ -6,13 +6,13 @@ click reads the flags and their environment variables; the file is read here.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
+from ..oci.document import parse_table
 from ..oci.errors import InvalidContent
+from ..oci.wording import quoted
 from ..publish.access import JOBS
 
 LOG_FORMATS = ("text", "json")
@@ -21,6 +21,7 @@ MAX_JOBS = 64
 
 _KEYS = ("store", "jobs", "progress", "log-format", "checksums")
 _MAX_FILE = 64 * 1024  # bytes
+_SHOWN = 5  # unknown keys in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +108,10 @@ def _home(environment: Mapping[str, str], variable: str, default: str) -> Path:
 def _read(file: Path) -> Mapping[str, object]:
     with file.open("rb") as stream:
         raw = stream.read(_MAX_FILE + 1)
-    if len(raw) > _MAX_FILE:
-        raise InvalidContent(f"{file} is larger than {_MAX_FILE} bytes")
-    try:
-        document = cast("dict[str, object]", tomllib.loads(raw.decode()))  # a TOML table
-    except ValueError as error:
-        raise InvalidContent(f"{file} is not TOML: {error}") from error
+    document = parse_table(raw, str(file), _MAX_FILE)
     if unknown := sorted(document.keys() - set(_KEYS)):
-        raise InvalidContent(
-            f"{file}: unknown key {', '.join(map(repr, unknown))}, expected {', '.join(_KEYS)}"
-        )
+        words = ", ".join(map(quoted, unknown[:_SHOWN]))
+        raise InvalidContent(f"{file}: unknown key {words}, expected {', '.join(_KEYS)}")
     return document
 
 
@@ -125,26 +120,30 @@ def _store(document: Mapping[str, object], file: Path) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value.startswith(("/", "~")):
-        raise InvalidContent(f"{file}: store is {value!r}, expected an absolute path")
+        raise InvalidContent(f"{file}: store is {quoted(value)}, expected an absolute path")
     return Path(value)
 
 
 def _jobs(document: Mapping[str, object], file: Path) -> int:
     value = document.get("jobs", JOBS)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_JOBS:
-        raise InvalidContent(f"{file}: jobs is {value!r}, expected a number from 1 to {MAX_JOBS}")
+        raise InvalidContent(
+            f"{file}: jobs is {quoted(value)}, expected a number from 1 to {MAX_JOBS}"
+        )
     return value
 
 
 def _choice(document: Mapping[str, object], key: str, choices: tuple[str, ...], file: Path) -> str:
     value = document.get(key, choices[0])
     if not isinstance(value, str) or value not in choices:
-        raise InvalidContent(f"{file}: {key} is {value!r}, expected one of {', '.join(choices)}")
+        raise InvalidContent(
+            f"{file}: {key} is {quoted(value)}, expected one of {', '.join(choices)}"
+        )
     return value
 
 
 def _flag(document: Mapping[str, object], key: str, file: Path) -> bool:
     value = document.get(key, False)
     if not isinstance(value, bool):
-        raise InvalidContent(f"{file}: {key} is {value!r}, expected true or false")
+        raise InvalidContent(f"{file}: {key} is {quoted(value)}, expected true or false")
     return value

@@ -8,34 +8,75 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias, cast
 
 from .errors import InvalidContent
 from .wording import quoted
 
 MAX_DOCUMENT = 4 << 20  # bytes of a manifest, index or config; registries refuse larger ones too
+MAX_TABLE = 1 << 20  # bytes of TOML, which take a second; what people write has a few KB
 MAX_DEPTH = 64  # levels of what is kept without being understood, and written again
 
 Object: TypeAlias = Mapping[str, object]
 
+# tomllib takes time for each part of a key with dots, as often as the table above has parts.
+_MAX_STEPS = 5_000_000  # a second; files that people write need a few hundred
+_PART = rb"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_DOTTED = re.compile(rb"(?:^|[\[{,])[ \t]*+((?:%b)++)" % _PART, re.MULTILINE)
 
-def parse_object(raw: bytes, what: str) -> Object:
+
+def parse_object(raw: bytes, what: str, *, integer: Callable[[str], object] = int) -> Object:
     """Read one JSON object of at most `MAX_DOCUMENT` bytes; `what` names it in messages.
+
+    `integer` makes the values of numbers without fraction and exponent.
 
     Raises:
         InvalidContent: it is too large, not JSON, or not an object.
     """
     if len(raw) > MAX_DOCUMENT:
         raise InvalidContent(f"{what} has {len(raw)} bytes, at most {MAX_DOCUMENT} are accepted")
+    return as_object(parse_json(raw, what, integer=integer), what)
+
+
+def parse_json(raw: bytes, what: str, *, integer: Callable[[str], object] = int) -> object:
+    """Read any JSON value, of which the caller bounds the size; otherwise as `parse_object`."""
     try:
         text = raw.decode()  # json.loads would also accept UTF-16 and UTF-32, other tools do not
-        document: object = json.loads(text, parse_constant=_refuse_constant)
+        document: object = json.loads(text, parse_constant=_refuse_constant, parse_int=integer)
         if "\\u" in text:  # half a surrogate pair can be written so, but never printed or stored
             json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidContent(f"{what} is not JSON: {error}") from error
-    return as_object(document, what)
+    return document
+
+
+def parse_table(raw: bytes, what: str, limit: int = MAX_TABLE) -> Object:
+    """Read a TOML document of at most `limit` bytes; `what` names it in messages.
+
+    Integers are those of 64 bits, as TOML promises.
+
+    Raises:
+        InvalidContent: it is too large, too deep, has too long keys, or is not TOML.
+    """
+    if len(raw) > limit:
+        raise InvalidContent(f"{what} has over {limit} bytes")
+    parts = [match[1].count(b".") for match in _DOTTED.finditer(raw)]
+    deepest = max(parts, default=0)
+    if deepest >= MAX_DEPTH or sum(count * (count + deepest) for count in parts) > _MAX_STEPS:
+        raise InvalidContent(f"{what} has too many keys with too many parts")
+    import tomllib  # not for those who only read JSON
+
+    try:
+        document: dict[str, object] = tomllib.loads(raw.removeprefix(BOM_UTF8).decode())
+    except (ValueError, RecursionError) as error:
+        raise InvalidContent(f"{what} is not TOML: {error}") from error
+    for level in levels(document, what):
+        if any(isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 for value in level):
+            raise InvalidContent(f"{what} has an integer of over 64 bits")
+    return document
 
 
 def as_object(value: object, what: str) -> Object:

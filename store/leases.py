@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from ..oci.digest import Digest
+from ..oci.document import parse_object, size, string
 from ..oci.errors import Busy, InvalidContent
 from .lock import take
 from .reading import open_directory
@@ -239,11 +240,11 @@ class _Record:
                 self._note(line)
 
     def _note(self, line: bytes) -> None:
-        with suppress(ValueError, KeyError, TypeError, InvalidContent):  # a stranger's file
+        with suppress(ValueError, InvalidContent):  # a stranger's file
             if line.startswith(b"{"):
-                given = json.loads(line)
-                self.pid, self.host = int(given["pid"]), str(given["host"])
-                self.program = str(given["program"])
+                given = parse_object(line, "a lease")
+                self.pid = size(given, "pid", "a lease")
+                self.host, self.program = (string(given, k, "a lease") for k in ("host", "program"))
                 return
             expires, _, digest = line.decode().strip().partition(" ")
             self.expires[Digest.parse(digest)] = float(expires)

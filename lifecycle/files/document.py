@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
-import tomllib
-from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar, cast
 
-from ...oci.document import MAX_DEPTH, MAX_DOCUMENT, Object, levels
+from ...oci.document import MAX_TABLE, Object, parse_table
 from ...oci.errors import InvalidContent
 from ...store.output import write_whole
 from ..golang import toml as gotoml
 
 T = TypeVar("T")
-
-_PART = rb"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
-_DEEP_KEY = re.compile(rb"(?:^|[\[{,])[ \t]*+(?:%b){%d}" % (_PART, MAX_DEPTH), re.MULTILINE)
 
 
 def read_file(path: Path, noun: str, parse: Callable[[Object, str], T]) -> T | None:
@@ -49,7 +43,7 @@ def read_required(path: Path, noun: str, parse: Callable[[Object, str], T]) -> T
 
 
 def read_toml(path: Path) -> Object | None:
-    """Read a file of at most `MAX_DOCUMENT` bytes; None if there is none.
+    """Read a file of at most `MAX_TABLE` bytes; None if there is none.
 
     Raises:
         InvalidContent: it is no regular file, too large, or not TOML; the message names it.
@@ -61,11 +55,11 @@ def read_toml(path: Path) -> Object | None:
     with open(file, "rb") as stream:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise InvalidContent(f"{path} is not a regular file")
-        return parse_toml(stream.read(MAX_DOCUMENT + 1), str(path))
+        return parse_toml(stream.read(MAX_TABLE + 1), str(path))
 
 
 def parse_toml(raw: bytes, what: str) -> Object:
-    """Read a document of at most `MAX_DOCUMENT` bytes; `what` names it in messages.
+    """Read a document of at most `MAX_TABLE` bytes; `what` names it in messages.
 
     Integers are those of 64 bits, as TOML promises and Go has. Members that are asked for are
     found in any case, as by Go's lifecycle.
@@ -73,18 +67,7 @@ def parse_toml(raw: bytes, what: str) -> Object:
     Raises:
         InvalidContent: it is too large, too deep, or not TOML.
     """
-    if len(raw) > MAX_DOCUMENT:
-        raise InvalidContent(f"{what} has over {MAX_DOCUMENT} bytes")
-    if _DEEP_KEY.search(raw):  # tomllib would take the square of its length, of time and memory
-        raise InvalidContent(f"{what} has a key of over {MAX_DEPTH} parts")
-    try:
-        document: dict[str, object] = tomllib.loads(raw.removeprefix(BOM_UTF8).decode())
-    except (ValueError, RecursionError) as error:
-        raise InvalidContent(f"{what} is not TOML: {error}") from error
-    for level in levels(document, what):
-        if any(isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 for value in level):
-            raise InvalidContent(f"{what} has an integer of over 64 bits")
-    return _Table(document)
+    return _Table(parse_table(raw, what))
 
 
 class _Table(dict[str, object]):

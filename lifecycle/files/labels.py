@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import Self
 
 from ...oci.document import (
     Object,
@@ -15,7 +15,6 @@ from ...oci.document import (
     flag,
     inner,
     inners,
-    members,
     parse_object,
     string,
     texts,
@@ -306,18 +305,4 @@ def _parse(raw: bytes, label: str) -> Object:
     A buildpack that wrote an integer gets a float back: those that run under Go's lifecycle know.
     """
     what = f"label {label}"
-    document = writable(parse_object(raw, what), what)
-    try:
-        return as_object(_with_floats(document), what)
-    except OverflowError as error:
-        raise InvalidContent(f"{what} has a number that is too large") from error
-
-
-def _with_floats(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _with_floats(each) for key, each in cast("Object", value).items()}
-    if isinstance(value, list):
-        return [_with_floats(each) for each in members(cast("object", value), "")]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return value
+    return writable(parse_object(raw, what, integer=float), what)

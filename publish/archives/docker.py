@@ -13,7 +13,7 @@ from typing import Self
 
 from ...oci.descriptor import OCI_CONFIG, OCI_MANIFEST, REF_NAME, Descriptor
 from ...oci.digest import CANONICAL, Digest
-from ...oci.document import MAX_DOCUMENT, as_object, members, string
+from ...oci.document import MAX_DOCUMENT, as_object, members, parse_json, string
 from ...oci.errors import DigestMismatch, InvalidContent, NotFound
 from ...oci.manifest import ImageConfig, Manifest
 from ...oci.reference import Reference
@@ -148,11 +148,7 @@ class DockerArchiveSource:
     def _entries(self) -> Iterator[_Entry]:
         what = f"{MANIFEST} of {self._archive.name}"
         raw = read_member(self._archive, MANIFEST, MAX_DOCUMENT)
-        try:
-            images = members(json.loads(raw), what)
-        except (ValueError, RecursionError) as error:
-            raise InvalidContent(f"{what} is not JSON: {error}") from error
-        for image in images:
+        for image in members(parse_json(raw, what), what):
             document = as_object(image, what)
             names, layers = (
                 tuple(_string(text, what) for text in members(document.get(key), what))

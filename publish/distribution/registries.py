@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from ...oci.document import Object, as_object, members, string
+from ...oci.document import Object, as_object, members, parse_table, string
 from ...oci.errors import InvalidContent, RegistryError
 from ...oci.reference import DEFAULT_REGISTRY, Reference
 from ...oci.wording import quoted
@@ -173,14 +172,7 @@ def _files(environment: Mapping[str, str], system: Path) -> Iterator[Path]:
 def _parse(path: Path) -> Iterator[Entry]:
     with path.open("rb") as file:
         raw = file.read(MAX_FILE + 1)
-    if len(raw) > MAX_FILE:
-        raise InvalidContent(f"{path} has over {MAX_FILE} bytes")
-    import tomllib
-
-    try:
-        document = cast("Object", tomllib.loads(raw.decode()))  # a TOML table
-    except (ValueError, RecursionError) as error:
-        raise InvalidContent(f"{path} is not TOML: {error}") from error
+    document = parse_table(raw, str(path), MAX_FILE)
     for value in members(document.get("registry"), f"registry of {path}"):
         yield _entry(value, path)
 

@@ -147,4 +147,4 @@ def _lifetime(document: Object) -> float:
     seconds = document.get("expires_in")
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         return LIFETIME
-    return min(max(0.0, float(seconds)), 1e9)
+    return float(min(max(0, seconds), 1_000_000_000))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlencode
 
 from ...oci.digest import Digest
-from ...oci.document import Object, as_object, members, parse_object, string
+from ...oci.document import Object, as_object, members, parse_json, parse_object, string
 from ...oci.errors import InvalidContent, RegistryError, RegistryUnavailable
 from ...oci.platform import Platform
 from ...oci.reference import DEFAULT_NAMESPACE, DEFAULT_REGISTRY, Reference
@@ -144,7 +144,7 @@ class Engine:
         with self._answer("GET", "/system/df?type=image&verbose=1") as answer:
             self._check(answer)
             what = f"disk usage of {self.name}"
-            return as_object(_json(self._body(answer), what), what)
+            return as_object(parse_json(self._body(answer), what), what)
 
     def complete(self, name: str | None) -> frozenset[Digest]:
         """Return which manifests containerd's store has all blobs of (GET /images/json).
@@ -263,14 +263,14 @@ class Engine:
     def _list(self, path: str, what: str) -> list[Object]:
         with self._answer("GET", path) as answer:
             self._check(answer)
-            entries = members(_json(self._body(answer), what), what)
+            entries = members(parse_json(self._body(answer), what), what)
         return [as_object(entry, what) for entry in entries]
 
     @contextmanager
     def _answer(self, method: str, path: str) -> Generator[http.client.HTTPResponse]:
         with self._connections.answer(method, path) as answer:
             version = answer.headers.get("Api-Version", "").split(".")
-            self.api_version = tuple(int(part) for part in version if part.isdecimal())
+            self.api_version = tuple(int(part[:9]) for part in version if part.isdecimal())
             self.is_podman = _PODMAN in answer.headers
             yield answer
 
@@ -309,14 +309,6 @@ class _Body:
 
     def close(self) -> None:
         self._answer.close()
-
-
-def _json(body: bytes, what: str) -> object:
-    """Read what may be larger than other documents; `_body` bounds it."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidContent(f"{what} is not JSON: {error}") from error
 
 
 def check_has_tag(reference: Reference) -> None:

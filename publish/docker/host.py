@@ -106,7 +106,7 @@ class Host:
                 return cls(url, (parts.hostname, port), certificates, origin)
         except ValueError:
             pass
-        words = f"not a docker host such as unix:///path or tcp://host:port: {url!r}"
+        words = f"not a docker host such as unix:///path or tcp://host:port: {quoted(url)}"
         raise InvalidContent(f"{words}{said}")
 
     @property

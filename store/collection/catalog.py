@@ -25,7 +25,16 @@ from .roots import mentioned_by
 _PREFIX = f"{CANONICAL}:"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SMALL = 32 << 10  # bytes; few documents have more
-_ODD = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError, NotFound)
+_ODD = (
+    ArithmeticError,
+    AttributeError,
+    KeyError,
+    NotFound,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class _Entry(TypedDict):

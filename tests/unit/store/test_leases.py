@@ -209,3 +209,12 @@ def test_many_threads_may_be_the_first(path: Path) -> None:
     assert set(Leases(path).held()) == set(digests)
     for owner in owners:
         owner.close()
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"a": ' + b"[" * 5000, b'{"pid": Infinity}', b'{"pid": 1e999}', b"\xff", b"x x"]
+)
+def test_what_a_stranger_wrote_is_no_lease(path: Path, line: bytes) -> None:
+    path.mkdir()
+    (path / "strange").write_bytes(line + b"\n9999999999 " + str(A).encode() + b"\n")
+    assert list(Leases(path).held()) == [A]
