@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 from ...oci.descriptor import Descriptor
 from ...oci.errors import InvalidContent, NotFound
+from ...oci.wording import quoted
 from ..compression import read_block
 from ..packing import Packed
 from ..source import Blob, Section, Stream
@@ -60,7 +61,7 @@ def read_member(archive: Archive, name: str, limit: int) -> bytes:
     """Return a file of at most `limit` bytes."""
     size = archive.size(name)
     if size > limit:
-        raise InvalidContent(f"{archive.name}: {name!r} has {size} bytes, at most {limit} go")
+        raise InvalidContent(f"{archive.name}: {quoted(name)} has {size} bytes, at most {limit} go")
     stream = archive.open(name)
     try:
         return read_block(stream, size)
@@ -125,14 +126,14 @@ def follow(members: Mapping[str, str], name: str, archive: str) -> str:
     for _ in range(MAX_LINKS):
         target = members.get(found)
         if target is None:
-            raise NotFound(f"{found!r} in {archive}")
+            raise NotFound(f"{quoted(found)} in {archive}")
         if not target:
             return found
         path = posixpath.normpath(posixpath.join(posixpath.dirname(found), target))
         if path.startswith(("/", "../")):
-            raise InvalidContent(f"{archive}: {found!r} links out of the archive")
+            raise InvalidContent(f"{archive}: {quoted(found)} links out of the archive")
         found = path
-    raise InvalidContent(f"{archive}: {name!r} is over {MAX_LINKS} links away")
+    raise InvalidContent(f"{archive}: {quoted(name)} is over {MAX_LINKS} links away")
 
 
 def check_size(size: int, descriptor: Descriptor) -> None:

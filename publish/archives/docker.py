@@ -17,6 +17,7 @@ from ...oci.document import MAX_DOCUMENT, as_object, members, parse_json, string
 from ...oci.errors import DigestMismatch, InvalidContent, NotFound
 from ...oci.manifest import ImageConfig, Manifest
 from ...oci.reference import Reference
+from ...oci.wording import quoted
 from ...store.index.layers import Layer
 from ...store.ingest import Ingest
 from ...store.reading import READ_SIZE
@@ -181,7 +182,7 @@ class DockerArchiveSource:
         """Return the layers as blobs, taken from the store, kept or made."""
         if len(entry.layers) != len(diff_ids):
             raise InvalidContent(
-                f"{entry.config} of {self._archive.name} has {len(diff_ids)} diff_ids, "
+                f"{quoted(entry.config)} of {self._archive.name} has {len(diff_ids)} diff_ids, "
                 f"{MANIFEST} has {len(entry.layers)} layers"
             )
         found = self._recognition.layers(diff_ids)
@@ -192,7 +193,7 @@ class DockerArchiveSource:
                 try:
                     members[diff_id] = self._archive.find(name)
                 except NotFound:
-                    missing.append(f"{name!r} ({diff_id})")
+                    missing.append(f"{quoted(name)} ({diff_id})")
         if missing:
             names = ", ".join(missing[:_MAX_MISSING]) + ", …" * (len(missing) > _MAX_MISSING)
             raise NotFound(f"layers of {self._archive.name} that the store does not have: {names}")
