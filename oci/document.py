@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias, cast
 
 from .errors import InvalidContent
-from .wording import quoted
+from .wording import MAX_VALUE, quoted
 
 MAX_DOCUMENT = 4 << 20  # bytes of a manifest, index or config; registries refuse larger ones too
 MAX_TABLE = 1 << 20  # bytes of TOML, which take a second; what people write has a few KB
@@ -113,7 +113,7 @@ def string(document: Object, key: str, what: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise InvalidContent(f"{key} of {what} is not a string")
+        raise InvalidContent(f"{key[:MAX_VALUE]} of {what} is not a string")
     return value
 
 

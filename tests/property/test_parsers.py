@@ -152,7 +152,7 @@ RUN = {
 }
 JOURNAL_ENTRY = {
     "top": "/a",
-    "path": "b/c",
+    "path": f"b/blobs/sha256/{H}",
     "digest": DIGEST,
     **dict.fromkeys(
         ["device", "inode", "links", "size", "mode", "user", "group", "accessed", "modified"], 1
