@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .extents import Shared, Sharing, pieces
-from .shares import NOBODY, Owners
+from .shares import NOBODY, Joining, Owners
 
 BLOCK = 512  # bytes; the unit of st_blocks, whatever the file system's own block size
 
@@ -49,6 +50,11 @@ class Inode:
     needed: set[int] | None = None
     stays: bool = False
     leased: bool = False
+
+    def need(self, layout: int) -> None:
+        """Note a layout that needs it, as a blob of the pool, and has no name for it."""
+        self.needed = self.needed or set()
+        self.needed.add(layout)
 
     @property
     def holders(self) -> Layouts:
@@ -138,6 +144,23 @@ class Inodes:
         """Note another name of a file."""
         self.names += 1
         inode.unseen -= 1
+
+    def link(self, device: int, numbers: Iterable[int], layout: int, own: int) -> list[Inode]:
+        """Note that the last layout has names for files that wait, and return these.
+
+        It has two more, with `own` bytes on disk, that nobody else has.
+        """
+        joining = Joining(layout)
+        waiting = self._waiting[device]
+        files = [waiting[number] for number in numbers]
+        for inode in files:
+            inode.unseen -= 1
+            inode.owners = joining(inode.owners)
+        self.names += len(files) + 2
+        alone = joining(NOBODY)
+        self._totals.shares[alone] += own
+        self._totals.releases[alone] += own
+        return files
 
     def count(self, inode: Inode) -> None:
         """Count a file, unless it has names that were not seen yet."""

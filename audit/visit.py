@@ -79,6 +79,11 @@ class Pool:
     blobs: dict[str, dict[str, Inode]]
     device: int = -1
 
+    def get(self, digest: str) -> Inode | None:
+        """Return the file of a blob; None if the pool has none."""
+        algorithm, _, encoded = digest.partition(":")
+        return self.blobs.get(algorithm, {}).get(encoded)
+
 
 @dataclass(slots=True)
 class Tally:
@@ -138,11 +143,9 @@ class Visit:
             needs = self.linked.keys()
         self._spurn(needs)
         for digest in needs:
-            algorithm, _, encoded = digest.partition(":")
-            blob = self._pool.blobs.get(algorithm, {}).get(encoded)
+            blob = self._pool.get(digest)
             if blob is not None and blob is not self.linked.get(digest):
-                blob.needed = blob.needed or set()
-                blob.needed.add(self._place)
+                blob.need(self._place)
         for inode in (*self.linked.values(), *self._collected):
             self._inodes.count(inode)
 
