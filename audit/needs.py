@@ -10,8 +10,8 @@ from typing import TypedDict
 from ..oci.descriptor import MANIFESTS
 from ..oci.digest import is_encoded
 from ..oci.errors import InvalidContent
+from ..oci.image_layout import BLOBS, INDEX
 from ..store.collection.roots import mentioned
-from ..store.layout import BLOBS, INDEX
 from ..store.reading import open_file
 from ..store.store import Store
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..oci.digest import HEX_LENGTHS
-from ..store.layout import BLOBS, INDEX, MARKER
+from ..oci.image_layout import BLOBS, INDEX, MARKER
 from ..store.store import Store
 from .extents import Sharing
 from .inodes import BLOCK

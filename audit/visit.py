@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..oci.digest import HEX_LENGTHS, is_encoded
-from ..store.layout import BLOBS, INDEX, MARKER
+from ..oci.image_layout import BLOBS, INDEX, MARKER
 from ..store.reading import open_directory
 from ..store.spares import is_spare
 from .inodes import BLOCK, Inode, Inodes

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..store.layout import INDEX
+from ..oci.image_layout import INDEX
 from ..store.names import is_file
 from .output import shown
 

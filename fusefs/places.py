@@ -8,7 +8,6 @@ from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
 
 _ALGORITHMS = {name.encode(): name for name in HEX_LENGTHS}
 _SPARE = b".ocistow-"  # how the disk calls what is about to replace something
-_HIDDEN = {b".index.json.new", b".oci-layout.new"}  # the store's own, for a moment
 
 
 class Place(Enum):
@@ -52,4 +51,4 @@ def role_of(parent: bytes, name: bytes) -> bytes:
 
 def is_hidden(name: bytes) -> bool:
     """Tell whether a name on disk is the store's own affair."""
-    return name in _HIDDEN or name.startswith(_SPARE)
+    return name.startswith(_SPARE)

@@ -18,10 +18,11 @@ from ..oci.digest import Digest, new_hash
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound
 from ..oci.graph import walk
+from ..oci.image_layout import INDEX, blob_path
 from ..oci.manifest import Index
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from ..store.layout import INDEX, Layout, blob_path
+from ..store.layout import Layout
 from ..store.reading import open_inside
 from .sink import Action, Image, check_name
 from .source import Blob, Source, select_platform

@@ -19,11 +19,11 @@ from ..oci.digest import Digest
 from ..oci.document import MAX_DOCUMENT, Object, parse_object, string
 from ..oci.errors import Busy, DigestMismatch, InvalidContent, OcistowError
 from ..oci.graph import walk
+from ..oci.image_layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER, MARKER_CONTENT
 from ..oci.manifest import Index
 from ..oci.wording import quoted
 from ..store.blobs import BlobStore
 from ..store.disk import Disk, make_directory
-from ..store.layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER, MARKER_CONTENT
 from ..store.lock import TIMEOUT, take
 from ..store.named_disk import disk_of
 from ..store.output import replacing

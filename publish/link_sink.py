@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from ..oci.descriptor import Descriptor
 from ..oci.document import Object
 from ..oci.errors import Busy, InvalidContent
+from ..oci.image_layout import BLOBS
 from ..store.disk import Disk, make_directory
-from ..store.layout import BLOBS
 from ..store.links import Links, Way
 from ..store.reading import open_directory
 from .layout_sink import LayoutSink

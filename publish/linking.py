@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from ..oci.descriptor import Descriptor
 from ..oci.errors import InvalidContent
+from ..oci.image_layout import BLOBS, INDEX, MARKER
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..store.disk import Disk
-from ..store.layout import BLOBS, INDEX, MARKER, Layout
+from ..store.layout import Layout
 from ..store.links import Links, Way
 from ..store.store import Store
 from .access import JOBS

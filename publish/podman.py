@@ -19,10 +19,10 @@ from typing import Self
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound, RegistryError
+from ..oci.image_layout import BLOBS, INDEX, MARKER, MARKER_CONTENT, blob_path
 from ..oci.manifest import Index
 from ..oci.platform import Platform
 from ..oci.reference import Reference
-from ..store.layout import BLOBS, INDEX, MARKER, MARKER_CONTENT, blob_path
 from .command import Command
 from .sink import Action, Image, host_platform
 from .source import Source

@@ -12,9 +12,10 @@ from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound, OcistowError
 from ..oci.graph import MAX_DEPTH, MAX_NODES, children
+from ..oci.image_layout import BLOBS
 from ..oci.manifest import Manifest, parse_manifest
 from ..oci.wording import message_of
-from ..store.layout import BLOBS, Layout
+from ..store.layout import Layout
 from ..store.reading import READ_SIZE, open_directory, open_file
 from ..store.store import VERSION_FILE, Store
 from .access import Access

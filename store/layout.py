@@ -5,12 +5,9 @@ Source: image-spec, image-layout.md.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 from ..oci.descriptor import Descriptor
@@ -18,23 +15,14 @@ from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
 from ..oci.document import MAX_DOCUMENT, parse_object, string
 from ..oci.errors import DigestMismatch, InvalidContent, NotFound
 from ..oci.graph import walk
+from ..oci.image_layout import INDEX, LAYOUT_VERSION, MARKER, MARKER_CONTENT
 from ..oci.manifest import ImageConfig, Index, Manifest
 from ..oci.wording import quoted
 from .blobs import BlobStore
 from .disk import Disk
+from .layout_directory import LayoutDirectory, is_begun
 from .lock import Lock
-from .reading import open_directory, open_file
-from .spares import is_spare
-
-BLOBS = "blobs"
-LAYOUTS = "layouts"  # the directory of a store that has all of them
-INDEX = "index.json"
-MARKER = "oci-layout"
-LAYOUT_VERSION = "1.0.0"
-MARKER_CONTENT = f'{{"imageLayoutVersion":"{LAYOUT_VERSION}"}}\n'.encode()
-
-_NEW = ".{}.new"  # where a file waits for its rename; only one writer at a time has the lock
-NEW_FILES = frozenset(map(_NEW.format, (INDEX, MARKER)))
+from .reading import open_file
 
 
 class Layout:
@@ -46,7 +34,7 @@ class Layout:
     def __init__(
         self, root: int, name: PurePosixPath, blobs: BlobStore, disk: Disk, lock: Lock
     ) -> None:
-        self._root = root
+        self._directory = LayoutDirectory(root, name, disk)
         self._blobs = blobs
         self._disk = disk
         self._lock = lock
@@ -59,7 +47,7 @@ class Layout:
             NotFound: there is no layout here.
             InvalidContent: `index.json` is not an index, or over `MAX_DOCUMENT` bytes.
         """
-        with self._directory(self.name) as directory:
+        with self._directory.opened() as directory:
             try:
                 file = open_file(INDEX, directory)
             except FileNotFoundError:
@@ -81,10 +69,7 @@ class Layout:
         except NotFound:
             pass
         try:
-            with (
-                self._directory(self.name) as directory,
-                self._blobs_of(directory, digest.algorithm) as blobs,
-            ):
+            with self._directory.blobs(digest.algorithm) as blobs:
                 return open_file(digest.encoded, blobs)
         except (NotFound, InvalidContent, FileNotFoundError):
             raise NotFound(digest) from None
@@ -118,20 +103,19 @@ class Layout:
 
     def linked(self) -> Iterator[tuple[Digest, os.stat_result]]:
         """Yield every blob that the layout has, with the attributes of its file."""
-        with self._directory(self.name) as directory:
-            for algorithm in HEX_LENGTHS:
-                try:
-                    with (
-                        self._blobs_of(directory, algorithm) as blobs,
-                        os.scandir(blobs) as entries,
-                    ):
-                        for entry in entries:
-                            if is_encoded(algorithm, entry.name):
-                                with suppress(FileNotFoundError):  # removed meanwhile
-                                    status = entry.stat(follow_symlinks=False)
-                                    yield Digest(algorithm, entry.name), status
-                except NotFound:
-                    continue
+        for algorithm in HEX_LENGTHS:
+            try:
+                with (
+                    self._directory.blobs(algorithm) as blobs,
+                    os.scandir(blobs) as entries,
+                ):
+                    for entry in entries:
+                        if is_encoded(algorithm, entry.name):
+                            with suppress(FileNotFoundError):  # removed meanwhile
+                                status = entry.stat(follow_symlinks=False)
+                                yield Digest(algorithm, entry.name), status
+            except NotFound:
+                continue
 
     def reachable(self, index: Index) -> list[Descriptor]:
         """Return the blobs below `index` that the store holds, children before parents.
@@ -175,22 +159,19 @@ class Layout:
         self._blobs.sync()
         with self._lock.held():
             reachable = self.reachable(index)  # what it finds cannot be removed until it is linked
-            with self._directory(self.name, create=not existing, sync=True) as directory:
+            with self._directory.opened(create=not existing, sync=True) as directory:
                 self._disk.sweep(directory)
-                if not existing:
-                    self._replace(directory, MARKER, MARKER_CONTENT, only_if_absent=True)
+                if not existing and MARKER not in os.listdir(directory):
+                    self._disk.put(directory, MARKER, MARKER_CONTENT)
                 for algorithm in sorted({d.digest.algorithm for d in reachable}):
                     self._link_all(directory, algorithm, reachable)
-                self._replace(directory, INDEX, index.raw)
+                self._disk.put(directory, INDEX, index.raw)
                 self._disk.sync(directory)
 
     def own(self, digest: Digest) -> os.stat_result | None:
         """Return the attributes of the layout's own file for a blob, whatever the pool has."""
         try:
-            with (
-                self._directory(self.name) as directory,
-                self._blobs_of(directory, digest.algorithm) as blobs,
-            ):
+            with self._directory.blobs(digest.algorithm) as blobs:
                 return os.stat(digest.encoded, dir_fd=blobs, follow_symlinks=False)
         except (NotFound, InvalidContent, FileNotFoundError):
             return None
@@ -203,10 +184,10 @@ class Layout:
             Busy: another process holds the store.
         """
         self._blobs.sync()
-        with self._lock.held(), self._directory(self.name) as directory:
-            if not _is_begun(directory):
+        with self._lock.held(), self._directory.opened() as directory:
+            if not is_begun(directory):
                 raise NotFound(self.name)
-            with self._blobs_of(directory, digest.algorithm, create=True) as names:
+            with self._directory.blobs_of(directory, digest.algorithm, create=True) as names:
                 self._blobs.link(digest, names, digest.encoded)
                 self._disk.sync(names)
 
@@ -214,8 +195,7 @@ class Layout:
         """Take away the layout's own name for a blob; the caller holds the store's lock."""
         with (
             suppress(NotFound, InvalidContent),
-            self._directory(self.name) as directory,
-            self._blobs_of(directory, digest.algorithm) as names,
+            self._directory.blobs(digest.algorithm) as names,
         ):
             self._disk.unlink(names, digest.encoded)
 
@@ -225,21 +205,14 @@ class Layout:
         `before` is in seconds since the epoch: what changed later may still get its name.
         The caller holds the store's lock.
         """
-        with suppress(NotFound, InvalidContent), self._directory(self.name) as directory:
-            self._discard_spares(directory, before)
-            with self._step(directory, BLOBS) as blobs:
-                self._discard_spares(blobs, before)
-                for algorithm in HEX_LENGTHS:
-                    with suppress(NotFound, InvalidContent), self._step(blobs, algorithm) as names:
-                        self._discard_spares(names, before)
+        self._directory.discard_spares(before)
 
     def expel(self, digest: Digest, file: os.stat_result, directory: int, name: str) -> bool:
         """Move a bad file out of the layout, as `BlobStore.expel`; the caller holds the lock."""
         moved = False
         with (
             suppress(NotFound, InvalidContent),
-            self._directory(self.name) as layout,
-            self._blobs_of(layout, digest.algorithm) as names,
+            self._directory.blobs(digest.algorithm) as names,
         ):
             moved = self._disk.move(names, digest.encoded, file, directory, name)
             if moved:
@@ -257,8 +230,8 @@ class Layout:
             raise InvalidContent(
                 f"{MARKER} has layout version {quoted(version)}, not {LAYOUT_VERSION}"
             )
-        with self._lock.held(), self._directory(self.name) as directory:
-            self._replace(directory, MARKER, content)
+        with self._lock.held(), self._directory.opened() as directory:
+            self._disk.put(directory, MARKER, content)
             self._disk.sync(directory)
 
     def remove(self) -> list[str]:
@@ -273,57 +246,17 @@ class Layout:
             Busy: another process holds the store.
         """
         with self._lock.held():
-            with self._directory(self.name) as directory:
-                if os.listdir(directory) and not _is_begun(directory):
+            with self._directory.opened() as directory:
+                if os.listdir(directory) and not is_begun(directory):
                     raise NotFound(self.name)
                 self._disk.unlink(directory, INDEX)
                 self._disk.sync(directory)  # from here on nothing mentions the blobs
-                self._empty(directory)
+                self._directory.empty(directory)
                 left = sorted(os.listdir(directory))
                 if left:
                     self._disk.sync(directory)
-            self._remove_empty()
+            self._directory.remove_empty()
         return left
-
-    def _empty(self, directory: int) -> None:
-        with suppress(NotFound, InvalidContent), self._step(directory, BLOBS) as blobs:
-            for algorithm in HEX_LENGTHS:
-                with suppress(NotFound, InvalidContent), self._step(blobs, algorithm) as names:
-                    self._unlink_all(names, partial(is_encoded, algorithm))
-                    self._unlink_all(names, is_spare)
-                self._disk.rmdir(blobs, algorithm)
-            self._unlink_all(blobs, is_spare)
-        self._disk.rmdir(directory, BLOBS)
-        for name in sorted(NEW_FILES):
-            self._disk.unlink(directory, name)
-        self._unlink_all(directory, is_spare)
-        with suppress(IsADirectoryError):
-            self._disk.unlink(directory, MARKER)  # last: it shows that there is a layout
-
-    def _unlink_all(self, directory: int, is_ours: Callable[[str], bool]) -> None:
-        for name in filter(is_ours, os.listdir(directory)):
-            with suppress(IsADirectoryError):  # not ours, so it stays
-                self._disk.unlink(directory, name)
-
-    def _discard_spares(self, directory: int, before: float) -> None:
-        def is_left(name: str) -> bool:
-            if not is_spare(name) and name not in NEW_FILES:
-                return False
-            return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime < before
-
-        with suppress(FileNotFoundError):  # it got its name
-            self._unlink_all(directory, is_left)
-
-    def _remove_empty(self) -> None:
-        """Remove the layout's directory if it is empty, then those above that become so."""
-        with self._directory(self.name.parent) as above:
-            if not self._disk.rmdir(above, self.name.name):
-                return
-            self._disk.sync(above)
-        for name in self.name.parents[:-1]:
-            with self._directory(name.parent) as above:
-                if not self._disk.rmdir(above, name.name):
-                    return
 
     def _require(self, descriptor: Descriptor) -> None:
         if self._size(descriptor.digest) is None:
@@ -342,7 +275,7 @@ class Layout:
 
     def _link_all(self, directory: int, algorithm: str, reachable: list[Descriptor]) -> None:
         """Give the layout all blobs of one algorithm, so that they survive power loss."""
-        with self._blobs_of(directory, algorithm, create=True) as names:
+        with self._directory.blobs_of(directory, algorithm, create=True) as names:
             self._disk.sweep(names)
             for digest in (descriptor.digest for descriptor in reachable):
                 if digest.algorithm != algorithm:
@@ -360,82 +293,3 @@ class Layout:
             self._disk.sync(file)
         finally:
             os.close(file)
-
-    def _replace(
-        self, directory: int, name: str, content: bytes, *, only_if_absent: bool = False
-    ) -> None:
-        file = self._disk.create(directory, 0o644)
-        try:
-            self._disk.write(file, content, 0)
-            self._disk.sync(file)
-            if only_if_absent:
-                self._disk.name(file, directory, name)
-                return
-            new = _NEW.format(name)
-            self._disk.unlink(directory, new)
-            if not self._disk.name(file, directory, new):
-                raise FileExistsError(errno.EEXIST, "somebody else keeps making it", new)
-            try:
-                self._disk.rename(directory, new, directory, name)
-            except BaseException:
-                self._disk.unlink(directory, new)
-                raise
-        finally:
-            self._disk.close(file)
-
-    @contextmanager
-    def _directory(
-        self, name: PurePosixPath, *, create: bool = False, sync: bool = False
-    ) -> Generator[int]:
-        """Open a directory element by element, never through a symbolic link."""
-        directory = os.dup(self._root)
-        try:
-            for part in name.parts:
-                with self._step(directory, part, create=create, sync=sync) as below:
-                    os.dup2(below, directory, inheritable=False)
-            yield directory
-        finally:
-            os.close(directory)
-
-    @contextmanager
-    def _blobs_of(self, directory: int, algorithm: str, *, create: bool = False) -> Generator[int]:
-        with (
-            self._step(directory, BLOBS, create=create, sync=create) as blobs,
-            self._step(blobs, algorithm, create=create, sync=create) as found,
-        ):
-            yield found
-
-    @contextmanager
-    def _step(
-        self, parent: int, name: str, *, create: bool = False, sync: bool = False
-    ) -> Generator[int]:
-        if create:
-            self._disk.mkdir(parent, name)
-        if sync:
-            self._disk.sync(parent)  # also when it was there: who made it may have died before
-        try:
-            directory = open_directory(name, parent)
-        except FileNotFoundError:
-            raise NotFound(self.name) from None
-        except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                raise InvalidContent(f"{self.name}: {name!r} is not a directory") from None
-            raise
-        try:
-            yield directory
-        finally:
-            os.close(directory)
-
-
-def blob_path(digest: Digest) -> str:
-    """Return where a layout has a blob."""
-    return f"{BLOBS}/{digest.algorithm}/{digest.encoded}"
-
-
-def _is_begun(directory: int) -> bool:
-    """Tell whether a directory has files of a layout; directories may be other layouts."""
-    for name in (INDEX, MARKER):
-        with suppress(FileNotFoundError):
-            if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-                return True
-    return False

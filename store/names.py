@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..oci.image_layout import BLOBS, INDEX
 from ..oci.pattern import Pattern
-from .layout import BLOBS, INDEX
 
 
 @dataclass(frozen=True, slots=True)

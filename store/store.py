@@ -16,6 +16,7 @@ from typing import Self
 from ..oci.descriptor import REF_NAME, Descriptor
 from ..oci.document import parse_object
 from ..oci.errors import InvalidContent, NotFound
+from ..oci.image_layout import BLOBS, INDEX, MARKER
 from ..oci.manifest import Index
 from ..oci.reference import Reference
 from .blobs import BlobStore
@@ -26,7 +27,7 @@ from .index.database import IndexDatabase
 from .index.layers import Layers
 from .index.locations import Locations
 from .index.uploads import Uploads
-from .layout import BLOBS, INDEX, LAYOUTS, MARKER, Layout
+from .layout import Layout
 from .leases import Leases
 from .lock import Lock
 from .named_disk import NamedDisk, disk_of
@@ -38,6 +39,7 @@ from .remotes import Remotes
 VERSION = 1
 
 VERSION_FILE = "ocistow.json"
+LAYOUTS = "layouts"  # the directory that has all of them
 _LOCK = "lock"
 _INDEX = "index.sqlite"
 _LEASES = "leases"

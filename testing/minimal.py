@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor
 from ..oci.digest import Digest
+from ..oci.image_layout import INDEX, MARKER, MARKER_CONTENT, blob_path
 from ..oci.manifest import Index
 from ..store.blobs import BlobStore
-from ..store.layout import INDEX, MARKER, MARKER_CONTENT, blob_path
 
 
 @dataclass(frozen=True, slots=True)

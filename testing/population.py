@@ -21,10 +21,10 @@ from typing import TypeVar
 
 from ..oci.descriptor import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, REF_NAME, Descriptor
 from ..oci.digest import Digest
+from ..oci.image_layout import BLOBS, INDEX, MARKER, MARKER_CONTENT
 from ..oci.manifest import Index
 from ..oci.reference import Reference
 from ..store.index.layers import Layer
-from ..store.layout import BLOBS, INDEX, MARKER, MARKER_CONTENT
 from ..store.store import Store
 from .tarballs import CREATED
 

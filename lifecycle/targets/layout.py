@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ...oci.descriptor import REF_NAME, Descriptor
 from ...oci.digest import CANONICAL, Digest
 from ...oci.errors import InvalidContent, NotFound, OcistowError
+from ...oci.image_layout import BLOBS, INDEX
 from ...oci.manifest import Manifest, parse_manifest
 from ...oci.platform import Platform
 from ...oci.reference import Reference
@@ -30,9 +31,9 @@ from ...publish.sink import Sink, host_platform
 from ...publish.source import Source, read_document
 from ...store.blobs import BlobStore
 from ...store.disk import Disk, make_directory
-from ...store.layout import BLOBS, INDEX, LAYOUTS
 from ...store.named_disk import NamedDisk, disk_of
 from ...store.reading import open_directory
+from ...store.store import LAYOUTS
 from ..images.assembly import Assembled
 from ..images.image import Image, Saved, open_image
 from ..images.staging import Staging

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from ...oci.descriptor import OCI_LAYER
 from ...oci.errors import InvalidContent, NotFound
 from ...oci.graph import walk
+from ...oci.image_layout import BLOBS, INDEX
 from ...oci.platform import Platform
-from ...store.layout import BLOBS, INDEX
 from ..recognition import Recognition
 from ..source import Source, read_document
 from .archive import Archive

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from ...oci.descriptor import REF_NAME
 from ...oci.digest import Digest
+from ...oci.image_layout import INDEX, MARKER, MARKER_CONTENT, blob_path
 from ...oci.manifest import Index
-from ...store.layout import INDEX, MARKER, MARKER_CONTENT, blob_path
 from ..sink import Image
 from .tarstream import Entry, TarStream
 

@@ -8,9 +8,9 @@ from ...oci.descriptor import Descriptor
 from ...oci.document import MAX_DOCUMENT
 from ...oci.errors import NotFound
 from ...oci.graph import Node, walk
+from ...oci.image_layout import INDEX, blob_path
 from ...oci.manifest import Index
 from ...oci.platform import Platform
-from ...store.layout import INDEX, blob_path
 from ..layout import select
 from ..recognition import Recognition
 from ..source import Blob, read_document, select_platform

@@ -11,11 +11,11 @@ from typing import Protocol
 from ...oci.descriptor import REF_NAME, Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import InvalidContent
+from ...oci.image_layout import blob_path
 from ...oci.manifest import Manifest
 from ...oci.platform import Platform
 from ...oci.reference import Reference
 from ...store.disk import Disk
-from ...store.layout import blob_path
 from ...store.output import replacing
 from ...store.reading import open_directory
 from ..checked import CheckedSource

@@ -16,9 +16,9 @@ from typing import BinaryIO, Self
 from ...oci.descriptor import Descriptor
 from ...oci.digest import CANONICAL, is_encoded
 from ...oci.errors import InvalidContent
+from ...oci.image_layout import BLOBS
 from ...store.blobs import BlobStore
 from ...store.ingest import Ingest
-from ...store.layout import BLOBS
 from ...store.reading import READ_SIZE
 from ..compression import Inflated, Unread, form_of, inflated, read_block
 from ..packing import WORKERS, Packed, Packer

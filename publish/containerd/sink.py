@@ -16,9 +16,9 @@ from dataclasses import replace
 from ...oci.descriptor import IMAGE_CONFIGS, Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import RegistryError
+from ...oci.image_layout import INDEX, MARKER, MARKER_CONTENT
 from ...oci.manifest import Index, Manifest
 from ...oci.reference import Reference
-from ...store.layout import INDEX, MARKER, MARKER_CONTENT
 from ..archives.layout_tar import IMAGE_NAME, NO_DIGESTS, layout_tar
 from ..archives.tarstream import Entry, TarStream
 from ..checked import CheckedSource

@@ -19,9 +19,9 @@ from ...oci.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor
 from ...oci.digest import CANONICAL, Digest
 from ...oci.document import MAX_DOCUMENT
 from ...oci.errors import InvalidContent, NotFound
+from ...oci.image_layout import INDEX, blob_path
 from ...oci.manifest import ImageConfig, Index, Manifest, parse_manifest
 from ...store.blobs import BlobStore
-from ...store.layout import INDEX, blob_path
 from ...store.reading import READ_SIZE
 from ..archives.docker import image_manifest
 from ..archives.entries import Forward

@@ -15,10 +15,10 @@ from ...oci.descriptor import REF_NAME, Descriptor
 from ...oci.digest import Digest
 from ...oci.document import MAX_DOCUMENT
 from ...oci.errors import InvalidContent, NotFound, RegistryError
+from ...oci.image_layout import INDEX, MARKER, MARKER_CONTENT, blob_path
 from ...oci.manifest import ImageConfig, Index, Manifest, media_type_of, parse_manifest
 from ...oci.reference import Reference
 from ...store.blobs import BlobStore
-from ...store.layout import INDEX, MARKER, MARKER_CONTENT, blob_path
 from ..archives.layout_tar import IMAGE_NAME
 from ..archives.tarstream import Entry, TarStream
 from ..source import Source

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 from ...oci.digest import HEX_LENGTHS, Digest
 from ...oci.errors import NotFound
-from ..layout import BLOBS
+from ...oci.image_layout import BLOBS
 from ..leases import DURATION
 from ..store import Store
 from .catalog import key

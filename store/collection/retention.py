@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 from ...oci.digest import is_encoded
 from ...oci.errors import InvalidContent, NotFound
-from ..layout import INDEX
+from ...oci.image_layout import INDEX
 from ..store import Store
 from .survey import Identity, identity
 from .sweep import BUDGET, PAUSE

@@ -13,8 +13,9 @@ from ...oci.digest import Digest
 from ...oci.document import MAX_DOCUMENT
 from ...oci.errors import InvalidContent, NotFound
 from ...oci.graph import MAX_DEPTH, walk
+from ...oci.image_layout import INDEX
 from ...oci.manifest import Index, Manifest
-from ..layout import INDEX, Layout
+from ..layout import Layout
 
 _DIGEST = re.compile(rb"(?:sha256|sha512|blake3):[0-9a-f]{64,128}")
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ...oci.digest import CANONICAL, HEX_LENGTHS, Digest, is_encoded
+from ...oci.image_layout import BLOBS, INDEX
 from ..forks import FEW, processors, spread
-from ..layout import BLOBS, INDEX, NEW_FILES
 from ..spares import is_spare
 from ..store import Store
 from .catalog import Catalog, Part, key, read_document
@@ -229,7 +229,7 @@ def read_directory(store: Store, name: str) -> Entry | None:
                 elif entry.name == INDEX:
                     has_index = True
                 else:
-                    has_spares |= is_spare(entry.name) or entry.name in NEW_FILES
+                    has_spares |= is_spare(entry.name)
         found, raw = _read_index(f"{path}/{INDEX}") if has_index else (_NONE, b"")
         own, half = _own(f"{path}/{BLOBS}") if has_blobs else ([], False)
     except (FileNotFoundError, NotADirectoryError):

@@ -18,9 +18,9 @@ from typing import TypeAlias
 
 from ...oci.digest import HEX_LENGTHS, Digest, is_encoded
 from ...oci.errors import InvalidContent, NotFound
-from ..layout import BLOBS, INDEX, LAYOUTS, MARKER
+from ...oci.image_layout import BLOBS, INDEX, MARKER
 from ..reading import open_directory
-from ..store import VERSION_FILE
+from ..store import LAYOUTS, VERSION_FILE
 
 MAX_DEPTH = 64  # directories below each other; each costs an open file while those in it are seen
 

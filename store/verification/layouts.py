@@ -24,9 +24,10 @@ from ...oci.digest import HEX_LENGTHS, Digest, is_encoded
 from ...oci.document import MAX_DOCUMENT, parse_object, string
 from ...oci.errors import DigestMismatch, InvalidContent, NotFound
 from ...oci.graph import MAX_DEPTH, MAX_NODES, children
+from ...oci.image_layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER
 from ...oci.manifest import Manifest, parse_manifest
 from ...oci.wording import message_of, quoted
-from ..layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER, Layout
+from ..layout import Layout
 from ..reading import open_file
 from ..spares import is_spare
 from ..store import Store

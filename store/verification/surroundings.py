@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from ...oci.digest import HEX_LENGTHS
 from ...oci.errors import InvalidContent
-from ..layout import BLOBS, INDEX, MARKER
+from ...oci.image_layout import BLOBS, INDEX, MARKER
 from ..remotes import FILE as REMOTES
 from ..store import Store
 from .findings import Finding, Kind, Severity

@@ -20,9 +20,9 @@ from typing import TypeVar
 
 from ...oci.digest import HEX_LENGTHS, Digest, is_encoded
 from ...oci.errors import NotFound
+from ...oci.image_layout import BLOBS
 from ...oci.wording import message_of
 from ..index.checksums import Checksum
-from ..layout import BLOBS
 from ..spares import is_spare
 from ..store import Store
 from .findings import Finding, Kind, Severity

@@ -352,19 +352,19 @@ def test_a_thousand_open_files(here: Path, shared_mount: Mount) -> None:
 def test_the_stores_own_names_are_neither_seen_nor_made(here: Path, shared_mount: Mount) -> None:
     on_disk = shared_mount.layouts / here.relative_to(shared_mount.path)
     (here / "layout").mkdir()
-    (on_disk / "layout" / ".index.json.new").write_bytes(b"left by a crash")
+    (on_disk / "layout" / ".ocistow-1").write_bytes(b"left by a crash")
     assert os.listdir(here / "layout") == []
-    assert not (here / "layout" / ".index.json.new").exists()
+    assert not (here / "layout" / ".ocistow-1").exists()
     (here / "layout").rmdir()
     with pytest.raises(PermissionError):
-        (here / ".index.json.new").write_bytes(b"mine")
+        (here / ".ocistow-1").write_bytes(b"mine")
     (here / "file").touch()
     with pytest.raises(PermissionError):
-        (here / "file").rename(here / ".oci-layout.new")
+        (here / "file").rename(here / ".ocistow-2")
     with pytest.raises(PermissionError):
-        (here / ".oci-layout.new").hardlink_to(here / "file")
+        (here / ".ocistow-2").hardlink_to(here / "file")
     with pytest.raises(PermissionError):
-        (here / ".oci-layout.new").mkdir()
+        (here / ".ocistow-2").mkdir()
 
 
 def test_directories_do_not_change_their_role(here: Path) -> None:

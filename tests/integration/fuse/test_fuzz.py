@@ -46,7 +46,7 @@ ORDINARY = ["x", "y", "temporary", "index.json.new", "\udcff\udc80", "a\nb"]
 NAMES = [
     *ORDINARY,
     *("blobs", "sha256", "sha512", "blake3", "index.json", "oci-layout"),
-    *(".index.json.new", ".ocistow-1"),
+    ".ocistow-1",
     *HASHED,
 ]
 DEAD = {errno.ENOTCONN, errno.ECONNABORTED}

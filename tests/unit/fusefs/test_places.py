@@ -70,5 +70,5 @@ def test_every_algorithm_has_its_role() -> None:
 
 
 def test_the_stores_own_files_are_hidden() -> None:
-    assert is_hidden(b".index.json.new")
+    assert is_hidden(b".ocistow-1")
     assert not is_hidden(b"index.json")
