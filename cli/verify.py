@@ -20,7 +20,7 @@ from ..store.store import Store
 from ..store.verification.findings import Finding, Severity
 from ..store.verification.layouts import LayoutChecker
 from ..store.verification.reading import Pace
-from ..store.verification.surroundings import Directory, check_rest, directories
+from ..store.verification.surroundings import Directory, check_rest, directories, directory_of
 from ..store.verification.verifier import JOBS, Choice, Subset, Verifier
 from .access import access_options
 from .config import MAX_JOBS, PROGRESS, Settings
@@ -157,7 +157,7 @@ def verify(
         Store.open(settings.store) as store,
     ):
         wanted = [store.find(name).name for name in names]
-        found = [d for d in directories(store) if d.name in wanted] if names else None
+        found = [directory_of(store, name) for name in wanted] if names else None
         chosen = _contents(store, wanted) if names else None
         choice = Choice(chosen, subset, full, cached, restart, jobs)
         verifier = Verifier(store, choice, Pace(rate))

@@ -114,7 +114,7 @@ class Checksums:
 
     def broken(self) -> int:
         """Return how many rows nobody believes, since they are not what was written."""
-        return self._database.write(_broken)
+        return self._database.read(_broken)
 
     def forget(self, digests: Iterable[str]) -> None:
         """Forget blobs that are gone."""

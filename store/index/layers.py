@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
+from ...oci.errors import InvalidContent
 
 if TYPE_CHECKING:  # who packs a layer need not have a database
     import sqlite3
@@ -61,6 +62,14 @@ class Layers:
             )
         )
 
+    def broken(self) -> int:
+        """Return how many rows nobody believes, since they are not what was written.
+
+        Raises:
+            OSError: another process blocked the database for too long.
+        """
+        return self._database.read(_broken)
+
     def find(self, diff_ids: Iterable[Digest]) -> dict[Digest, tuple[Layer, ...]]:
         """Return the blobs that inflate to each of these, whether or not the pool still has them.
 
@@ -109,3 +118,15 @@ class Layers:
                 digest for digest in wanted if connection.execute(query, (str(digest),)).fetchone()
             )
         )
+
+
+def _broken(connection: sqlite3.Connection) -> int:
+    count = 0
+    query = "SELECT diff_id, plain_size, digest, media_type, size, seal FROM layers"
+    for diff_id, plain_size, digest, media_type, size, seal in connection.execute(query):
+        try:
+            blob = Descriptor(str(media_type), Digest.parse(str(digest)), size)
+            count += Layer(Digest.parse(str(diff_id)), plain_size, blob).seal != seal
+        except InvalidContent:
+            count += 1
+    return count

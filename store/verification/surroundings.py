@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from ...oci.digest import HEX_LENGTHS
 from ...oci.errors import InvalidContent
@@ -23,6 +24,12 @@ class Directory:
     name: PurePosixPath
     has_index: bool
     has_marker: bool
+
+
+def directory_of(store: Store, name: PurePosixPath) -> Directory:
+    """Return the directory of one layout, without a look at others."""
+    path = store.layouts / name
+    return Directory(name, *(stat.S_ISREG(_mode(path / file)) for file in (INDEX, MARKER)))
 
 
 def directories(store: Store) -> Iterator[Directory]:
@@ -76,10 +83,21 @@ def _check_database(store: Store) -> Iterator[Finding]:
             said = f"{text}; it is a cache, and the next command that uses it begins a new one"
             yield Finding(Severity.WARNING, Kind.DATABASE, path.name, said)
     if words == ["ok"]:
-        broken = store.checksums.broken()
-        if broken:
-            said = f"{broken} checksums whose seal is broken, which nobody believes"
+        for what, broken in (
+            ("checksums", store.checksums.broken()),
+            ("layers", store.layers.broken()),
+        ):
+            if not broken:
+                continue
+            said = f"{broken} {what} whose seal is broken, which nobody believes"
             yield Finding(Severity.NOTE, Kind.DATABASE, path.name, said)
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except OSError:
+        return 0
 
 
 def _has_algorithm(blobs: os.PathLike[str]) -> bool:

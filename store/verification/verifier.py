@@ -212,25 +212,16 @@ class Verifier:
         return found
 
     def _plan(self) -> list[Planned]:
-        times = self._times()
         chosen = self._choice.digests
+        # One image is verified without a look at all that is known of a large store.
+        times = self._times() if chosen is None or self._choice.subset else {}
         plan: list[Planned] = []
-        for algorithm in HEX_LENGTHS:
-            try:
-                entries = os.scandir(self._store.path / BLOBS / algorithm)
-            except FileNotFoundError:
-                continue
-            with entries:
-                for entry in entries:
-                    if not is_encoded(algorithm, entry.name):
-                        continue
-                    digest = Digest(algorithm, entry.name)
-                    if chosen is not None and digest not in chosen:
-                        continue
-                    with suppress(FileNotFoundError):  # removed since it was listed
-                        status = entry.stat(follow_symlinks=False)
-                        verified = times.pop(str(digest), 0.0)
-                        plan.append(Planned(verified, status.st_ino, digest, status.st_size))
+        pool = self._store.path / BLOBS
+        for digest in self._store.blobs if chosen is None else chosen:
+            with suppress(FileNotFoundError):  # removed since it was listed, or absent
+                status = os.lstat(f"{pool}/{digest.algorithm}/{digest.encoded}")
+                verified = times.pop(str(digest), 0.0)
+                plan.append(Planned(verified, status.st_ino, digest, status.st_size))
         if chosen is None:
             self._careful(self._store.checksums.forget, times)  # what is left of them is gone
         plan.sort()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ocistow.oci.digest import Digest
 from ocistow.oci.reference import Reference
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk
@@ -61,6 +62,19 @@ def test_rot_is_repaired_once_for_all(run: Ocistow, store: Path, word: str) -> N
     done = run("verify", "--repair", word)
     assert done.returncode == 4
     assert f"repaired {LAYER} from {word}, for 2 images" in done.stdout
+    assert violations(store) == []
+    assert run("verify").returncode == 0
+
+
+@pytest.mark.parametrize("lost", [LAYER, MANIFEST])
+def test_an_archive_gives_back_what_rotted(run: Ocistow, store: Path, lost: Digest) -> None:
+    word = f"oci-archive:{store.parent / 'saved.tar'}"
+    assert run("publish", "example.com/app:1", word).returncode == 0
+    with (store / "blobs" / "sha256" / lost.encoded).open("r+b") as stream:
+        stream.write(b"!")
+    done = run("verify", "--repair", word)
+    assert done.returncode == 4
+    assert f"repaired {lost} from {word}, for 2 images" in done.stdout
     assert violations(store) == []
     assert run("verify").returncode == 0
 

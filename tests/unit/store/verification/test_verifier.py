@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ocistow.oci.descriptor import OCI_LAYER, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent
 from ocistow.oci.reference import Reference
 from ocistow.store.collection.collector import Collector
 from ocistow.store.index.checksums import Checksum
+from ocistow.store.index.layers import Layer
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
 from ocistow.store.verification.findings import Finding, Kind, Severity
@@ -266,6 +268,18 @@ def test_a_damaged_database_is_told_and_stops_nothing(store: Store) -> None:
     assert (finding.severity, finding.kind) == (Severity.WARNING, Kind.DATABASE)
     rot(blob(store, LAYER))
     assert [f.digest for f in verified(store)] == [LAYER]
+
+
+@pytest.mark.parametrize("table", ["checksums", "layers"])
+def test_a_row_whose_seal_is_broken_is_noted(store: Store, table: str) -> None:
+    status = store.blobs.stat(LAYER)
+    store.checksums.add([Checksum.of(LAYER, "0" * 64, status)])
+    store.layers.add([Layer(LAYER, 1, Descriptor(OCI_LAYER, LAYER, 1))])
+    assert list(check_rest(store)) == []
+    store.index.write(lambda connection: connection.execute(f"UPDATE {table} SET size = 7"))
+    (finding,) = check_rest(store)
+    assert (finding.severity, finding.kind) == (Severity.NOTE, Kind.DATABASE)
+    assert finding.detail.startswith(f"1 {table}")
 
 
 def test_a_run_that_was_interrupted_goes_on(store: Store) -> None:
