@@ -41,7 +41,10 @@ CHANGES = (
     "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir",
     "fchmod", "fchmodat", "chmod", "utimensat", "fchown", "fchownat", "fsetxattr",
 )  # fmt: skip
-OTHERS = ("openat", "open", "ioctl")  # a process killed there leaves what the change before left
+OTHERS = ("openat", "open", "ioctl")
+"""Those that look, mostly. A process that is killed there leaves what the change before left; an
+unnamed file for which there is no space is in test_operations.py.
+"""
 STATUSES = {0, os.EX_IOERR, os.EX_TEMPFAIL}
 MAX_CALLS = 500
 IGNORED = {"leases", "dedupe", "quarantine"}  # directories of a store
@@ -149,7 +152,9 @@ COMMANDS = [
     Command(
         "publish", with_image, ["publish", ONE, "docker://{host}/{run}:1"], named(_1=A), named(_1=A)
     ),
-    Command("link", with_images, ["link", ONE, TWO, "{root}/elsewhere/layouts"], BOTH, BOTH),
+    Command(
+        "link", with_images, ["link", ONE, TWO, "{root}/elsewhere/layouts", "--jobs=1"], BOTH, BOTH
+    ),
     Command(
         "link copies",
         with_image,
@@ -198,6 +203,7 @@ class Runs:
         self._numbers = count()
         self.calls: set[str] = set()
         self.undisturbed: dict[str, object] = {}
+        self._well: set[frozenset[object]] = set()  # what was left where it went well again
 
     def start(self, warm: Warm) -> None:
         """Run it without a fault, and keep what it leaves."""
@@ -226,14 +232,27 @@ class Runs:
                 assert at > 1, f"there is no {call} any more"
                 yield from wrong
                 return
-            again = warm.run(arguments, root / "again")
-            wrong += self._wrong_again(again, root)
+            wrong += self._again(warm, arguments, root)
             said = output.read_text().strip()
             yield from (
                 f"{self.command}: {fault}: {one} (status {status}: {said})" for one in wrong
             )
             shutil.rmtree(root)
         raise AssertionError(f"over {MAX_CALLS} {call}")
+
+    def _again(self, warm: Warm, arguments: Sequence[str], root: Path) -> list[str]:
+        """Run the command again, unless that went well where the same was left; say what is wrong.
+
+        Most of the faults leave what some other has left. A registry may differ, too.
+        """
+        left = everything(root)
+        if left in self._well:
+            return []
+        status = warm.run(arguments, root / "again")
+        wrong = list(self._wrong_again(status, root))
+        if not wrong and self.command.name != "publish":
+            self._well.add(left)
+        return wrong
 
     def _wrong(self, fault: Fault, status: int, root: Path) -> Iterator[str]:
         store, command = root / "store", self.command
@@ -349,6 +368,24 @@ def snapshot(root: Path) -> dict[str, object]:
     return found
 
 
+def everything(root: Path) -> frozenset[object]:
+    """Return all files below directories, caches and journals too, wherever the root lies."""
+    found: list[object] = []
+    files: dict[int, str] = {}
+    place = os.fsencode(root)
+    for above, directories, names in os.walk(root):
+        directories.sort()
+        at = above.removeprefix(str(root))
+        found.append(at)
+        for name in sorted(names) if at else ():
+            file = Path(above, name)
+            status = file.lstat()
+            content = file.read_bytes().replace(place, b"") if file.is_file() else b""
+            first = files.setdefault(status.st_ino, f"{at}/{name}")
+            found.append((f"{at}/{name}", status.st_mode, first, content))
+    return frozenset(found)
+
+
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     with Registry() as registry:
@@ -372,8 +409,8 @@ def test_no_fault_of_any_call_breaks_a_promise(
     runs.start(process)
     warm.put(process)
     faults = [
-        *product(sorted(runs.calls), ["error=EIO", "error=ENOSPC"]),
-        *product(sorted(runs.calls & {*CHANGES}), ["signal=SIGKILL"]),
+        *product(sorted(runs.calls), ["error=EIO"]),
+        *product(sorted(runs.calls & {*CHANGES}), ["error=ENOSPC", "signal=SIGKILL"]),
     ]
     with ThreadPoolExecutor(warm.qsize()) as threads:
         found = list(threads.map(sweep, faults))
