@@ -6,6 +6,7 @@ import click
 
 from ..oci.reference import Reference
 from ..oci.wording import about
+from ..publish.kept import kept
 from ..publish.layout import StoreSource
 from ..publish.sink import check_name
 from ..store.store import Store
@@ -25,8 +26,12 @@ def tag(settings: Settings, name: str, newname: str) -> None:
     NEWNAME loses it.
     """
     reference = Reference.parse(newname)
-    with about(f"tagging in {settings.store}"), Store.open(settings.store) as store:
-        root = StoreSource(store.find(name)).resolve()
+    with (
+        about(f"tagging in {settings.store}"),
+        Store.open(settings.store) as store,
+        kept(StoreSource(store.find(name)), store.leases) as source,
+    ):
+        root = source.resolve()
         check_name(reference, root)
         store.put(reference, root)
     line(f"tagged {result(str(reference), root.digest)}")

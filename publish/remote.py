@@ -19,6 +19,7 @@ from ..store.lock import one_of_many
 from ..store.remotes import RepositoryName
 from ..store.store import Store
 from .access import JOBS, Access
+from .kept import kept
 from .layout import StoreSink, StoreSource
 from .sink import Action, Image
 from .source import Blob, Source
@@ -52,6 +53,7 @@ class Filler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self.leases = store.leases
         self._access = for_remotes(access or Access())
         self._clock = clock
         self._lock = threading.Lock()
@@ -217,21 +219,23 @@ def store_source(
 ) -> Generator[Source]:
     """Yield an image of the store; what it lacks is fetched from the store's remotes, if any.
 
-    `access` is how another place, such as a destination, is reached: see `for_remotes`.
+    `access` is how another place, such as a destination, is reached: see `for_remotes`. It is the
+    image that the name means now, and stays whole until the block is left: see `kept`.
     """
-    source = StoreSource(layout, platform)
-    if not store.remotes.are_used:
-        yield source
-        return
-    with Filler(store, access) as filler:
-        yield FillingSource(source, layout, filler)
+    with ExitStack() as closing:
+        source: Source = StoreSource(layout, platform)
+        if store.remotes.are_used:
+            filler = closing.enter_context(Filler(store, access))
+            source = FillingSource(source, layout, filler)
+        yield closing.enter_context(kept(source, store.leases))
 
 
 def fill_layout(filler: Filler, layout: Layout, digest: Digest, size: int) -> None:
     """Let the layout that mentions a blob have it, fetched unless the pool has it already."""
-    filler.fill(digest, size)
-    with suppress(NotFound):  # the image was removed meanwhile
-        layout.link(digest)
+    with filler.leases.keeping([digest]):  # the pool has it, and the layout has not
+        filler.fill(digest, size)
+        with suppress(NotFound):  # the image was removed meanwhile
+            layout.link(digest)
 
 
 class LazySource:

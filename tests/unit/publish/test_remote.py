@@ -30,6 +30,7 @@ from ocistow.publish.remote import (
     LazySink,
     LazySource,
     evict,
+    fill_layout,
     for_remotes,
     store_source,
 )
@@ -450,3 +451,18 @@ def test_a_remote_that_wants_credentials_gets_those_of_the_authfile(
             filling.fill(layer, size_of(image, layer))
     assert layer in store.blobs
     assert "secret" not in (store.path / "remotes.json").read_text()
+
+
+def test_what_was_fetched_is_not_evicted_before_its_layout_has_it(
+    store: Store, image: GeneratedImage, lazy: Copied
+) -> None:
+    class Evicted(Filler):
+        def fill(self, digest: Digest, size: int) -> None:
+            super().fill(digest, size)
+            collector = Collector(store, grace=0, clock=lambda: time.time() + 10)
+            collector.evict([digest])
+
+    layer, layout = image.layers[0], store.layout(NAME.path)
+    with Evicted(store, ACCESS) as filling:
+        fill_layout(filling, layout, layer, size_of(image, layer))
+    assert layout.own(layer) is not None
