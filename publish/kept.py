@@ -41,7 +41,7 @@ def kept(source: Source, leases: Leases) -> Generator[KeptSource]:
             if _means(source, root):
                 yield KeptSource(source, root)
                 return
-    raise Busy(f"{root.digest} was replaced {TRIES} times while it was looked at")
+    raise Busy(f"the image was replaced {TRIES} times while it was looked at")
 
 
 class KeptSource:

@@ -199,13 +199,13 @@ class Layout:
         ):
             self._disk.unlink(names, digest.encoded)
 
-    def discard_spares(self, before: float) -> None:
-        """Remove what was on its way to another name when its process died.
+    def discard_spares(self, before: float, limit: int) -> int:
+        """Remove what was on its way to another name when its process died; return how many.
 
-        `before` is in seconds since the epoch: what changed later may still get its name.
-        The caller holds the store's lock.
+        `before` is in seconds since the epoch: what changed later may still get its name. No more
+        than `limit` go at once: the caller holds the store's lock.
         """
-        self._directory.discard_spares(before)
+        return self._directory.discard_spares(before, limit)
 
     def expel(self, digest: Digest, file: os.stat_result, directory: int, name: str) -> bool:
         """Move a bad file out of the layout, as `BlobStore.expel`; the caller holds the lock."""

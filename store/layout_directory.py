@@ -54,18 +54,21 @@ class LayoutDirectory:
         ):
             yield found
 
-    def discard_spares(self, before: float) -> None:
-        """Remove what was on its way to another name when its process died.
+    def discard_spares(self, before: float, limit: int) -> int:
+        """Remove what was on its way to another name when its process died; return how many.
 
-        `before` is in seconds since the epoch: what changed later may still get its name.
+        `before` is in seconds since the epoch: what changed later may still get its name. No more
+        than `limit` go.
         """
+        count = 0
         with suppress(NotFound, InvalidContent), self.opened() as directory:
-            self._disk.discard_spares(directory, before)
+            count += self._disk.discard_spares(directory, before, limit)
             with self._step(directory, BLOBS) as blobs:
-                self._disk.discard_spares(blobs, before)
+                count += self._disk.discard_spares(blobs, before, limit - count)
                 for algorithm in HEX_LENGTHS:
                     with suppress(NotFound, InvalidContent), self._step(blobs, algorithm) as names:
-                        self._disk.discard_spares(names, before)
+                        count += self._disk.discard_spares(names, before, limit - count)
+        return count
 
     def empty(self, directory: int) -> None:
         """Remove the layout's files from its directory, but for `index.json`; others stay."""

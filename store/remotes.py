@@ -24,6 +24,9 @@ from .lock import Lock
 
 FILE = "remotes.json"
 
+Version = tuple[int, int, int]  # inode, time of the last change in ns, size
+_ABSENT: Version = (0, 0, 0)
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -143,14 +146,46 @@ class Remotes:
             if left:  # also when it is known: whoever noted it may have died before it was synced
                 self._write(replace(content, origins={**content.origins, repository: left}))
 
-    def retain(self, digests: Collection[Digest]) -> None:
-        """Forget whence blobs other than these were left out."""
+    def version(self) -> Version:
+        """Return what tells whether somebody wrote since; what they noted has its image by now."""
+        if not self.are_used:
+            return _ABSENT
         with self._lock.held():
-            content = self._read()
-            kept = {name: left & frozenset(digests) for name, left in content.origins.items()}
-            kept = {name: left for name, left in kept.items() if left}
-            if kept != content.origins:
-                self._write(replace(content, origins=kept))
+            return self._version()
+
+    def retain(self, digests: Collection[Digest], version: Version) -> None:
+        """Forget whence blobs other than these were left out, unless it is another version.
+
+        Only the rename is done with the store's lock held.
+        """
+        content = self._read()
+        kept = {name: left & frozenset(digests) for name, left in content.origins.items()}
+        kept = {name: left for name, left in kept.items() if left}
+        if kept == content.origins:
+            return
+        raw = _raw(replace(content, origins=kept))
+        directory = os.open(self._store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            file = self._disk.create(directory, 0o644)
+            try:
+                self._disk.write(file, raw, 0)
+                self._disk.sync(file)
+                with self._lock.held():
+                    if self._version() != version:
+                        return
+                    self._disk.place(file, directory, FILE)
+            finally:
+                self._disk.close(file)
+            self._disk.sync(directory)
+        finally:
+            os.close(directory)
+
+    def _version(self) -> Version:
+        try:
+            status = os.stat(self._store / FILE)
+        except FileNotFoundError:
+            return _ABSENT
+        return status.st_ino, status.st_ctime_ns, status.st_size
 
     def _read(self) -> _Content:
         path = self._store / FILE
@@ -162,7 +197,7 @@ class Remotes:
         return _parse(parse_object(raw, str(path)), str(path))
 
     def _write(self, content: _Content) -> None:
-        raw = json.dumps(_document(content), indent=2).encode() + b"\n"
+        raw = _raw(content)
         if len(raw) > MAX_DOCUMENT:
             raise InvalidContent(
                 f"{self._store / FILE} would have {len(raw)} bytes, at most {MAX_DOCUMENT} are read"
@@ -173,6 +208,10 @@ class Remotes:
             self._disk.sync(directory)
         finally:
             os.close(directory)
+
+
+def _raw(content: _Content) -> bytes:
+    return json.dumps(_document(content), indent=2).encode() + b"\n"
 
 
 def _check_name(name: str) -> None:

@@ -17,14 +17,16 @@ from ...oci.digest import HEX_LENGTHS, Digest
 from ...oci.errors import NotFound
 from ...oci.image_layout import BLOBS
 from ..leases import DURATION
+from ..remotes import Version
 from ..store import Store
 from .catalog import key
 from .survey import Stray, Survey, directories, moment
-from .sweep import Candidate, Collected, Link, Sweep
+from .sweep import Candidate, Collected, Link, Pace, Sweep
 
 GRACE = 3600.0  # seconds; as long as the promise of a mount
 SPARE_GRACE = 60.0  # seconds; a file that is about to replace another needs milliseconds
 
+_SPARES = 100  # left-over names that go at once: less than 10 ms
 _NS = 1_000_000_000  # in a second
 
 Watch = Callable[[str], None]
@@ -60,13 +62,16 @@ class Collector:
                 unknown, so nothing is removed.
             Busy: another process holds the store.
         """
-        survey = self._look(steady=not dry_run)
-        candidates, recent = self._useless(survey)
         if dry_run:
+            survey = self._look(steady=False)
+            candidates, recent = self._useless(survey)
             return self._sweep().preview(candidates) + Collected(recent=recent)
+        noted = self._store.remotes.version()  # before the images that need what it says are seen
+        survey = self._look(steady=True)
+        candidates, recent = self._useless(survey)
         removed = self._sweep().remove(candidates) + Collected(recent=recent)
         self._discard_spares(survey)
-        self._forget_origins(survey)
+        self._forget_origins(survey, noted)
         return removed
 
     def evictable(self) -> dict[Digest, int]:
@@ -212,11 +217,15 @@ class Collector:
     def _discard_spares(self, survey: Survey) -> None:
         before = self._now - max(self._grace, SPARE_GRACE)
         self._store.blobs.discard_spares(before)
+        pace = Pace()
         for name in survey.spares:
-            with self._store.lock.held():
-                self._store.layout(PurePosixPath(name)).discard_spares(before)
+            layout, count = self._store.layout(PurePosixPath(name)), _SPARES
+            while count == _SPARES:
+                with self._store.lock.held():
+                    count = layout.discard_spares(before, _SPARES)
+                pace.rest()
 
-    def _forget_origins(self, survey: Survey) -> None:
+    def _forget_origins(self, survey: Survey, noted: Version) -> None:
         """Forget whence blobs were left out that no image needs, unless images just changed."""
         if not self._store.remotes.are_used:
             return
@@ -224,7 +233,7 @@ class Collector:
         if any(entry is None or entry.at >= before for entry in directories(self._store)):
             return
         layers = (number for number, size in enumerate(survey.catalog.sizes) if size >= 0)
-        self._store.remotes.retain(frozenset(survey.catalog.digests(layers).values()))
+        self._store.remotes.retain(frozenset(survey.catalog.digests(layers).values()), noted)
 
 
 def _is_known(survey: Survey, number: int, links: list[Link]) -> bool:

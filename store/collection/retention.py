@@ -18,7 +18,7 @@ from ...oci.errors import InvalidContent, NotFound
 from ...oci.image_layout import INDEX
 from ..store import Store
 from .survey import Identity, identity
-from .sweep import BUDGET, PAUSE
+from .sweep import Pace
 
 _NS = 1_000_000_000  # in a second
 
@@ -86,7 +86,7 @@ def drop(store: Store, names: Sequence[Outdated], *, dry_run: bool = False) -> l
     """
     held = store.leases.held()
     gone: list[Outdated] = []
-    until = time.monotonic() + BUDGET
+    pace = Pace()
     for one in names:
         layout = store.layout(one.name)
         with suppress(NotFound):
@@ -103,9 +103,7 @@ def drop(store: Store, names: Sequence[Outdated], *, dry_run: bool = False) -> l
                     continue
                 layout.remove()
             gone.append(one)
-            if time.monotonic() >= until:
-                time.sleep(PAUSE)  # for those who wait for the lock
-                until = time.monotonic() + BUDGET
+            pace.rest()
     return gone
 
 

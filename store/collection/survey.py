@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from ...oci.digest import CANONICAL, HEX_LENGTHS, Digest, is_encoded
+from ...oci.digest import HEX_LENGTHS, Digest, is_encoded
 from ...oci.image_layout import BLOBS, INDEX
 from ..forks import FEW, processors, spread
 from ..spares import is_spare
@@ -24,7 +24,6 @@ from .catalog import Catalog, Part, key, read_document
 Identity = tuple[int, int, int]  # inode, time of the last change in ns, size
 
 _NONE: Identity = (0, 0, 0)
-_ONE_BELOW = 3  # links of a directory: its name, "." in it, and ".." in the one below
 _STEP = 500  # directories between two words on how far it is
 _TICK = 0.001  # seconds between looks at the clock of a file system
 
@@ -265,7 +264,7 @@ def _own(blobs: str) -> tuple[list[str], bool]:
     """Return the keys of the blobs that a layout has, and whether there are other names of ours."""
     own: list[str] = []
     has_spares = False
-    for algorithm in _algorithms(blobs):
+    for algorithm in os.listdir(blobs):
         has_spares |= is_spare(algorithm)
         if algorithm in HEX_LENGTHS:
             with suppress(FileNotFoundError, NotADirectoryError):
@@ -275,16 +274,6 @@ def _own(blobs: str) -> tuple[list[str], bool]:
                     else:
                         has_spares |= is_spare(name)
     return own, has_spares
-
-
-def _algorithms(blobs: str) -> list[str]:
-    """Return the names in a layout's `blobs`.
-
-    On most file systems a directory with one directory in it has three links, and which one
-    that is need not be asked 100,000 times.
-    """
-    is_one = os.stat(blobs, follow_symlinks=False).st_nlink == _ONE_BELOW
-    return [CANONICAL] if is_one and os.path.isdir(f"{blobs}/{CANONICAL}") else os.listdir(blobs)
 
 
 def _read_index(path: str) -> tuple[Identity, bytes]:

@@ -29,6 +29,19 @@ _MOST = 64  # large files that are freed after one batch
 Watch = Callable[[int, int], None]
 
 
+class Pace:
+    """Lets those who wait have the store's lock, now and then between short holds of it."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + BUDGET
+
+    def rest(self) -> None:
+        """Sleep, if it may have been held for long enough; the caller does not hold it."""
+        if time.monotonic() >= self._until:
+            time.sleep(PAUSE)
+            self._until = time.monotonic() + BUDGET
+
+
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What was removed, or would be.

@@ -22,7 +22,7 @@ OTHER = Digest.of(b"other")
 def test_a_store_without_remotes_has_no_file(store: Store) -> None:
     assert store.remotes.list() == ()
     assert store.remotes.places(LAYER) == ()
-    store.remotes.retain([])
+    store.remotes.retain([], store.remotes.version())
     assert not (store.path / FILE).exists()
 
 
@@ -81,7 +81,7 @@ def test_a_repository_is_read_as_it_is_written(repository: RepositoryName) -> No
 def test_origins_of_what_is_not_needed_any_more_are_forgotten(store: Store) -> None:
     store.remotes.note_origin(FAR, [LAYER, OTHER])
     store.remotes.note_origin(HUB, [OTHER])
-    store.remotes.retain([LAYER])
+    store.remotes.retain([LAYER], store.remotes.version())
     assert (store.remotes.places(LAYER), store.remotes.places(OTHER)) == ((FAR,), ())
 
 

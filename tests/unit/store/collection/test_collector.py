@@ -2,7 +2,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -18,9 +18,10 @@ from ocistow.oci.reference import Reference
 from ocistow.store.collection.collector import GRACE, SPARE_GRACE, Collector
 from ocistow.store.collection.survey import Survey
 from ocistow.store.collection.sweep import BUDGET, Collected, Sweep
+from ocistow.store.disk import Disk
 from ocistow.store.leases import DURATION
 from ocistow.store.lock import Lock
-from ocistow.store.remotes import RepositoryName
+from ocistow.store.remotes import Remotes, RepositoryName, Version
 from ocistow.store.store import Store
 from ocistow.testing.invariants import violations
 from ocistow.testing.minimal import MinimalImage, minimal_image, minimal_index
@@ -236,6 +237,38 @@ def test_a_lazy_image_keeps_its_origin(store: Store) -> None:
     collect(store)
     assert store.remotes.places(layers(A)[0]) == (origin,)
     assert store.remotes.places(layers(B)[1]) == ()
+
+
+def test_an_origin_that_was_noted_meanwhile_stays(store: Store) -> None:
+    """A lazy image comes when the survey, and the look for what changed, are over."""
+    origin = RepositoryName("example.com", "a")
+    store.remotes.note_origin(origin, layers(B))
+    real = store.remotes.retain
+
+    class Interrupted(Remotes):
+        def retain(self, digests: Collection[Digest], version: Version) -> None:
+            store.remotes.note_origin(origin, layers(A))
+            real(digests, version)
+
+    interrupted = Interrupted(store.path, Disk(), store.lock)
+    store.remotes, before = interrupted, store.remotes
+    collect(store)
+    store.remotes = before
+    assert store.remotes.places(layers(A)[0]) == (origin,)
+    collect(store)
+    assert store.remotes.places(layers(A)[0]) == ()
+
+
+def test_many_spare_names_go_a_few_at_a_time(store: Store) -> None:
+    put(store, ONE, A)
+    names = store.layouts / ONE.path / "blobs" / "sha256"
+    for number in range(1000):
+        (names / f".ocistow-{number}").touch()
+    layout = store.layout(ONE.path)
+    assert layout.discard_spares(time.time() + 1, 10) == 10
+    assert len(os.listdir(names)) == 990 + len(A.blobs)
+    collect(store, max(GRACE, SPARE_GRACE) + 1)
+    assert len(os.listdir(names)) == len(A.blobs)
 
 
 def test_what_processes_left_that_died_goes(store: Store) -> None:
@@ -489,7 +522,7 @@ def test_a_large_blob_is_freed_when_the_lock_is(
 def test_what_killed_writers_left_in_layouts_goes(store: Store) -> None:
     put(store, ONE, A)
     layout = store.layouts / ONE.path
-    spares = [layout / ".ocistow-1", layout / "blobs/sha256/.ocistow-2"]
+    spares = [layout / name / ".ocistow-1" for name in ("", "blobs", "blobs/sha256")]
     for spare in spares:
         spare.write_bytes(b"half")
     Collector(store, grace=0).collect()
