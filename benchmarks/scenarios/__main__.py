@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import (
     adding,
+    collecting,
     deduplicating,
     exporting,
     memory,
@@ -28,6 +29,7 @@ from .servers import Missing
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "add": adding.run,
     "dedupe": deduplicating.run,
+    "gc": collecting.run,
     "read": reading.run,
     "write": writing.run,
     "export": exporting.run,

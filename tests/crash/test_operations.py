@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ocistow.oci.errors import NotFound
 from ocistow.oci.reference import Reference
 from ocistow.store.blobs import BlobStore
 from ocistow.store.collection.collector import Collector
+from ocistow.store.collection.retention import Rule, drop, outdated
 from ocistow.store.disk import Disk
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
@@ -182,6 +184,14 @@ def collect(path: Path, disk: Disk) -> None:
         Collector(store, grace=-1).collect()
 
 
+def collect_old_names(path: Path, disk: Disk) -> None:
+    """What `gc --older-than` does."""
+    with Store.open(path, disk) as store:
+        with suppress(NotFound):  # the name went before
+            drop(store, outdated(store, Rule(older_than=-1), [str(ONE)]))
+        Collector(store, grace=-1).collect()
+
+
 def evict(path: Path, disk: Disk) -> None:
     with Store.open(path, disk) as store:
         collector = Collector(store, grace=-1)
@@ -260,6 +270,13 @@ OPERATIONS = [
         View(named(_1=B), digests(B)),
     ),
     Operation("collect after a death", with_image, collect_after_a_death, IMAGE, EMPTY),
+    Operation(
+        "collect old names",
+        with_images,
+        collect_old_names,
+        View(named(_1=A, _2=B), digests(BOTH)),
+        View(named(_2=B), digests(B)),
+    ),
     Operation(
         "evict",
         with_image,

@@ -54,3 +54,32 @@ def test_nothing_that_a_client_saw_or_wrote_is_collected(mount_store: Mounter) -
     with Store.open(mount.store) as store:  # the mount's promises ended with it
         Collector(store, grace=0).collect()
     assert violations(mount.store) == []
+
+
+def test_an_index_that_is_empty_for_a_moment_costs_nothing(mount_store: Mounter) -> None:
+    """The lifecycle writes an empty index first; what it found before that, it never writes."""
+    image = minimal_image("a")
+    with mount_store() as mount, Store.open(mount.store) as store:
+        layout = mount.path / "example.com" / "app" / "1"
+        write(layout, image)
+        whole = (layout / "index.json").read_bytes()
+        for _ in range(ROUNDS):
+            (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+            Collector(store, grace=0).collect()
+            assert all((layout / "blobs/sha256" / d.encoded).exists() for d in image.blobs)
+            (layout / "index.json").write_bytes(whole)
+            assert violations(mount.store) == []
+
+
+def test_an_index_that_was_left_empty_keeps_its_blobs_when_the_mount_is_gone(
+    mount_store: Mounter,
+) -> None:
+    """Whoever wrote it lost the mount, and with it the leases; it may be mounted again."""
+    image = minimal_image("a")
+    with mount_store() as mount:
+        layout = mount.path / "example.com" / "app" / "1"
+        write(layout, image)
+        (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+    with Store.open(mount.store) as store:
+        Collector(store, grace=0).collect()
+        assert set(store.blobs) == set(image.blobs)
