@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from ..store.reading import BLOCK
 from .extents import Shared, Sharing, pieces
 from .shares import NOBODY, Joining, Owners
-
-BLOCK = 512  # bytes; the unit of st_blocks, whatever the file system's own block size
 
 Layouts: TypeAlias = Owners | frozenset[int]  # places in the order in which they were seen
 

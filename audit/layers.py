@@ -14,9 +14,9 @@ from ..oci.errors import InvalidContent, NotFound
 from ..oci.graph import walk
 from ..oci.manifest import ImageConfig, Manifest
 from ..store.layout import Layout
+from ..store.reading import BLOCK
 from ..store.store import Store
 from .census import Watch
-from .inodes import BLOCK
 
 METADATA = "io.buildpacks.lifecycle.metadata"  # the label in which the lifecycle says what is what
 

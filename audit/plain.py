@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from ..oci.digest import HEX_LENGTHS
 from ..oci.image_layout import BLOBS, INDEX, MARKER
+from ..store.reading import BLOCK
 from ..store.store import Store
 from .extents import Sharing
-from .inodes import BLOCK
 from .needs import needs
 from .visit import Directories, Entries, Pool
 

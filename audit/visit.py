@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 from ..oci.digest import HEX_LENGTHS, is_encoded
 from ..oci.image_layout import BLOBS, INDEX, MARKER
-from ..store.reading import open_directory
+from ..store.reading import BLOCK, open_directory
 from ..store.spares import is_spare
-from .inodes import BLOCK, Inode, Inodes
+from .inodes import Inode, Inodes
 from .shares import Joining
 
 Entries: TypeAlias = Iterable[os.DirEntry[str]]

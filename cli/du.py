@@ -16,10 +16,10 @@ from ..store.store import Store
 from . import beside, costs
 from .access import docker_host_option
 from .config import Settings
-from .durations import DurationType
 from .options import bytes_option, json_option, name_argument, pass_settings
 from .output import count, document, line, shown, sizes, table
 from .progress import Display
+from .quantities import DurationType
 
 _HISTORY = 20  # runs that are shown
 

@@ -16,10 +16,10 @@ from ..store.collection.retention import Outdated, Rule, drop, outdated
 from ..store.collection.sweep import Collected
 from ..store.store import Store
 from .config import Settings
-from .durations import DurationType
 from .options import json_option, pass_settings
 from .output import count, document, human, line, shown
 from .progress import Display
+from .quantities import DurationType
 
 
 @click.command()

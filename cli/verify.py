@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Generator
 from contextlib import closing, contextmanager
@@ -28,52 +27,11 @@ from .exits import FINDINGS
 from .options import json_option, name_argument, pass_settings
 from .output import SCHEMA_VERSION, count, document, human, line, shown, table
 from .progress import Amount, Display
+from .quantities import BytesType
 from .signals import ending_soon
+from .subset import SubsetType
 
 _DRAWING = 0.2  # seconds between two looks at how much was read
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kmgt]?)b?(?:/s)?", re.IGNORECASE)
-_PART = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
-_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%")
-
-
-class _BytesType(click.ParamType[int]):
-    name = "SIZE"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        if isinstance(value, int):
-            return value
-        size = _bytes(str(value))
-        if not size:
-            self.fail(
-                f"{str(value)!r} is not a number of bytes such as 500k, 50MB or 2G", param, ctx
-            )
-        return size
-
-
-class _SubsetType(click.ParamType[Subset]):
-    name = "SUBSET"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Subset:
-        if isinstance(value, Subset):
-            return value
-        found = self._parse(str(value))
-        if found is None:
-            words = "is not a share such as 5%, a part such as 1/20, or a size"
-            self.fail(f"{str(value)!r} {words}", param, ctx)
-        return found
-
-    def _parse(self, text: str) -> Subset | None:
-        if (match := _SHARE.fullmatch(text)) and 0 < float(match[1]) <= 100:
-            return Subset(share=float(match[1]) / 100)
-        if (match := _PART.fullmatch(text)) and 1 <= int(match[1]) <= int(match[2]):
-            return Subset(part=(int(match[1]), int(match[2])))
-        size = _bytes(text)
-        return Subset(size=size) if size else None
 
 
 @click.command()
@@ -90,14 +48,12 @@ class _SubsetType(click.ParamType[Subset]):
 @click.option(
     "--read-data-subset",
     "subset",
-    type=_SubsetType(),
+    type=SubsetType(),
     envvar="OCISTOW_READ_DATA_SUBSET",
     metavar="5%|N/M|SIZE",
     help="Read some of the blobs: a share or a size of those not read for longest, or a part.",
 )
-@click.option(
-    "--rate", type=_BytesType(), metavar="BYTES/S", help="Read no faster, such as 50MB/s."
-)
+@click.option("--rate", type=BytesType(), metavar="BYTES/S", help="Read no faster, such as 50MB/s.")
 @click.option(
     "--full", is_flag=True, help="Take each blob's own digest, also where a BLAKE3 is recorded."
 )
@@ -385,8 +341,3 @@ def _watched(verifier: Verifier, amount: Amount | None) -> Generator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _bytes(text: str) -> int:
-    match = _SIZE.fullmatch(text)
-    return int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0

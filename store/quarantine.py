@@ -14,7 +14,7 @@ from .blobs import BlobStore
 from .disk import Disk
 from .layout import Layout
 from .lock import Lock
-from .reading import open_directory
+from .reading import BLOCK, open_directory
 
 DIRECTORY = "quarantine"
 
@@ -94,7 +94,7 @@ class Quarantine:
                         if is_encoded(algorithm, encoded):
                             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
                             digest = Digest(algorithm, encoded)
-                            yield Quarantined(digest, status.st_blocks * 512, status.st_ctime)
+                            yield Quarantined(digest, status.st_blocks * BLOCK, status.st_ctime)
 
     @property
     def path(self) -> Path:

@@ -11,6 +11,7 @@ from ..oci.digest import CANONICAL, Digest, new_hash
 from ..oci.errors import InvalidContent
 
 READ_SIZE = 1 << 20  # bytes; larger reads measured no faster, and this bounds memory
+BLOCK = 512  # bytes; the unit of st_blocks, whatever the file system's own block size
 
 
 def open_directory(name: str | bytes | os.PathLike[str], parent: int | None = None) -> int:

@@ -16,13 +16,13 @@ from pathlib import PurePosixPath
 from ...oci.digest import Digest
 from ...oci.errors import NotFound
 from ..leases import Held
+from ..reading import BLOCK
 from ..store import Store
 from .survey import Identity, Stray, identity
 
 BUDGET = 0.010  # seconds for which the lock is held at once
 PAUSE = 0.015  # seconds between; whoever waits for the lock looks every 5 ms
 
-_BLOCK = 512  # bytes; the unit of st_blocks
 _LARGE = 16 << 20  # bytes; what is larger takes long to free, 100 ms for 10 GB on ext4
 _MOST = 64  # large files that are freed after one batch
 
@@ -97,7 +97,7 @@ class Candidate:
         """Return what becomes of it if nobody touches it."""
         files = [link.status for link in self.links] + ([self.status] if self.pool else [])
         names = Counter(file.st_ino for file in files)
-        sizes = {file.st_ino: (file.st_nlink, file.st_blocks * _BLOCK) for file in files}
+        sizes = {file.st_ino: (file.st_nlink, file.st_blocks * BLOCK) for file in files}
         freed = sum(
             size for inode, (links, size) in sizes.items() if names[inode] == links
         )  # others may have the file by names that are not ours
@@ -202,10 +202,10 @@ class Sweep:
         """Return what removing a name frees; a large file is freed when the lock is, too."""
         if status.st_nlink > 1:
             return 0
-        if status.st_blocks * _BLOCK >= _LARGE:
+        if status.st_blocks * BLOCK >= _LARGE:
             with suppress(OSError):
                 self._large.append(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
-        return status.st_blocks * _BLOCK
+        return status.st_blocks * BLOCK
 
     def _free(self) -> None:
         while self._large:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from ...oci.digest import Digest
+from ..reading import BLOCK
 from .foreign import ForeignBlob, ForeignLayout
 
-BLOCK = 512  # bytes; the unit of st_blocks
 _READABLE = 0o444
 
 

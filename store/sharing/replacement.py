@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 
 from ...oci.errors import DigestMismatch, InvalidContent, NotFound, OcistowError
 from ..disk import Disk
-from ..reading import READ_SIZE
+from ..reading import BLOCK, READ_SIZE
 from ..store import Store
 from .dedupe import CHANGED, WRITTEN, open_first, open_found
-from .duplicates import BLOCK, File, Group, Left, Mode, Plan, Watch
+from .duplicates import File, Group, Left, Mode, Plan, Watch
 from .foreign import ForeignLayout
 from .journal import Entry, Journal
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from ...oci.errors import Busy, InvalidContent, NotFound, OcistowError
 from ..disk import Disk
 from ..lock import TIMEOUT, take
-from ..reading import READ_SIZE, digest_of_file, open_directory, open_file
+from ..reading import BLOCK, READ_SIZE, digest_of_file, open_directory, open_file
 from ..spares import is_spare, spare_name
-from .duplicates import BLOCK, Left
+from .duplicates import Left
 from .foreign import opened_below
 from .journal import Entry, entries
 

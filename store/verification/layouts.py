@@ -28,7 +28,7 @@ from ...oci.image_layout import BLOBS, INDEX, LAYOUT_VERSION, MARKER
 from ...oci.manifest import Manifest, parse_manifest
 from ...oci.wording import message_of, quoted
 from ..layout import Layout
-from ..reading import open_file
+from ..reading import BLOCK, open_file
 from ..spares import is_spare
 from ..store import Store
 from .findings import Finding, Kind, Severity
@@ -269,7 +269,7 @@ class LayoutChecker:
             self.copies.setdefault(digest, layout.name)
             if pool is not None and own.st_dev == pool.st_dev:
                 words = f"{digest} is another file than the pool's"
-                size = own.st_blocks * 512
+                size = own.st_blocks * BLOCK
                 yield Finding(
                     Severity.NOTE,
                     Kind.NOT_SHARED,
