@@ -18,7 +18,8 @@ from .measure import Result, Steps, compare
 from .processes import ENVIRONMENT, OCISTOW, Sample
 
 GARBAGE, QUICK_GARBAGE = 20_000, 1000  # blobs
-COMMITS = 300  # where nothing else ends it
+COMMITS = 200  # where nothing else ends it
+BETWEEN = 0.01  # seconds between two commits: the lock goes to whoever looks first, not in turn
 NAME = Reference.parse(f"{HOST}/app:1")
 IMAGES = (minimal_image("a"), minimal_image("b", ["one", "three"]))
 
@@ -61,11 +62,11 @@ def _write(path: Path, goes_on: Callable[[int], bool]) -> Steps:
             image = IMAGES[len(commits) % len(IMAGES)]
             start = time.perf_counter()
             with store.leases.keeping(image.blobs):
-                with store.lock.held():  # which `put` takes once more
+                with store.lock.held():
                     waits.append(time.perf_counter() - start)
-                    image.add_to(store.blobs)
-                    store.put(NAME, image.root)
+                store.put(NAME, image.root)
                 commits.append(time.perf_counter() - start)
+            time.sleep(BETWEEN)
     return {
         **_spread("lease and lock", waits),
         **_spread("lease, lock and commit", commits),
