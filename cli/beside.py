@@ -92,11 +92,9 @@ def print_comparison(compared: Comparison | None, size: Sizes) -> None:
     line("")
     line(f"beside the {printable(compared.account.daemon)}, by its own account")
     table(_COLUMNS, rows, right=range(1, 6))
-    line(
-        f"{count(len(rows), 'image')} of both take {size(compared.together)} here; "
-        f"the daemon says that all its {count(len(compared.account.images), 'image')} "
-        f"take {size(compared.account.total)}"
-    )
+    both, theirs = count(len(rows), "image"), count(len(compared.account.images), "image")
+    line(f"here, what both have takes {size(compared.together)} ({both})")
+    line(f"there, by its account, all it has takes {size(compared.account.total)} ({theirs})")
     if compared.others:
         line(f"the daemon has {count(compared.others, 'image')} that the store lacks")
 

@@ -181,6 +181,7 @@ def perform(demo: Demo) -> None:
 
         demo.say("What each image costs, what they share, and what they would cost apart.")
         demo.run("ocistow", "du")
+        demo.run("ocistow", "du", "--html", "usage.html")
 
         apps: tuple[str, ...] = (*APPS, APPS[-1])
         if (demo.work / "oci").exists():
@@ -194,6 +195,11 @@ def perform(demo: Demo) -> None:
             demo.run("ocistow", "publish", f"{HOST}/{app}:1", f"docker://{host}/apps:{app}")
 
         publish_to_daemon(demo)
+
+    demo.say("Every blob is read again; what no image needs any more is freed.")
+    demo.run("ocistow", "verify")
+    demo.run("ocistow", "rm", f"{HOST}/{APPS[-1]}:1")
+    demo.run("ocistow", "gc", "--grace", "0")
 
     demo.say("Without ocistow every image is still there, complete, as an OCI image layout.")
     layout = f"store/layouts/{HOST}/web/1"
