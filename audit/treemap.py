@@ -56,6 +56,8 @@ def forest(usage: Usage, *, whole: bool) -> Node:
             node.size += cost.amortised
             node.exclusive += cost.exclusive
             node.images += 1
+    for node in top.children:
+        _shorten(node)
     if whole and (others := _others(usage)):
         rest = Node("not images", sum(node.size for node in others), children=others)
         return Node(
@@ -133,6 +135,13 @@ def _way(cost: Cost) -> tuple[str, ...]:
     if len(rest) > 2 and is_encoded(rest[-2], rest[-1]):
         rest[-2:] = [":".join(rest[-2:])]
     return (registry, "/".join(rest[:-1]), rest[-1]) if len(rest) > 1 else (registry, *rest)
+
+
+def _shorten(node: Node) -> None:
+    """Make a registry with but one repository one with it, so that images show at once."""
+    while len(node.children) == 1 and node.children[0].children:
+        (child,) = node.children
+        node.name, node.children = f"{node.name}/{child.name}", child.children
 
 
 def _others(usage: Usage) -> list[Node]:

@@ -64,14 +64,23 @@ def test_digests_and_paths_that_are_no_references_have_their_places() -> None:
     paths = [
         PurePosixPath("e.x", "a", "b", "sha256", "1" * 64),
         PurePosixPath("e.x", "a", "b", "latest"),
+        PurePosixPath("e.x", "c", "latest"),
         PurePosixPath("UPPER", "Case"),
         PurePosixPath("single"),
     ]
     top = forest(usage_of(paths), whole=False)
     assert {node.name for node in top.children} == {"e.x", "UPPER", "single"}
     [registry] = [node for node in top.children if node.name == "e.x"]
-    assert [node.name for node in registry.children] == ["a/b"]
+    assert [node.name for node in registry.children] == ["a/b", "c"]
     assert [n.name for n in registry.children[0].children] == [f"sha256:{'1' * 64}", "latest"]
+
+
+def test_a_registry_with_one_repository_is_one_with_it() -> None:
+    """Else the page begins with a rectangle in a rectangle, and no image."""
+    paths = [PurePosixPath("e.x", "a", tag) for tag in ("1", "2", "3")]
+    [only] = forest(usage_of(paths), whole=False).children
+    assert only.name == "e.x/a"
+    assert [node.name for node in only.children] == ["1", "2", "3"]
 
 
 def test_control_characters_of_a_name_are_seen() -> None:
