@@ -18,7 +18,7 @@ from ..publish.repair import Repair, Repairer, check_place, diff_id, open_places
 from ..store.store import Store
 from ..store.verification.findings import Finding, Severity
 from ..store.verification.layouts import LayoutChecker
-from ..store.verification.reading import Pace
+from ..store.verification.scrub import Pace
 from ..store.verification.surroundings import Directory, check_rest, directories, directory_of
 from ..store.verification.verifier import JOBS, Choice, Subset, Verifier
 from .access import access_options

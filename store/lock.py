@@ -72,9 +72,8 @@ def one_of_many(path: Path, number: int) -> Generator[None]:
     Waits for as long as its holder, a thread of this or of another process, lives and holds it.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(
-        path, flags, 0o644
-    )  # each open file has locks of its own (fcntl(2), F_OFD_SETLK)
+    # each open file has locks of its own (fcntl(2), F_OFD_SETLK)
+    file = os.open(path, flags, 0o644)
     try:
         while not _take_byte(file, number):
             time.sleep(_POLL)

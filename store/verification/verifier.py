@@ -26,7 +26,7 @@ from ..index.checksums import Checksum
 from ..spares import is_spare
 from ..store import Store
 from .findings import Finding, Kind, Severity
-from .reading import Examined, Pace, examine
+from .scrub import Examined, Pace, examine
 
 JOBS = min(4, os.cpu_count() or 1)  # files read at once; one for each core, and disks have limits
 

@@ -22,7 +22,7 @@ from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
 from ocistow.store.verification.findings import Finding, Kind, Severity
 from ocistow.store.verification.layouts import LayoutChecker
-from ocistow.store.verification.reading import Pace, Stopped, examine
+from ocistow.store.verification.scrub import Pace, Stopped, examine
 from ocistow.store.verification.surroundings import check_rest, directories
 from ocistow.store.verification.verifier import Choice, Planned, Subset, Verifier
 from ocistow.testing.disk import QuickDisk
