@@ -57,7 +57,7 @@ def odd(path: Path) -> None:
     stranger = next(blob for blob in pool.iterdir() if blob not in blobs[8])
     os.link(stranger, layouts[8] / "blobs/sha256/other")
     mine = {blob.name for blob in blobs[9]}
-    useless = next(blob for blob in pool.iterdir() if blob.name not in mine)
+    useless = next(blob for blob in pool.iterdir() if blob.name not in mine and blob != stranger)
     os.link(useless, layouts[9] / "blobs/sha256" / useless.name)
     (layouts[10] / "blobs/sha512").mkdir()
     (layouts[11] / "blobs/else").mkdir()
@@ -65,7 +65,7 @@ def odd(path: Path) -> None:
     (layouts[12] / "oci-layout").symlink_to("index.json")
     shutil.copytree(layouts[13], layouts[14] / "inner")
     (layouts[15] / "blobs/.ocistow-0123456789abcdef").touch()
-    (layouts[16].parent / "beside").write_text("b")
+    (layouts[-1].parent / "beside").write_text("b")  # so are all others in that repository
     next(p for p in pool.iterdir() if p.stat().st_nlink == 1).chmod(0o400)
 
 
