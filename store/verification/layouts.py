@@ -79,6 +79,7 @@ class LayoutChecker:
     def _check(self, layout: Layout, directory: Directory) -> Iterator[Finding]:
         where = str(layout.name)
         files = dict(self._files(layout))
+        listed = set(files)
         yield from self._other_files(layout, files)
         if not directory.has_index:
             words = f"no {INDEX}: being written, or its writer died"
@@ -93,6 +94,10 @@ class LayoutChecker:
         except InvalidContent as error:
             yield self._wrong(layout, Kind.BAD_INDEX, str(error))
             return
+        # an image that took another's place meanwhile linked its blobs before it was named
+        late = {digest: own for digest, own in self._files(layout) if digest not in listed}
+        yield from self._other_files(layout, late)
+        files |= late
         known: dict[Digest, Descriptor] = {}
         waiting = [(entry, 0) for entry in reversed(index.manifests)]
         while waiting:

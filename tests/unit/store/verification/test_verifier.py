@@ -14,10 +14,12 @@ import pytest
 from ocistow.oci.descriptor import OCI_LAYER, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent
+from ocistow.oci.manifest import Index
 from ocistow.oci.reference import Reference
 from ocistow.store.collection.collector import Collector
 from ocistow.store.index.checksums import Checksum
 from ocistow.store.index.layers import Layer
+from ocistow.store.layout import Layout
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
 from ocistow.store.verification.findings import Finding, Kind, Severity
@@ -198,6 +200,21 @@ def test_a_symbolic_link_is_no_blob(store: Store, tmp_path: Path) -> None:
     blob(store, LAYER).unlink()
     blob(store, LAYER).symlink_to(tmp_path / "elsewhere")
     assert (Severity.ERROR, Kind.BAD_BLOB) in kinds(store)
+
+
+def test_an_image_may_take_anothers_place_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at a layout's files and at its index."""
+    index = Layout.index
+
+    def late(layout: Layout) -> Index:
+        monkeypatch.undo()
+        put(store, ONE, minimal_image("new", ["new"]))
+        return index(layout)
+
+    monkeypatch.setattr(Layout, "index", late)
+    assert kinds(store) == []
 
 
 def test_a_copy_that_is_good_wastes_space(store: Store) -> None:
