@@ -211,7 +211,7 @@ class Dictionary(RuleBasedStateMachine):
     def keep_the_last(self, last: int) -> None:
         store = self.store
         gone = {one.name for one in drop(store, outdated(store, Rule(last)))}
-        held = {image.root.digest for _, image in self.owners}
+        held = {digest for _, image in self.owners for digest in image.blobs}
         left = {r: i for r, i in self.model.items() if r.path not in gone}
         assert len(left) == len(self.model) - len(gone)
         kept = Counter(
