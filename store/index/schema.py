@@ -25,10 +25,10 @@ _TABLES = (
     CREATE TABLE checksums (
       digest TEXT NOT NULL PRIMARY KEY, -- of a blob of the pool
       size INTEGER NOT NULL,    -- its bytes
-      blake3 TEXT NOT NULL,     -- of its content
+      blake3 TEXT NOT NULL,     -- of its content; empty if it was not found good
       inode INTEGER NOT NULL,   -- of its file
       changed INTEGER NOT NULL, -- mtime of that, in nanoseconds
-      verified REAL NOT NULL,   -- when it was found good, in seconds since the epoch
+      verified REAL NOT NULL,   -- when it was read, in seconds since the epoch
       seal TEXT NOT NULL        -- of the row: see checksums.py
     ) WITHOUT ROWID
     """,
