@@ -25,7 +25,7 @@ import trio
 from .filesystems import make, mounted_image, unmount
 from .mounts import TIMEOUT, Log, environment, wait_until
 
-SECTOR = 512  # bytes that a drive writes whole or not at all
+SECTOR = 4096  # bytes that a drive writes whole or not at all; ext4 dies of half a superblock
 
 _HEAD = struct.Struct("<qq")  # offset, length of what follows
 _FLUSH = _HEAD.pack(-1, 0)
