@@ -61,6 +61,8 @@ def add_tree(
     errors = [(image, result.error) for image, result in results if result.error is not None]
     for image, error in errors:
         click.echo(f"ocistow: {printable(image.source)}: {message_of(error)}", err=True)
+    if not found:
+        click.echo(f"there is no image layout below {printable(str(directory))}", err=True)
     return status_of(errors[0][1]) if errors else 0
 
 

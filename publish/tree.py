@@ -75,4 +75,6 @@ def _name(inside: PurePosixPath, entry: Descriptor, *, alone: bool) -> Reference
     if inside.parts and called:
         return Reference.parse(f"{inside}:{called}")
     said = f"is called {called[:200]!r}" if called else "has no name"
-    raise InvalidContent(f"the image {said}, and its path says no more: {str(inside)[:200]!r}")
+    raise InvalidContent(
+        f"the image {said}, and its path is not REGISTRY/REPOSITORY/TAG: {str(inside)[:200]!r}"
+    )

@@ -37,6 +37,12 @@ def test_a_dry_run_prints_names(run: Ocistow, tree: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "store").exists()
 
 
+def test_a_directory_without_layouts_is_said_to_have_none(run: Ocistow, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert run("add", "--tree", "empty").stderr == f"there is no image layout below empty\n"
+
+
 def test_every_image_is_added(run: Ocistow, tree: Path) -> None:
     done = run("add", "--tree", "tree")
     assert (done.returncode, done.stderr) == (0, "")
