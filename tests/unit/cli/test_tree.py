@@ -40,7 +40,7 @@ def test_a_dry_run_prints_names(run: Ocistow, tree: Path, tmp_path: Path) -> Non
 def test_a_directory_without_layouts_is_said_to_have_none(run: Ocistow, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert run("add", "--tree", "empty").stderr == f"there is no image layout below empty\n"
+    assert run("add", "--tree", "empty").stderr == "there is no image layout below empty\n"
 
 
 def test_every_image_is_added(run: Ocistow, tree: Path) -> None:
