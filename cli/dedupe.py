@@ -155,9 +155,9 @@ def _cells(tally: Tally, *, exactly: bool) -> list[str]:
 
 def _tell(left: Sequence[Left]) -> None:
     for one in sorted(left, key=lambda one: not one.is_wrong)[:_SHOWN]:
-        click.echo(f"ocistow: {printable(f'{one.path}: {one.why}')}", err=True)
+        click.echo(f"left alone: {printable(f'{one.path}: {one.why}')}", err=True)
     if len(left) > _SHOWN:
-        click.echo(f"ocistow: {len(left) - _SHOWN} more left alone (--json has all)", err=True)
+        click.echo(f"left alone: {len(left) - _SHOWN} more (--json has all)", err=True)
 
 
 def _members(made: Plan, outcome: Outcome | None, left: Sequence[Left]) -> dict[str, object]:

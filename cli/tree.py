@@ -91,4 +91,4 @@ def _members(image: Found, result: Result) -> dict[str, object]:
 
 
 def _skipped(path: Path, why: str) -> None:
-    click.echo(f"ocistow: {printable(f'{path}: {why}')}", err=True)
+    click.echo(f"left alone: {printable(f'{path}: {why}')}", err=True)

@@ -223,6 +223,7 @@ class _Record:
     """What is known of an owner's file."""
 
     inode: int
+    is_alive: bool = True
     offset: int = 0
     pid: int = 0
     host: str = ""
@@ -265,6 +266,7 @@ class _Register:
             known = self._records.get(name)
             found[name] = known if known and known.inode == inode else _Record(inode)
             found[name].read(file)
+            found[name].is_alive = _is_alive(file)
         self._records = found
 
     def bury(self) -> None:
@@ -276,7 +278,7 @@ class _Register:
                 self._records.pop(name, None)
 
     def held(self) -> Held:
-        return Held(self._records.values())
+        return Held(record for record in self._records.values() if record.is_alive)
 
     def _files(self) -> Iterator[tuple[str, int]]:
         for name in os.listdir(self._path):

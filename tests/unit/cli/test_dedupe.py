@@ -74,7 +74,7 @@ def test_what_was_skipped_is_said_with_an_end(run: Ocistow, tree: Path) -> None:
     assert done.returncode == 0
     said = [text for text in done.stderr.splitlines() if "readable" not in text]
     assert len(said) == 21
-    assert said[-1] == "ocistow: 10 more left alone (--json has all)"
+    assert said[-1] == "left alone: 10 more (--json has all)"
 
 
 def test_undo_goes_back_run_by_run(run: Ocistow, tree: Path) -> None:

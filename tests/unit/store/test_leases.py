@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -81,6 +82,15 @@ def test_a_lease_ends_with_the_process_that_took_it(path: Path, before: tuple[st
     while leases.while_fixed(lambda held: A in held):
         pass  # the child of a namespace dies after its parent
     assert os.listdir(path) == []
+
+
+def test_who_only_looks_sees_no_leases_of_the_dead(path: Path) -> None:
+    with start(path) as process:
+        assert A in Leases(path).held()
+        process.kill()
+        process.wait()
+    assert A not in Leases(path).held()
+    assert len(os.listdir(path)) == 1  # that is for garbage collection to remove
 
 
 def test_copies_in_one_process_keep_their_blobs_apart(path: Path) -> None:
@@ -217,4 +227,6 @@ def test_many_threads_may_be_the_first(path: Path) -> None:
 def test_what_a_stranger_wrote_is_no_lease(path: Path, line: bytes) -> None:
     path.mkdir()
     (path / "strange").write_bytes(line + b"\n9999999999 " + str(A).encode() + b"\n")
-    assert list(Leases(path).held()) == [A]
+    with (path / "strange").open("rb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        assert list(Leases(path).held()) == [A]
