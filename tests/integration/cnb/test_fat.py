@@ -35,7 +35,8 @@ FILE_SYSTEMS = [
 ]
 WRITER = """
 import sys
-from ocistow.store.disk import NamedDisk, open_directory
+from ocistow.store.named_disk import NamedDisk
+from ocistow.store.reading import open_directory
 NamedDisk().create(open_directory(sys.argv[1]))
 print("writing", flush=True)
 sys.stdin.read()
