@@ -13,8 +13,9 @@ from typing import TypeAlias
 from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
 from ..oci.image_layout import BLOBS, INDEX
 from ..store.forks import FEW, processors, spread
+from ..store.layout import LAYOUTS
 from ..store.spares import is_spare
-from ..store.store import LAYOUTS, Store
+from ..store.store import Store
 from .inodes import Inodes, Totals
 from .needs import needs
 from .plain import Plain, PlainReader

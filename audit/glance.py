@@ -15,7 +15,8 @@ from pathlib import PurePosixPath
 
 from ..oci.digest import HEX_LENGTHS, Digest
 from ..oci.errors import NotFound
-from ..store.store import LAYOUTS, Store
+from ..store.layout import LAYOUTS
+from ..store.store import Store
 from .census import leased
 from .inodes import Inode, Inodes
 from .needs import needs

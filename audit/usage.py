@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ..oci.errors import NotFound
-from ..store.store import LAYOUTS, Store
+from ..store.layout import LAYOUTS
+from ..store.store import Store
 from .census import Found, Watch, take
 from .shares import Share, amortise, expand
 from .visit import Tally

@@ -24,6 +24,8 @@ from .layout_directory import LayoutDirectory, is_begun
 from .lock import Lock
 from .reading import open_file
 
+LAYOUTS = "layouts"  # the directory of a store that has all of them
+
 
 class Layout:
     """A directory below the layout root that holds one image, or will.

@@ -27,7 +27,7 @@ from .index.database import IndexDatabase
 from .index.layers import Layers
 from .index.locations import Locations
 from .index.uploads import Uploads
-from .layout import Layout
+from .layout import LAYOUTS, Layout
 from .leases import Leases
 from .lock import Lock
 from .named_disk import NamedDisk, disk_of
@@ -39,7 +39,6 @@ from .remotes import Remotes
 VERSION = 1
 
 VERSION_FILE = "ocistow.json"
-LAYOUTS = "layouts"  # the directory that has all of them
 _LOCK = "lock"
 _INDEX = "index.sqlite"
 _LEASES = "leases"

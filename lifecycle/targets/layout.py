@@ -31,9 +31,9 @@ from ...publish.sink import Sink, host_platform
 from ...publish.source import Source, read_document
 from ...store.blobs import BlobStore
 from ...store.disk import Disk, make_directory
+from ...store.layout import LAYOUTS
 from ...store.named_disk import NamedDisk, disk_of
 from ...store.reading import open_directory
-from ...store.store import LAYOUTS
 from ..images.assembly import Assembled
 from ..images.image import Image, Saved, open_image
 from ..images.staging import Staging

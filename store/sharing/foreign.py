@@ -19,8 +19,9 @@ from typing import TypeAlias
 from ...oci.digest import HEX_LENGTHS, Digest, is_encoded
 from ...oci.errors import InvalidContent, NotFound
 from ...oci.image_layout import BLOBS, INDEX, MARKER
+from ..layout import LAYOUTS
 from ..reading import open_directory
-from ..store import LAYOUTS, VERSION_FILE
+from ..store import VERSION_FILE
 
 MAX_DEPTH = 64  # directories below each other; each costs an open file while those in it are seen
 

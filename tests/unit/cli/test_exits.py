@@ -179,7 +179,8 @@ def test_no_permission(tmp_path: Path, run: Ocistow, image: str) -> None:
     os.chmod(tmp_path / "store" / "ocistow.json", 0)
     # modules first: another user may not be allowed to read them
     drop = (
-        "import os, ocistow.cli.main, ocistow.cli.ls, ocistow.cli.add, ocistow.publish.layout\n"
+        "import os, tomllib, ocistow.cli.main, ocistow.cli.ls, ocistow.cli.add\n"
+        "import ocistow.publish.layout\n"
         "if os.geteuid() == 0: os.seteuid(65534)"
     )
     for arguments in (["ls"], ["add", "oci:layout", "c"]):

@@ -136,7 +136,7 @@ async def test_a_waiting_index_is_committed_once_however_many_blobs_arrive(
     assert not (client.store.layouts / "layout" / "index.json").exists()
     assert await client.read_file("layout/index.json") == index.raw
     image.add_to(client.store.blobs)
-    client.disk.pause_at("rename")
+    client.disk.pause_at("name")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.handles.settled)
         await client.disk.reached()
