@@ -3,6 +3,7 @@
 OCISTOW_TRAFFIC is the number of seconds, OCISTOW_SEED makes the same choices again.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -121,6 +122,19 @@ class Actor:
         may = (GONE,) if name.startswith(REMOVED) else ()
         return self.command(command, name, *arguments, may=may)
 
+    def remove(self, directory: Path) -> None:
+        """Remove a layout from a mount, again if the mount was still busy with it."""
+        for last in (False, False, True):
+            try:
+                shutil.rmtree(directory)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY or last:
+                    raise
+                self.traffic.done[f"{self.name} ENOTEMPTY"] += 1
+                self.traffic.wait(0.1)
+            else:
+                return
+
     def _act(self) -> None:
         with Warm() as self._warm:
             while not self.traffic.is_over:
@@ -208,7 +222,7 @@ def write_to(mount: Mount) -> Callable[[Actor], None]:
         if name in actor.traffic.committed and actor.chance.random() < 0.3:
             del actor.traffic.committed[name]
             (mount.path / name / "index.json").unlink()
-            shutil.rmtree(mount.path / name)
+            actor.remove(mount.path / name)
             return
         write_image(mount.path / name, as_written(image))
         actor.traffic.committed[name] = image
