@@ -17,6 +17,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,15 +123,15 @@ class Actor:
         may = (GONE,) if name.startswith(REMOVED) else ()
         return self.command(command, name, *arguments, may=may)
 
-    def remove(self, directory: Path) -> None:
-        """Remove a layout from a mount, again if the mount was still busy with it."""
+    def patiently(self, work: Callable[[], object]) -> None:
+        """Do something on a mount, again if the mount refused it for a moment."""
         for last in (False, False, True):
             try:
-                shutil.rmtree(directory)
-            except OSError as error:
-                if error.errno != errno.ENOTEMPTY or last:
+                work()
+            except (OSError, subprocess.CalledProcessError) as error:
+                if last or getattr(error, "errno", None) not in (None, errno.ENOTEMPTY):
                     raise
-                self.traffic.done[f"{self.name} ENOTEMPTY"] += 1
+                self.traffic.done[f"{self.name} again: {error}"] += 1
                 self.traffic.wait(0.1)
             else:
                 return
@@ -222,7 +223,7 @@ def write_to(mount: Mount) -> Callable[[Actor], None]:
         if name in actor.traffic.committed and actor.chance.random() < 0.3:
             del actor.traffic.committed[name]
             (mount.path / name / "index.json").unlink()
-            actor.remove(mount.path / name)
+            actor.patiently(lambda: shutil.rmtree(mount.path / name))
             return
         write_image(mount.path / name, as_written(image))
         actor.traffic.committed[name] = image
@@ -238,7 +239,8 @@ def copy_to(mount: Mount) -> Callable[[Actor], None]:
         (mount.path / name / "blobs").mkdir(parents=True, exist_ok=True)
         for part in ("blobs", "oci-layout", "index.json"):
             target = mount.path / name / part
-            subprocess.run(["cp", "-rT", str(source / part), str(target)], check=True)
+            command = ["cp", "-rT", str(source / part), str(target)]
+            actor.patiently(partial(subprocess.run, command, check=True))
         actor.traffic.committed[name] = image
 
     return copy
