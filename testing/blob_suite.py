@@ -41,6 +41,7 @@ class BlobWriter(Protocol):
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
+        /,
     ) -> None:
         """Discard what was not committed."""
         ...
