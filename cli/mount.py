@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import click
 
+from ..fusefs.engines.choice import AUTO, NAMES
 from ..oci.digest import Digest
 from ..oci.errors import NotFound
 from ..store.store import Store
@@ -56,6 +57,13 @@ def octal(_: click.Context, __: click.Parameter, text: str) -> int:
     is_flag=True,
     help="Fetch layers that an image lacks from the store's remotes, when they are opened.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice([AUTO, *NAMES]),
+    default=AUTO,
+    show_default=True,
+    help="What speaks FUSE: see docs/mount.md.",
+)
 @click.option("--background", is_flag=True, help="Return when the mount can be used.")
 @click.option(
     "--log-file",
@@ -74,6 +82,7 @@ def mount(
     umask: int,
     virtual_presence: bool,
     fill: bool,
+    engine: str,
     background: bool,
     log_file: Path | None,
 ) -> int:
@@ -109,6 +118,7 @@ def mount(
         read_only=read_only,
         allow_other=os.geteuid() == 0 if allow_other is None else allow_other,
         virtual_presence=virtual_presence,
+        engine=engine,
     )
     with Store.open(settings.store) as store, ExitStack() as closing:
         if settings.checksums:

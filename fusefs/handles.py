@@ -8,13 +8,12 @@ import logging
 import os
 from dataclasses import dataclass, replace
 
-from ..oci.digest import CANONICAL, Digest
-from ..oci.errors import InvalidContent, NotFound, OcistowError
+from ..oci.errors import InvalidContent
 from ..store.files import is_shared
 from .attributes import Attributes
 from .contents import Blob, Content, Directory, Guarded, Ordinary, Staged
+from .generations import Generations, why_waiting
 from .places import Place
-from .staging import Staging
 from .tree import Node, stale
 from .view import View, refused
 
@@ -42,16 +41,17 @@ class Opened:
     handle: int
     direct: bool  # past the page cache, which all opens of an inode share
     keep: bool  # the page cache may keep what it has: content never changes
+    backing: int = -1  # a descriptor that the kernel may read from by itself, if the engine can
 
 
 class Handles:
     """Open files by number. Lives on the event loop."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, generations: Generations) -> None:
         self._view = view
+        self._generations = generations
         self._handles: dict[int, Handle] = {}
         self._numbers = itertools.count(1)
-        self._waiting: set[Staged] = set()  # indexes whose manifests are still to come
 
     def __len__(self) -> int:
         return len(self._handles)
@@ -92,7 +92,7 @@ class Handles:
         place = self._view.place_for(directory, name)
         if place is Place.ORDINARY:
             return self._create_ordinary(directory, name, mode, flags)
-        staged = self._stage(directory, name, place, mode)
+        staged = self._generations.stage(directory, name, place, mode)
         node = staged.node = self._view.tree.enter(self._view.new_inode(), staged)
         if place is Place.TEMPORARY:
             self._view.tree.name(node, directory, name)
@@ -169,7 +169,7 @@ class Handles:
         """
         handle = self._handles[number]
         if handle.staged is not None:
-            await self._settle(handle.staged)
+            await self._generations.settle(handle.staged)
 
     async def fsync(self, number: int) -> None:
         """Return once what was written survives power loss."""
@@ -178,9 +178,9 @@ class Handles:
         if staged is None:
             await self._view.blocking(self._view.files.sync, handle.file)
         elif staged.staging.place in (Place.INDEX, Place.MARKER):
-            await self._settle(staged)
+            await self._generations.settle(staged)
             if staged.missing is not None:
-                raise InvalidContent(_wait(staged))
+                raise InvalidContent(why_waiting(staged))
         else:
             await self._view.blocking(self._view.files.sync, staged.staging.ingest.file)
 
@@ -189,165 +189,27 @@ class Handles:
         handle = self._handles.pop(number)
         if handle.staged is not None:
             handle.staged.staging.handles -= 1
-            self._drop_if_over(handle.staged)
+            self._generations.drop_if_over(handle.staged)
         else:
             if handle.ordinary is not None:
                 handle.ordinary.files.remove(handle.file)
             os.close(handle.file)
 
-    async def settled(self) -> None:
-        """Tell waiting indexes that a blob arrived, which may be what they waited for."""
-        for staged in list(self._waiting):
-            if staged.missing is not None and staged.missing in self._view.store.blobs:
-                try:
-                    await self._settle(staged, again=True)
-                except (OcistowError, OSError) as error:
-                    log.warning("refused %s: %s", _path(staged), error)
-                    staged.staging.unsettled = False
-                    self.drop(staged)
-                self._drop_if_over(staged)
-
     def close(self) -> None:
-        """End with the mount: close everything, and say what was never accepted."""
-        for staged in list(self._waiting):
-            log.warning("gave up %s", _wait(staged))
+        """End with the mount: close everything."""
         for handle in self._handles.values():
             if handle.staged is not None:
                 handle.staged.staging.discard()
             else:
                 os.close(handle.file)
         self._handles.clear()
-        for staged in self._view.staged.values():
-            staged.staging.discard()
-
-    def drop(self, staged: Staged) -> None:
-        """Take the name from a visible staged file, and the content when nobody has it open."""
-        self._view.staged.pop((staged.parent.inode, staged.name), None)
-        self._view.tree.unname(staged.parent, staged.name)
-        self._waiting.discard(staged)
-        staged.missing = None
-        self._drop_if_over(staged)
-
-    async def _settle(self, staged: Staged, *, again: bool = False) -> None:
-        staging = staged.staging
-        async with staged.lock:
-            if not (staging.unsettled or (again and staged in self._waiting)):
-                return  # perhaps somebody settled it while we waited
-            try:
-                if staging.place is Place.BLOB:
-                    await self._settle_blob(staged)
-                elif staging.place is Place.MARKER:
-                    raw = staging.document()
-                    await self._view.blocking(self._view.gate.marker, raw, staged.parent.path)
-                    self._accept(staged, self._guarded(staged))
-                elif staging.place is Place.INDEX:
-                    await self._settle_index(staged)
-            except InvalidContent as error:
-                staging.refusal = str(error)
-                raise
-        if staging.place is Place.BLOB:
-            await self.settled()
-
-    async def _settle_blob(self, staged: Staged) -> None:
-        if staged.digest is None:
-            raise refused(errno.EINVAL)
-        path = staged.parent.child(staged.name)
-        ingest = staged.staging.ingest
-        await self._view.blocking(self._view.gate.blob, ingest, staged.digest, path)
-        self._accept(staged, Blob(staged.digest))
-
-    async def _settle_index(self, staged: Staged) -> None:
-        try:
-            await self._commit_index(staged.staging.document(), staged.parent)
-        except NotFound as error:
-            if self._view.has_index(staged.parent) or staged.node is None:
-                raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
-            self._wait_for(staged, error)
-        else:
-            self._accept(staged, self._guarded(staged))
-
-    async def put_index(self, raw: bytes, directory: Node[Content], name: bytes) -> None:
-        """Let a document that has been written elsewhere become a directory's index, or wait.
-
-        Raises:
-            InvalidContent: it or what it reaches is malformed, or is absent although there is
-                an index already.
-        """
-        try:
-            await self._commit_index(raw, directory)
-        except NotFound as error:
-            if self._view.has_index(directory):
-                raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
-            waiting = self._stage(directory, name, Place.INDEX, 0o644)
-            waiting.staging.handles = 0
-            waiting.staging.write(0, raw)
-            waiting.node = Node(self._view.new_inode(), waiting)  # of which nobody knows yet
-            self._end_waiting(directory, name)
-            self._wait_for(waiting, error)
-        else:
-            self._end_waiting(directory, name)
-
-    def _end_waiting(self, directory: Node[Content], name: bytes) -> None:
-        replaced = self._view.staged.get((directory.inode, name))
-        if replaced is not None:
-            self.drop(replaced)
-
-    async def _commit_index(self, raw: bytes, directory: Node[Content]) -> None:
-        absent = self._view.missing_directories(directory)
-        await self._view.blocking(self._view.gate.index, raw, directory.path)
-        self._view.note_made(directory, absent)
-
-    def _wait_for(self, staged: Staged, error: NotFound) -> None:
-        """Show an index whose manifests are still to come, as `cp -a` and tar order them.
-
-        Only where there is no index yet: a good one is never replaced by a hope.
-        """
-        staged.missing = error.name if isinstance(error.name, Digest) else None
-        staged.staging.unsettled = False
-        self._waiting.add(staged)
-        self._view.staged[staged.parent.inode, staged.name] = staged
-        if staged.node is not None:
-            self._view.tree.name(staged.node, staged.parent, staged.name)
-
-    def _accept(self, staged: Staged, content: Content) -> None:
-        staged.staging.unsettled = False
-        staged.staging.refusal = ""
-        staged.missing = None
-        self._waiting.discard(staged)
-        key = (staged.parent.inode, staged.name)
-        self._view.note_written(staged.parent, staged.name)
-        if staged.node is not None:
-            if self._view.staged.get(key) is staged:
-                del self._view.staged[key]
-            staged.node.content = content
-            self._view.tree.name(staged.node, staged.parent, staged.name)
-
-    def _guarded(self, staged: Staged) -> Guarded:
-        return Guarded(staged.staging.place, os.fstat(staged.staging.ingest.file))
-
-    def _drop_if_over(self, staged: Staged) -> None:
-        key = (staged.parent.inode, staged.name)
-        if staged.staging.handles or self._view.staged.get(key) is staged:
-            return
-        if staged.staging.unsettled and staged.staging.refusal:
-            log.warning("refused %s: %s", _path(staged), staged.staging.refusal)
-        if not staged.is_over:
-            staged.is_over = True
-            staged.staging.discard()
-            self._view.tree.let_go(staged.parent)
-
-    def _stage(self, parent: Node[Content], name: bytes, place: Place, mode: int) -> Staged:
-        digest = self._view.digest(parent, name) if place is Place.BLOB else None
-        ingest = self._view.store.blobs.ingest(digest.algorithm if digest else CANONICAL)
-        self._view.tree.hold(parent)  # whose path is needed when all is written
-        return Staged(Staging(ingest, place, mode & 0o777), parent, name, digest=digest)
 
     def _regenerate(self, node: Node[Content], place: Place, flags: int) -> Opened:
         """Open a committed file for writing: a new generation, its content until changed."""
         parent = node.parent
         if parent is None:
             raise stale()
-        staged = self._stage(parent, node.name, place, 0o644)
+        staged = self._generations.stage(parent, node.name, place, 0o644)
         if not flags & os.O_TRUNC:
             staged.staging.start_from(self._open_file(node))
         return self._add(Handle(node, staged=staged), direct=True)
@@ -438,14 +300,3 @@ def read_cached(file: int, offset: int, size: int) -> bytearray | None:
     except OSError:  # EAGAIN: not cached.  EOPNOTSUPP: this file system cannot tell.
         return None
     return buffer if count == size else None
-
-
-def _path(staged: Staged) -> str:
-    try:
-        return os.fsdecode(staged.parent.child(staged.name))
-    except OSError:  # its directory is gone
-        return os.fsdecode(staged.name)
-
-
-def _wait(staged: Staged) -> str:
-    return f"{_path(staged)}: it mentions {staged.missing}, which never came"

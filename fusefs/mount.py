@@ -14,14 +14,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyfuse3
 import trio
 
 from ..oci.errors import Busy, InvalidContent, NotFound
 from ..store.store import Store
 from .attributes import Presentation
+from .engines import choice
+from .engines.engine import Device, Engine
+from .filesystem import FileSystem
 from .filling import Fill
-from .operations import Operations
 from .view import View
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Options:
     read_only: bool = False
     allow_other: bool = False
     virtual_presence: bool = True
+    engine: str = choice.AUTO
 
 
 def serve(
@@ -73,30 +75,29 @@ def serve(
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each open and staged file has one
     presentation = Presentation(options.uid, options.gid, options.umask)
     view = View(store, presentation, virtual=options.virtual_presence, fill=fill)
-    operations = Operations(view)
-    wanted = {f"fsname={_plain(store.path)}", "subtype=ocistow"}
-    if options.allow_other:
-        wanted.add("allow_other")
-    if options.read_only:
-        wanted.add("ro")
+    filesystem = FileSystem(view)
+    device = Device(_plain(store.path), options.read_only, options.allow_other)
+    engine = choice.engine(options.engine)
+    engine.mount(filesystem, mountpoint, device)
     try:
-        pyfuse3.init(operations, str(mountpoint), wanted)
-    except RuntimeError as error:
-        raise OSError(
-            errno.EPERM, f"cannot mount: is /dev/fuse usable, and fusermount3 installed? ({error})"
-        ) from error
-    try:
-        return trio.run(_serve, mountpoint, ready, command, view)
+        return trio.run(_serve, engine, filesystem, mountpoint, ready, command)
     finally:
-        with contextlib.suppress(RuntimeError):  # it is unmounted already
-            pyfuse3.close(unmount=True)
-        trio.run(operations.close)
+        engine.unmount()
+        trio.run(filesystem.close)
 
 
 async def _serve(
-    mountpoint: Path, ready: Callable[[], None], command: Sequence[str], view: View
+    engine: Engine,
+    filesystem: FileSystem,
+    mountpoint: Path,
+    ready: Callable[[], None],
+    command: Sequence[str],
 ) -> int:
     status, failure = 0, None
+
+    def terminate() -> None:
+        filesystem.give_up()  # or the end would wait for whoever waits
+        engine.terminate()
 
     async def attend() -> None:
         nonlocal status, failure
@@ -107,15 +108,15 @@ async def _serve(
             except OSError as error:  # out of the nursery it would come in a group
                 failure = error
             if await trio.to_thread.run_sync(is_mounted, mountpoint):  # which asks the mount
-                _terminate(view)
+                terminate()
         else:
-            await _stop_on(signals, view)
+            await _stop_on(signals, terminate)
 
     # before the first answer: whoever can use the mount may also send a signal
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(attend)
-            await pyfuse3.main()
+            await engine.serve()
             if not command:  # which is waited for, even if somebody unmounts below it
                 nursery.cancel_scope.cancel()
     if failure is not None:
@@ -123,15 +124,10 @@ async def _serve(
     return status
 
 
-async def _stop_on(signals: AsyncIterator[int], view: View) -> None:
+async def _stop_on(signals: AsyncIterator[int], terminate: Callable[[], None]) -> None:
     async for number in signals:
         log.info("stopping on %s", signal.Signals(number).name)
-        _terminate(view)
-
-
-def _terminate(view: View) -> None:
-    view.give_up()  # or the end would wait for whoever waits
-    pyfuse3.terminate()
+        terminate()
 
 
 async def _run(command: Sequence[str], signals: AsyncIterator[int]) -> int:

@@ -12,7 +12,7 @@ from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
 from .attributes import Attributes
 from .contents import Blob, Content, Directory, Guarded, Ordinary, Staged
-from .handles import Handles
+from .generations import Generations
 from .intent import is_visible
 from .places import Place, is_hidden, role_of
 from .tree import Node, stale
@@ -28,9 +28,9 @@ Name = tuple[Node[Content], bytes]
 class Namespace:
     """Names of one mount. Lives on the event loop; the kernel orders calls within a directory."""
 
-    def __init__(self, view: View, handles: Handles) -> None:
+    def __init__(self, view: View, generations: Generations) -> None:
         self._view = view
-        self._handles = handles
+        self._generations = generations
 
     def mkdir(self, parent: int, name: bytes, thread: int = 0) -> Attributes:
         """Make a directory; `thread` is the client's, if that is known.
@@ -78,7 +78,7 @@ class Namespace:
         if isinstance(content, Directory):
             raise refused(errno.EISDIR)
         if isinstance(content, Staged):
-            self._handles.drop(content)
+            self._generations.drop(content)
             return
         if not isinstance(content, Blob) or self._view.linked(directory, name):
             self._view.files.unlink(directory.child(name))
@@ -179,7 +179,7 @@ class Namespace:
             log.warning("refused %s: %s", path, error)
             raise
         if place is Place.BLOB:
-            await self._handles.settled()
+            await self._generations.settled()
 
     def _rename_directory(self, old: Name, new: Name) -> None:
         if role_of(old[0].name, old[1]) != role_of(new[0].name, new[1]):
@@ -199,7 +199,7 @@ class Namespace:
                 ingest = content.staging.ingest
                 await self._view.blocking(self._view.gate.blob, ingest, digest, path)
                 content.staging.unsettled = False
-            self._handles.drop(content)
+            self._generations.drop(content)
             self._renamed(old, new, content.node, Blob(digest))
         elif isinstance(content, Ordinary):
             node = self._view.tree.find(*old)
@@ -258,7 +258,7 @@ class Namespace:
         if place is Place.MARKER:
             await self._view.blocking(self._view.gate.marker, raw, new[0].path)
         else:
-            await self._handles.put_index(raw, *new)
+            await self._generations.put_index(raw, *new)
 
     def _rename_to_plain(self, content: Content, old: Name, new: Name, place: Place) -> None:
         if place is Place.TEMPORARY:
@@ -275,7 +275,7 @@ class Namespace:
     def _move_staged(self, content: Staged, old: Name, new: Name) -> None:
         replaced = self._view.staged.get((new[0].inode, new[1]))
         if replaced is not None and replaced is not content:
-            self._handles.drop(replaced)
+            self._generations.drop(replaced)
         del self._view.staged[old[0].inode, old[1]]
         self._view.staged[new[0].inode, new[1]] = content
         self._view.tree.hold(new[0])

@@ -113,15 +113,15 @@ def test_a_blob_that_was_collected_is_soon_absent(mount_store: Mounter) -> None:
 COUNTING = """
 import sys
 from ocistow.cli.main import main
-from ocistow.fusefs.operations import Operations
+from ocistow.fusefs.filesystem import FileSystem
 
-original = Operations.close
+original = FileSystem.close
 
 async def close(self):
     print("nodes", len(self._view.tree), "handles", len(self._handles), file=sys.stderr, flush=True)
     await original(self)
 
-Operations.close = close
+FileSystem.close = close
 sys.argv[0] = "ocistow"
 main()
 """

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from ocistow.fusefs.attributes import Presentation
+from ocistow.fusefs.generations import Generations
 from ocistow.fusefs.handles import Handles
 from ocistow.fusefs.namespace import Namespace
 from ocistow.fusefs.tree import ROOT
@@ -61,6 +62,7 @@ class Client:
     disk: PausingDisk
     store: Store
     view: View
+    generations: Generations
     handles: Handles
     names: Namespace
 
@@ -121,6 +123,8 @@ def client(tmp_path: Path) -> Generator[Client]:
     disk = PausingDisk()
     with Store.create(tmp_path / "store", disk) as store:
         view = View(store, Presentation(0, 0, 0o022))
-        handles = Handles(view)
-        yield Client(disk, store, view, handles, Namespace(view, handles))
+        generations = Generations(view)
+        handles = Handles(view, generations)
+        yield Client(disk, store, view, generations, handles, Namespace(view, generations))
         handles.close()
+        generations.close()

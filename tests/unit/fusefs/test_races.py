@@ -138,9 +138,9 @@ async def test_a_waiting_index_is_committed_once_however_many_blobs_arrive(
     image.add_to(client.store.blobs)
     client.disk.pause_at("name")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.handles.settled)
+        nursery.start_soon(client.generations.settled)
         await client.disk.reached()
-        nursery.start_soon(client.handles.settled)
+        nursery.start_soon(client.generations.settled)
         await wait_all_tasks_blocked()
         client.disk.resume()
     assert (client.store.layouts / "layout" / "index.json").read_bytes() == index.raw

@@ -1,0 +1,1 @@
+"""Engines: how requests of the kernel reach a `FileSystem`."""

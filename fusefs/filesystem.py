@@ -1,0 +1,192 @@
+"""What a mount answers to each request of FUSE, whichever engine brings it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .attributes import Attributes
+from .contents import Ordinary
+from .generations import Generations
+from .handles import Handles, Opened
+from .namespace import Namespace
+from .view import View
+
+Take = Callable[[bytes, Attributes, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a SETATTR is to change; None for what stays. Owners are the mount's to show."""
+
+    size: int | None = None
+    mode: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(slots=True)
+class Listing:
+    """An open directory, and the names in it when it was last read from the start."""
+
+    inode: int
+    names: list[bytes] = field(default_factory=list[bytes])
+
+
+class FileSystem:
+    """The requests of one mount, in terms of inodes and handles.
+
+    Lives on the event loop: requests run one at a time from await to await, so tables need no
+    locks. `thread` is the client's thread that waits, 0 if nobody knows. Every `Attributes`
+    that is returned counts a lookup where FUSE counts one, until `forget` takes it back.
+    All raise what `errno_of` translates; anything else is a bug.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        generations = Generations(view)
+        self._generations = generations
+        self._handles = Handles(view, generations)
+        self._names = Namespace(view, generations)
+        self._listings: dict[int, Listing] = {}
+        self._numbers = itertools.count(1)
+
+    def give_up(self) -> None:
+        """Let no client wait for the network any more: the mount ends."""
+        self._view.give_up()
+
+    async def close(self) -> None:
+        """Close what clients left open; the mount is gone."""
+        self._handles.close()
+        self._generations.close()
+        await self._view.close()
+
+    async def lookup(self, parent: int, name: bytes, thread: int) -> Attributes:
+        """Find a name."""
+        return await self._view.lookup(parent, name, thread)
+
+    def forget(self, inode: int, lookups: int) -> None:
+        """Take back lookups."""
+        self._view.tree.forget(inode, lookups)
+
+    async def getattr(self, inode: int) -> Attributes:
+        """Answer stat(2)."""
+        return self._view.attributes(self._view.tree[inode])
+
+    async def setattr(self, inode: int, changes: Changes, handle: int | None) -> Attributes:
+        """Truncate; change mode and times of ordinary files."""
+        node = self._view.tree[inode]
+        own: Attributes | None = None
+        if changes.size is not None:
+            own = await self._handles.truncate(inode, handle, changes.size)
+        if isinstance(node.content, Ordinary):
+            known = self._view.status(node)
+            is_followed = node.content.is_followed(known)
+            file = node.content.files[-1] if node.content.files else node.path
+            if changes.mode is not None:
+                self._view.files.chmod(file, changes.mode)
+            if changes.atime_ns is not None or changes.mtime_ns is not None:
+                now = self._view.attributes(node)
+                atime = now.atime_ns if changes.atime_ns is None else changes.atime_ns
+                mtime = now.mtime_ns if changes.mtime_ns is None else changes.mtime_ns
+                self._view.files.utime(file, atime, mtime)
+            if is_followed:
+                node.content.note(self._view.status(node))
+        return own or self._view.attributes(node)
+
+    async def readlink(self, inode: int) -> bytes:
+        """Return where a symbolic link leads."""
+        return self._names.readlink(inode)
+
+    async def mkdir(self, parent: int, name: bytes, thread: int) -> Attributes:
+        """Make a directory."""
+        return self._names.mkdir(parent, name, thread)
+
+    async def rmdir(self, parent: int, name: bytes) -> None:
+        """Remove an empty directory."""
+        self._names.rmdir(parent, name)
+
+    async def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:
+        """Make a symbolic link."""
+        return self._names.symlink(parent, name, target)
+
+    async def link(self, inode: int, parent: int, name: bytes) -> Attributes:
+        """Give a file another name."""
+        return await self._names.link(inode, parent, name)
+
+    async def unlink(self, parent: int, name: bytes) -> None:
+        """Remove a name."""
+        self._names.unlink(parent, name)
+
+    async def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int
+    ) -> None:
+        """Move a name."""
+        await self._names.rename(parent, name, new_parent, new_name, flags)
+
+    async def create(
+        self, parent: int, name: bytes, mode: int, flags: int
+    ) -> tuple[Opened, Attributes]:
+        """Create and open a file."""
+        return await self._handles.create(parent, name, mode, flags)
+
+    async def open(self, inode: int, flags: int, thread: int) -> Opened:
+        """Open what exists."""
+        return await self._handles.open(inode, flags, thread)
+
+    async def read(self, handle: int, offset: int, size: int) -> bytes | bytearray:
+        """Return up to `size` bytes from byte `offset`."""
+        return await self._handles.read(handle, offset, size)
+
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        """Write at byte `offset`; returns how many bytes."""
+        return await self._handles.write(handle, offset, data)
+
+    async def flush(self, handle: int) -> None:
+        """Answer close(2): may what was written be seen?"""
+        await self._handles.flush(handle)
+
+    async def fsync(self, handle: int) -> None:
+        """Return once the file survives power loss."""
+        await self._handles.fsync(handle)
+
+    async def release(self, handle: int) -> None:
+        """Forget an open file."""
+        await self._handles.release(handle)
+
+    async def opendir(self, inode: int) -> int:
+        """Open a directory; its listing is taken at the first read, and again after a rewind."""
+        number = next(self._numbers)
+        self._listings[number] = Listing(inode)
+        return number
+
+    async def readdir(self, handle: int, start: int, take: Take) -> None:
+        """Hand the entries from number `start` on to `take`, until that refuses one.
+
+        It gets name, attributes and the number of the entry after, and counts a lookup of what
+        it takes.
+        """
+        listing = self._listings[handle]
+        directory = self._view.tree[listing.inode]
+        if start == 0:
+            listing.names = self._names.list(listing.inode)
+        for position in range(start, len(listing.names)):
+            name = listing.names[position]
+            try:
+                inode, content = self._view.peek(directory, name)
+                shown = self._view.introduce(directory, name, inode, content)
+            except FileNotFoundError:
+                continue  # removed since it was listed
+            if not take(name, shown, position + 1):
+                self._view.tree.forget(shown.inode, 1)
+                break
+
+    async def releasedir(self, handle: int) -> None:
+        """Close a directory."""
+        del self._listings[handle]
+
+    async def statfs(self) -> os.statvfs_result:
+        """Tell about the file system that the store lies on."""
+        return self._view.files.statvfs()

@@ -1,0 +1,185 @@
+"""Generations: files that are still being written, and how they come to count."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+from ..oci.digest import CANONICAL, Digest
+from ..oci.errors import InvalidContent, NotFound, OcistowError
+from .contents import Blob, Content, Guarded, Staged
+from .places import Place
+from .staging import Staging
+from .tree import Node
+from .view import View, refused
+
+log = logging.getLogger(__name__)
+
+
+class Generations:
+    """What is staged on one mount, and the indexes that wait. Lives on the event loop."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._waiting: set[Staged] = set()  # indexes whose manifests are still to come
+
+    def stage(self, parent: Node[Content], name: bytes, place: Place, mode: int) -> Staged:
+        """Begin a generation of a file; its first handle is the caller's."""
+        digest = self._view.digest(parent, name) if place is Place.BLOB else None
+        ingest = self._view.store.blobs.ingest(digest.algorithm if digest else CANONICAL)
+        self._view.tree.hold(parent)  # whose path is needed when all is written
+        return Staged(Staging(ingest, place, mode & 0o777), parent, name, digest=digest)
+
+    async def settle(self, staged: Staged, *, again: bool = False) -> None:
+        """Decide about what was written; `again` also about an index that waits.
+
+        Raises:
+            InvalidContent: it is refused; nobody but its writer ever saw it.
+        """
+        staging = staged.staging
+        async with staged.lock:
+            if not (staging.unsettled or (again and staged in self._waiting)):
+                return  # perhaps somebody settled it while we waited
+            try:
+                if staging.place is Place.BLOB:
+                    await self._settle_blob(staged)
+                elif staging.place is Place.MARKER:
+                    raw = staging.document()
+                    await self._view.blocking(self._view.gate.marker, raw, staged.parent.path)
+                    self._accept(staged, self._guarded(staged))
+                elif staging.place is Place.INDEX:
+                    await self._settle_index(staged)
+            except InvalidContent as error:
+                staging.refusal = str(error)
+                raise
+        if staging.place is Place.BLOB:
+            await self.settled()
+
+    async def settled(self) -> None:
+        """Tell waiting indexes that a blob arrived, which may be what they waited for."""
+        for staged in list(self._waiting):
+            if staged.missing is not None and staged.missing in self._view.store.blobs:
+                try:
+                    await self.settle(staged, again=True)
+                except (OcistowError, OSError) as error:
+                    log.warning("refused %s: %s", _path(staged), error)
+                    staged.staging.unsettled = False
+                    self.drop(staged)
+                self.drop_if_over(staged)
+
+    async def put_index(self, raw: bytes, directory: Node[Content], name: bytes) -> None:
+        """Let a document that has been written elsewhere become a directory's index, or wait.
+
+        Raises:
+            InvalidContent: it or what it reaches is malformed, or is absent although there is
+                an index already.
+        """
+        try:
+            await self._commit_index(raw, directory)
+        except NotFound as error:
+            if self._view.has_index(directory):
+                raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
+            waiting = self.stage(directory, name, Place.INDEX, 0o644)
+            waiting.staging.handles = 0
+            waiting.staging.write(0, raw)
+            waiting.node = Node(self._view.new_inode(), waiting)  # of which nobody knows yet
+            self._end_waiting(directory, name)
+            self._wait_for(waiting, error)
+        else:
+            self._end_waiting(directory, name)
+
+    def drop(self, staged: Staged) -> None:
+        """Take the name from a visible staged file, and the content when nobody has it open."""
+        self._view.staged.pop((staged.parent.inode, staged.name), None)
+        self._view.tree.unname(staged.parent, staged.name)
+        self._waiting.discard(staged)
+        staged.missing = None
+        self.drop_if_over(staged)
+
+    def drop_if_over(self, staged: Staged) -> None:
+        """Let content go that nobody has open and no name leads to."""
+        key = (staged.parent.inode, staged.name)
+        if staged.staging.handles or self._view.staged.get(key) is staged:
+            return
+        if staged.staging.unsettled and staged.staging.refusal:
+            log.warning("refused %s: %s", _path(staged), staged.staging.refusal)
+        if not staged.is_over:
+            staged.is_over = True
+            staged.staging.discard()
+            self._view.tree.let_go(staged.parent)
+
+    async def _settle_blob(self, staged: Staged) -> None:
+        if staged.digest is None:
+            raise refused(errno.EINVAL)
+        path = staged.parent.child(staged.name)
+        ingest = staged.staging.ingest
+        await self._view.blocking(self._view.gate.blob, ingest, staged.digest, path)
+        self._accept(staged, Blob(staged.digest))
+
+    async def _settle_index(self, staged: Staged) -> None:
+        try:
+            await self._commit_index(staged.staging.document(), staged.parent)
+        except NotFound as error:
+            if self._view.has_index(staged.parent) or staged.node is None:
+                raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
+            self._wait_for(staged, error)
+        else:
+            self._accept(staged, self._guarded(staged))
+
+    def _end_waiting(self, directory: Node[Content], name: bytes) -> None:
+        replaced = self._view.staged.get((directory.inode, name))
+        if replaced is not None:
+            self.drop(replaced)
+
+    async def _commit_index(self, raw: bytes, directory: Node[Content]) -> None:
+        absent = self._view.missing_directories(directory)
+        await self._view.blocking(self._view.gate.index, raw, directory.path)
+        self._view.note_made(directory, absent)
+
+    def _wait_for(self, staged: Staged, error: NotFound) -> None:
+        """Show an index whose manifests are still to come, as `cp -a` and tar order them.
+
+        Only where there is no index yet: a good one is never replaced by a hope.
+        """
+        staged.missing = error.name if isinstance(error.name, Digest) else None
+        staged.staging.unsettled = False
+        self._waiting.add(staged)
+        self._view.staged[staged.parent.inode, staged.name] = staged
+        if staged.node is not None:
+            self._view.tree.name(staged.node, staged.parent, staged.name)
+
+    def _accept(self, staged: Staged, content: Content) -> None:
+        staged.staging.unsettled = False
+        staged.staging.refusal = ""
+        staged.missing = None
+        self._waiting.discard(staged)
+        key = (staged.parent.inode, staged.name)
+        self._view.note_written(staged.parent, staged.name)
+        if staged.node is not None:
+            if self._view.staged.get(key) is staged:
+                del self._view.staged[key]
+            staged.node.content = content
+            self._view.tree.name(staged.node, staged.parent, staged.name)
+
+    def _guarded(self, staged: Staged) -> Guarded:
+        return Guarded(staged.staging.place, os.fstat(staged.staging.ingest.file))
+
+    def close(self) -> None:
+        """End with the mount: let go what is staged, and say what was never accepted."""
+        for staged in list(self._waiting):
+            log.warning("gave up %s", why_waiting(staged))
+        for staged in self._view.staged.values():
+            staged.staging.discard()
+
+
+def _path(staged: Staged) -> str:
+    try:
+        return os.fsdecode(staged.parent.child(staged.name))
+    except OSError:  # its directory is gone
+        return os.fsdecode(staged.name)
+
+
+def why_waiting(staged: Staged) -> str:
+    """Return what an index that waits is still without."""
+    return f"{_path(staged)}: it mentions {staged.missing}, which never came"
