@@ -37,7 +37,12 @@ Result = TypeVar("Result")
 
 
 class View:
-    """State of one mount, and the questions about names. Lives on the event loop."""
+    """State of one mount, and the questions about names. Lives on the event loop.
+
+    Attributes:
+        passthrough: the kernel reads and writes `Opened.backing` by itself; for the engine to
+            set before the first request.
+    """
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class View:
         virtual: bool = True,
         fill: Fill | None = None,
     ) -> None:
+        self.passthrough = False
         self.store = store
         self.files = store.files
         self._promises = Promises(store.leases)
