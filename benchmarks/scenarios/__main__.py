@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+
+from ocistow.fusefs.engines import choice
 
 from . import (
     adding,
     collecting,
     deduplicating,
     exporting,
+    looking,
     memory,
     publishing,
     reading,
@@ -31,6 +35,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "dedupe": deduplicating.run,
     "gc": collecting.run,
     "read": reading.run,
+    "look": looking.run,
     "write": writing.run,
     "export": exporting.run,
     "registry": publishing.to_registry,
@@ -51,8 +56,9 @@ def main() -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     results: list[Result] = []
     skipped: dict[str, str] = {}
+    engines = options.engine or _engines()
     with temporary(options.directory) as name:
-        bench = Bench(Path(name), rounds, options.quick)
+        bench = Bench(Path(name), rounds, options.quick, engines)
         machine = this_machine(bench.directory)
         for scenario in options.scenarios or SCENARIOS:
             try:
@@ -72,6 +78,7 @@ class _Options(argparse.Namespace):
     scenarios: list[str]
     rounds: int
     quick: bool
+    engine: list[str] | None
     directory: Path | None
     output: Path | None
 
@@ -81,12 +88,23 @@ def _options() -> _Options:
     parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; without: all")
     parser.add_argument("--rounds", type=int, default=0, help=f"[default: {ROUNDS}]")
     parser.add_argument("--quick", action="store_true", help="few rounds with small images")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        choices=choice.NAMES,
+        help="of the mount; may be repeated  [default: all that work here]",
+    )
     parser.add_argument("--directory", type=Path, help="where to work  [default: /var/tmp]")
     parser.add_argument("--output", type=Path, help="a file for the JSON document")
     options = parser.parse_args(namespace=_Options())
     if unknown := set(options.scenarios) - SCENARIOS.keys():
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     return options
+
+
+def _engines() -> list[str]:
+    """Return the engines that can mount something here: the kernel's wants root."""
+    return [name for name in choice.NAMES if name == "pyfuse3" or os.geteuid() == 0]
 
 
 def _say(text: str) -> None:

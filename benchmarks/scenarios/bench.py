@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +27,13 @@ class Bench:
         directory: where all content lies; on one file system.
         rounds: how often each contestant does its work.
         quick: with small images, to see that it works.
+        engines: which engines of the mount are measured, one after the other.
     """
 
     directory: Path
     rounds: int
     quick: bool
+    engines: Sequence[str]
 
     @cached_property
     def base(self) -> GeneratedImage:
@@ -58,10 +60,14 @@ class Bench:
         """Make a JRE of 130 MB and an application of 40 MB, in directories that are not there."""
         make_trees(self.directory / "images" / "trees", jre=jre, app=app, quick=self.quick)
 
-    def one_layer(self, size: int) -> GeneratedImage:
+    def one_layer(self, size: int, *, seed: int = 0) -> GeneratedImage:
         """Return an image of one layer, not compressed so that making it takes seconds."""
-        path = self.directory / "images" / f"layer-{size}"
-        return image_layout(path, layers=1, layer_size=size, compression="none")
+        return self.layers(1, size, seed=seed)
+
+    def layers(self, count: int, size: int, *, seed: int = 0) -> GeneratedImage:
+        """Return an image of so many layers of that size; other seeds give others."""
+        path = self.directory / "images" / f"layers-{count}-{size}-{seed}"
+        return image_layout(path, seed=seed, layers=count, layer_size=size, compression="none")
 
     def fresh(self, name: str) -> Path:
         """Return a path below which nothing is; its parent exists."""

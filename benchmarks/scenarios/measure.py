@@ -6,6 +6,7 @@ import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from .processes import Sample
 
@@ -24,18 +25,28 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
+class Goal:
+    """The least that the median of the ratios to a baseline is to be."""
+
+    baseline: str
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One question and its answers; the first contestant is ours.
 
     Attributes:
         samples: of each contestant, one a round and in the same order.
         unit: "s" or "B": what of the samples is compared.
+        goal: what was promised, if anything was.
     """
 
     scenario: str
     step: str
     samples: Mapping[str, Sequence[Sample]]
     unit: str = "s"
+    goal: Goal | None = None
 
     @property
     def ours(self) -> str:
@@ -57,11 +68,23 @@ class Result:
         ratios = [theirs / ours for theirs, ours in pairs]
         return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
+    def is_met(self, goal: Goal) -> bool:
+        """Tell whether we are as good as we are to be."""
+        return self.ratio(goal.baseline).median >= goal.ratio
+
 
 def compare(
-    scenario: str, contestants: Mapping[str, Contestant], rounds: int, *, unit: str = "s"
+    scenario: str,
+    contestants: Mapping[str, Contestant],
+    rounds: int,
+    *,
+    unit: str = "s",
+    goals: Mapping[str, Goal] = MappingProxyType({}),
 ) -> list[Result]:
-    """Let all contestants run in every round, each time another one first."""
+    """Let all contestants run in every round, each time another one first.
+
+    `goals` are by step.
+    """
     names = list(contestants)
     found: dict[str, dict[str, list[Sample]]] = {}
     for number in range(rounds):
@@ -71,6 +94,6 @@ def compare(
             for step, sample in contestants[name]().items():
                 found.setdefault(step, {n: [] for n in names})[name].append(sample)
     return [
-        Result(scenario, step, {n: s for n, s in samples.items() if s}, unit)
+        Result(scenario, step, {n: s for n, s in samples.items() if s}, unit, goals.get(step))
         for step, samples in found.items()
     ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 READ_SIZE = 1 << 20  # bytes, as the store reads
@@ -30,7 +31,7 @@ def main() -> None:
         (copy if command == "copy" else write)(source, target, options)
 
 
-def copy(directory: Path, target: Path, options: set[str]) -> None:
+def copy(directory: Path, target: Path, options: Container[str]) -> None:
     for source in sorted(directory.rglob("*")):
         copied = target / source.relative_to(directory)
         if source.is_dir():
@@ -40,11 +41,11 @@ def copy(directory: Path, target: Path, options: set[str]) -> None:
             write(source, copied, options)
 
 
-def write(source: Path, target: Path, options: set[str]) -> None:
+def write(source: Path, target: Path, options: Container[str], piece: int = READ_SIZE) -> None:
     running = hashlib.sha256() if "--hash" in options else None
     temporary = target.with_name("temporary")
     with source.open("rb", buffering=0) as reader, temporary.open("wb", buffering=0) as writer:
-        while data := reader.read(READ_SIZE):
+        while data := reader.read(piece):
             if running is not None:
                 running.update(data)
             writer.write(data)

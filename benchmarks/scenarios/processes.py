@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,6 @@ ENVIRONMENT = {
 }
 OCISTOW = (sys.executable, "-m", "ocistow.cli")
 _LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")))
-EXPORT = (sys.executable, str(Path(__file__).with_name("export.py")))
 COMPRESS = (sys.executable, str(Path(__file__).with_name("compress.py")))
 PLAIN = (sys.executable, str(Path(__file__).with_name("plain.py")))
 
@@ -70,6 +70,14 @@ def timed(*command: str | Path, environment: Mapping[str, str] | None = None) ->
             words = errors.read().decode(errors="replace").strip()
             raise RuntimeError(f"{command}: status {status}: {words}")
     return Sample(float(seconds), float(cpu), int(peak))
+
+
+def clocked(work: Callable[[], object]) -> Sample:
+    """Do something in this process, since a program's start would take longer; peak is 0."""
+    before, began = os.times(), time.perf_counter()
+    work()
+    seconds, after = time.perf_counter() - began, os.times()
+    return Sample(seconds, after.user + after.system - before.user - before.system, 0)
 
 
 def output(*command: str | Path) -> str:

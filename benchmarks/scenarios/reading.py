@@ -1,66 +1,133 @@
-"""How fast is one large blob read through the mount, next to its file?"""
+"""How fast are blobs read through the mount, next to their files?"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from .bench import GIB, HOST, MIB, Bench, add
-from .measure import Result, Steps, compare
-from .processes import timed
+from .measure import Goal, Result, Steps, compare
+from .processes import clocked
 from .servers import mounted
+
+COLD, WARM, BELOW = "both caches cold", "warm", "only the mount's cold"
+OURS, PLAIN = "through the mount", "the file itself"
+PAGE = 4096
+_READ = MIB  # bytes a read(2), as `dd bs=1M`
+
+SEQUENTIAL: Mapping[str, Mapping[str, Goal]] = {
+    "pyfuse3": {WARM: Goal(PLAIN, 0.9), BELOW: Goal(PLAIN, 0.35)},
+    "kernel": dict.fromkeys((COLD, WARM, BELOW), Goal(PLAIN, 0.95)),
+}
+RANDOM: Mapping[str, Mapping[str, Goal]] = {
+    "pyfuse3": {WARM: Goal(PLAIN, 0.9)},
+    "kernel": dict.fromkeys((COLD, WARM, BELOW), Goal(PLAIN, 0.95)),
+}
 
 
 def run(bench: Bench) -> Iterator[Result]:
-    image = bench.one_layer(64 * MIB if bench.quick else GIB)
-    (layer,) = image.layers
+    large = bench.one_layer(64 * MIB if bench.quick else GIB)
+    many = bench.layers(20 if bench.quick else 200, 2 * MIB)
     store = bench.fresh("store")
-    add(store, image.path, "large")
-    blob = store / "blobs" / "sha256" / layer.encoded
-    with mounted(store) as mount:
-        shown = mount.path / HOST / "large" / "latest" / "blobs" / "sha256" / layer.encoded
-
-        def ours() -> Steps:
-            evict(shown)
-            evict(blob)
-            cold = timed("dd", f"if={shown}", "of=/dev/null", "bs=1M")
-            warm = timed("dd", f"if={shown}", "of=/dev/null", "bs=1M")
-            evict(shown)
-            below = timed("dd", f"if={shown}", "of=/dev/null", "bs=1M")
-            return {"both caches cold": cold, "warm": warm, "only the mount's cold": below}
-
-        def plain() -> Steps:
-            evict(shown)
-            evict(blob)
-            cold = timed("dd", f"if={blob}", "of=/dev/null", "bs=1M")
-            warm = timed("dd", f"if={blob}", "of=/dev/null", "bs=1M")
-            again = timed("dd", f"if={blob}", "of=/dev/null", "bs=1M")
-            return {"both caches cold": cold, "warm": warm, "only the mount's cold": again}
-
-        size = f"{image.blob(layer).stat().st_size // MIB} MiB"
-        contestants = {"through the mount": ours, "the file itself": plain}
-        yield from compare(f"read {size}", contestants, bench.rounds)
-
-
-def evict(path: Path) -> None:
-    """Drop what the page cache holds of one file, and nothing else; needs no root.
-
-    Raises:
-        RuntimeError: the kernel kept it, so that nothing cold can be measured.
-    """
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-        if _is_cached(file):
-            raise RuntimeError(f"{path} stays in the page cache")
-    finally:
-        os.close(file)
+    add(store, large.path, "large")
+    add(store, many.path, "many")
+    names = {"large": large, "many": many}
+    blobs = Path("blobs", "sha256")
+    files = {n: [store / blobs / layer.encoded for layer in i.layers] for n, i in names.items()}
+    for engine in bench.engines:
+        with mounted(store, f"--engine={engine}") as mount:
+            shown = {
+                name: [mount.path / HOST / name / "latest" / blobs / file.name for file in below]
+                for name, below in files.items()
+            }
+            for name, below in files.items():
+                size = below[0].stat().st_size // MIB
+                yield from compare(
+                    f"read {len(below)} x {size} MiB, {engine}",
+                    {
+                        OURS: partial(_sequentially, shown[name], below),
+                        PLAIN: partial(_sequentially, below, below),
+                    },
+                    bench.rounds,
+                    goals=SEQUENTIAL[engine],
+                )
+            (one,), (file,) = shown["large"], files["large"]
+            yield from compare(
+                f"random reads of {PAGE} bytes, {engine}",
+                {
+                    OURS: partial(_randomly, one, file, quick=bench.quick),
+                    PLAIN: partial(_randomly, file, file, quick=bench.quick),
+                },
+                bench.rounds,
+                goals=RANDOM[engine],
+            )
 
 
-def _is_cached(file: int) -> bool:
-    try:
-        return os.preadv(file, [bytearray(1)], os.fstat(file).st_size // 2, os.RWF_NOWAIT) > 0
-    except OSError:  # EAGAIN: it would have to be read.  EOPNOTSUPP: FUSE cannot tell.
-        return False
+def evict(files: Sequence[Path]) -> None:
+    """Drop what the page cache holds of some files, and nothing else; needs no root."""
+    for path in files:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(file)
+
+
+def _sequentially(paths: Sequence[Path], files: Sequence[Path]) -> Steps:
+    """Read what lies in `files` by these names."""
+    _chill(paths, files)
+    cold, warm = (clocked(partial(_read, paths)) for _ in range(2))
+    if paths is not files:
+        evict(paths)
+    return {COLD: cold, WARM: warm, BELOW: clocked(partial(_read, paths))}
+
+
+def _read(paths: Sequence[Path]) -> None:
+    buffer = bytearray(_READ)
+    for path in paths:
+        with path.open("rb", buffering=0) as stream:
+            while stream.readinto(buffer):
+                pass
+
+
+def _randomly(path: Path, file: Path, *, quick: bool) -> Steps:
+    few, many = (100, 1000) if quick else (1000, 20_000)
+    _chill([path], [file])
+    cold = clocked(partial(_pick, path, few))
+    _read([path])
+    warm = clocked(partial(_pick, path, many))
+    if path != file:
+        evict([path])
+    return {COLD: cold, WARM: warm, BELOW: clocked(partial(_pick, path, many))}
+
+
+def _pick(path: Path, count: int) -> None:
+    dice = random.Random(count)
+    pages = path.stat().st_size // PAGE
+    offsets = [dice.randrange(pages) * PAGE for _ in range(count)]
+    buffers = [bytearray(PAGE)]
+    with path.open("rb", buffering=0) as stream:
+        file = stream.fileno()
+        for offset in offsets:
+            os.preadv(file, buffers, offset)
+
+
+def _chill(paths: Sequence[Path], files: Sequence[Path]) -> None:
+    evict(paths)  # first: an engine may keep no pages but those of the file below
+    evict(files)
+    if kept := [path for path in files if _is_cached(path)]:
+        raise RuntimeError(f"{kept[0]} stays in the page cache")
+
+
+def _is_cached(path: Path) -> bool:
+    with path.open("rb", buffering=0) as stream:
+        file = stream.fileno()
+        try:
+            middle = os.fstat(file).st_size // 2
+            return os.preadv(file, [bytearray(1)], middle, os.RWF_NOWAIT) > 0
+        except BlockingIOError:  # it would have to be read
+            return False

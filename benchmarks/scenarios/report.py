@@ -48,8 +48,8 @@ def document(report: Report) -> str:
 
 def table(results: Iterable[Result]) -> Iterator[str]:
     """Yield the lines of a Markdown table, one a baseline."""
-    yield "| scenario | step | ours | | baseline | | times as fast or small |"
-    yield "| --- | --- | --- | ---: | --- | ---: | ---: |"
+    yield "| scenario | step | ours | | baseline | | times as fast or small | goal |"
+    yield "| --- | --- | --- | ---: | --- | ---: | ---: | --- |"
     for result in results:
         ours = f"{result.ours} | {_shown(result.median(result.ours), result.unit)}"
         baselines = [name for name in result.samples if name != result.ours]
@@ -58,10 +58,18 @@ def table(results: Iterable[Result]) -> Iterator[str]:
             shown = _shown(result.median(name), result.unit)
             yield (
                 f"| {result.scenario} | {result.step} | {ours} | {name} | {shown} "
-                f"| {ratio.median:.2f} [{ratio.low:.2f} to {ratio.high:.2f}] |"
+                f"| {ratio.median:.2f} [{ratio.low:.2f} to {ratio.high:.2f}] "
+                f"| {_judged(result, name)} |"
             )
         if not baselines:
-            yield f"| {result.scenario} | {result.step} | {ours} | | | |"
+            yield f"| {result.scenario} | {result.step} | {ours} | | | | |"
+
+
+def _judged(result: Result, baseline: str) -> str:
+    goal = result.goal
+    if goal is None or goal.baseline != baseline:
+        return ""
+    return f"{goal.ratio:.2f}, {'met' if result.is_met(goal) else '**missed**'}"
 
 
 def _result(result: Result) -> dict[str, object]:
@@ -70,6 +78,7 @@ def _result(result: Result) -> dict[str, object]:
         "step": result.step,
         "unit": result.unit,
         "ours": result.ours,
+        **_goal(result),
         "contestants": {
             name: {
                 "median": result.median(name),
@@ -79,6 +88,12 @@ def _result(result: Result) -> dict[str, object]:
             for name, samples in result.samples.items()
         },
     }
+
+
+def _goal(result: Result) -> dict[str, object]:
+    if result.goal is None:
+        return {}
+    return {"goal": {**asdict(result.goal), "met": result.is_met(result.goal)}}
 
 
 def _shown(value: float, unit: str) -> str:

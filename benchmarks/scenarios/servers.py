@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocistow.fusefs.mount import is_mounted
+from ocistow.fusefs.mount import READ_AHEAD, is_mounted
 
 from .processes import ENVIRONMENT, OCISTOW
 
@@ -45,15 +45,15 @@ def require(*programs: str) -> None:
 
 
 @contextmanager
-def mounted(store: Path) -> Generator[Mount]:
+def mounted(store: Path, *options: str) -> Generator[Mount]:
     """Mount a store, which is made if absent, beside itself."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise Missing("/dev/fuse cannot be opened")
     require("fusermount3")
     path = store.with_name(f"{store.name}.mount")
     path.mkdir(parents=True, exist_ok=True)
-    command = [*OCISTOW, "--store", str(store), "mount", str(path)]
-    with _running(command, store.with_name("mount.log"), lambda _: is_mounted(path)) as pid:
+    command = [*OCISTOW, "--store", str(store), "mount", *options, str(path)]
+    with _running(command, store.with_name("mount.log"), lambda _: _is_ready(path)) as pid:
         yield Mount(path, pid)
 
 
@@ -194,6 +194,15 @@ def _loop_mounted(image: Path, mountpoint: Path, size: int) -> Generator[None]:
             subprocess.run(["umount", mountpoint], check=True, env=ENVIRONMENT)
     finally:
         image.unlink()
+
+
+def _is_ready(mountpoint: Path) -> bool:
+    """Tell whether a mount is as it will be: the last that it does is to set its read-ahead."""
+    if not is_mounted(mountpoint):
+        return False
+    device = mountpoint.stat().st_dev
+    bdi = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    return os.geteuid() != 0 or int(bdi.read_text()) == READ_AHEAD
 
 
 def _unmount_below(directory: Path) -> None:

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
+from ocistow.testing.images import GeneratedImage
+from ocistow.testing.layout_writer import Layer, Report, image_of, write_image, write_layer
+
 from .bench import HOST, MIB, Bench, add, skopeo
-from .measure import Result, Steps, compare
-from .processes import EXPORT, PLAIN, timed
+from .measure import Goal, Result, Steps, compare
+from .plain import write
+from .processes import Sample, clocked
 from .servers import mounted, require
+
+OURS, HASHED, DIRECTORY = "through the mount", "write, sha256", "to a directory"
+PIECES = {"in pieces of 1 MiB": MIB, "in pieces of 32 KiB": MIB // 32}  # a write(2)
+SMALL = "a layer of 1 MiB"
+
+ONE_BLOB: Mapping[str, Goal] = {"pyfuse3": Goal(HASHED, 0.6), "kernel": Goal(HASHED, 0.85)}
+REPLAY = {"base present": Goal(DIRECTORY, 2.0)}
+INSIDE: Mapping[str, Mapping[str, Goal]] = {
+    "pyfuse3": {},
+    "kernel": {"copy": Goal(SMALL, 0.5)},  # that is, it takes no longer for more
+}
 
 
 def run(bench: Bench) -> Iterator[Result]:
     require("skopeo")
-    yield from _copies(bench)
-    yield from _exports(bench)
-    yield from _one_blob(bench)
+    size = (16 if bench.quick else 256) * MIB
+    layers = [bench.one_layer(size, seed=seed) for seed in range(len(PIECES))]
+    small = bench.one_layer(MIB)
+    for engine in bench.engines:
+        option = f"--engine={engine}"
+        yield from _copies(bench, option, engine)
+        yield from _replay(bench, option, engine)
+        yield from _blobs(bench, layers, option, engine)
+        yield from _inside(bench, {"large": layers[0], "small": small}, option, engine)
 
 
-def _copies(bench: Bench) -> Iterator[Result]:
+def _copies(bench: Bench, option: str, engine: str) -> Iterator[Result]:
     app, rebuilt = f"oci:{bench.app.path}:latest", f"oci:{bench.rebuilt.path}:latest"
 
     def ours() -> Steps:
-        with mounted(bench.fresh("store")) as mount:
+        with mounted(bench.fresh("store"), option) as mount:
             names = mount.path / HOST
             names.mkdir()
             return {
@@ -31,80 +53,118 @@ def _copies(bench: Bench) -> Iterator[Result]:
                 "all present": skopeo(rebuilt, f"oci:{names}/same:latest"),
             }
 
-    def plain() -> Steps:
+    def plain(*options: str | Path) -> Steps:
         work = bench.empty("plain")
+        shared = [work / option if option == "pool" else option for option in options]
         return {
-            "empty store": skopeo(app, f"oci:{work}/app:latest"),
-            "base present": skopeo(rebuilt, f"oci:{work}/rebuilt:latest"),
-            "all present": skopeo(rebuilt, f"oci:{work}/same:latest"),
-        }
-
-    def shared() -> Steps:
-        work = bench.empty("shared")
-        pool = ("--dest-shared-blob-dir", work / "pool")
-        return {
-            "empty store": skopeo(*pool, app, f"oci:{work}/app:latest"),
-            "base present": skopeo(*pool, rebuilt, f"oci:{work}/rebuilt:latest"),
-            "all present": skopeo(*pool, rebuilt, f"oci:{work}/same:latest"),
+            "empty store": skopeo(*shared, app, f"oci:{work}/app:latest"),
+            "base present": skopeo(*shared, rebuilt, f"oci:{work}/rebuilt:latest"),
+            "all present": skopeo(*shared, rebuilt, f"oci:{work}/same:latest"),
         }
 
     yield from compare(
-        "skopeo copy oci: oci:",
-        {"to the mount": ours, "to a directory": plain, "with a shared blob directory": shared},
+        f"skopeo copy oci: oci:, {engine}",
+        {
+            OURS: ours,
+            DIRECTORY: plain,
+            "with a shared blob directory": partial(plain, "--dest-shared-blob-dir", "pool"),
+        },
         bench.rounds,
     )
 
 
-def _exports(bench: Bench) -> Iterator[Result]:
-    """An app image above a base that the layout directory has, as the lifecycle exports it."""
-    base, app = bench.base, bench.app.path
-    layers = str(len(base.layers))
+def _replay(bench: Bench, option: str, engine: str) -> Iterator[Result]:
+    """An app image above a base that the layout directory has, as the lifecycle writes it."""
+    base = bench.base
 
-    def export(target: Path, below: Path) -> Steps:
-        return {"base present": timed(*EXPORT, app, target, below, layers)}
+    def replay(target: Path, below: Path) -> Steps:
+        image = image_of(bench.app, base=below, base_layers=len(base.layers))
+        return {"base present": clocked(partial(write_image, target, image))}
 
     def ours() -> Steps:
         store = bench.fresh("store")
         add(store, base.path, "base")
-        with mounted(store) as mount:
+        with mounted(store, option) as mount:
             names = mount.path / HOST
-            return export(names / "app" / "latest", names / "base" / "latest")
+            return replay(names / "app" / "latest", names / "base" / "latest")
 
     def plain() -> Steps:
-        names = bench.empty("plain")
-        timed("cp", "-a", base.path, names / "base")
-        return export(names / "app", names / "base")
+        return replay(bench.empty("plain") / "app", base.path)
 
+    contestants = {OURS: ours, DIRECTORY: plain}
+    name = f"write as go-containerregistry, {engine}"
+    yield from compare(name, contestants, bench.rounds, goals=REPLAY)
+
+
+def _blobs(
+    bench: Bench, layers: list[GeneratedImage], option: str, engine: str
+) -> Iterator[Result]:
+    """Write a blob beside its name and rename it, twice: the pool has it the second time."""
+    contents = {
+        name: image.blob(image.layers[0]) for name, image in zip(PIECES, layers, strict=True)
+    }
+    size = next(iter(contents.values())).stat().st_size // MIB
+
+    def put(directory: Path, *options: str) -> dict[str, Sample]:
+        directory.mkdir(parents=True)
+        return {
+            name: clocked(partial(write, source, directory / source.name, options, PIECES[name]))
+            for name, source in contents.items()
+        }
+
+    def ours() -> Steps:
+        with mounted(bench.fresh("store"), option) as mount:
+            names = mount.path / HOST
+            new = put(names / "app" / "blobs" / "sha256")
+            known = put(names / "same" / "blobs" / "sha256")
+        return {**new, **{f"{name}, content known": sample for name, sample in known.items()}}
+
+    def plain(*options: str) -> Steps:
+        work = bench.empty("plain")
+        new, known = put(work / "new", *options), put(work / "known", *options)
+        return {**new, **{f"{name}, content known": sample for name, sample in known.items()}}
+
+    goal = ONE_BLOB[engine]
     yield from compare(
-        "write as go-containerregistry",
-        {"to the mount": ours, "to a directory": plain},
+        f"write a blob of {size} MiB and rename it, {engine}",
+        {
+            OURS: ours,
+            HASHED: partial(plain, "--hash"),
+            "write": plain,
+            "write, sha256, fsync": partial(plain, "--hash", "--sync"),
+        },
         bench.rounds,
+        goals={step: goal for name in PIECES for step in (name, f"{name}, content known")},
     )
 
 
-def _one_blob(bench: Bench) -> Iterator[Result]:
-    image = bench.one_layer((16 if bench.quick else 256) * MIB)
-    (layer,) = image.layers
-    source = image.blob(layer)
-    name = f"one blob of {source.stat().st_size // MIB} MiB"
+def _inside(
+    bench: Bench, images: Mapping[str, GeneratedImage], option: str, engine: str
+) -> Iterator[Result]:
+    """Copy a layer to another layout, as go-containerregistry does where it is not yet there."""
 
-    def ours() -> Steps:
-        with mounted(bench.fresh("store")) as mount:
-            blobs = mount.path / HOST / "app" / "blobs" / "sha256"
-            blobs.mkdir(parents=True)
-            return {name: timed(*PLAIN, "write", source, blobs / layer.encoded)}
+    def copy(name: str, layout: Path, target: Path) -> Steps:
+        (digest,) = images[name].layers
+        source = layout / "blobs" / "sha256" / digest.encoded
+        (target / "blobs" / "sha256").mkdir(parents=True)
+        layer = Layer(digest, source=source)
+        return {"copy": clocked(partial(write_layer, target, layer, Report()))}
 
-    def plain(*options: str) -> Steps:
-        target = bench.empty("plain") / layer.encoded
-        return {name: timed(*PLAIN, "write", *options, source, target)}
+    def ours(name: str) -> Steps:
+        store = bench.fresh("store")
+        add(store, images[name].path, "base")
+        with mounted(store, option, "--no-virtual-presence") as mount:
+            names = mount.path / HOST
+            return copy(name, names / "base" / "latest", names / "app")
 
+    def plain() -> Steps:
+        return copy("large", images["large"].path, bench.empty("plain") / "app")
+
+    (large,) = images["large"].layers
+    size = images["large"].blob(large).stat().st_size // MIB
     yield from compare(
-        "write and rename",
-        {
-            "through the mount": ours,
-            "write": plain,
-            "write, sha256": lambda: plain("--hash"),
-            "write, sha256, fsync": lambda: plain("--hash", "--sync"),
-        },
+        f"copy a layer of {size} MiB to another layout, {engine}",
+        {OURS: partial(ours, "large"), DIRECTORY: plain, SMALL: partial(ours, "small")},
         bench.rounds,
+        goals=INSIDE[engine],
     )
