@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..oci.descriptor import Descriptor
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent, NotFound
 from ..oci.graph import walk
+from ..oci.platform import Platform
 from .access import JOBS
 from .crew import Crew, Stopped
 from .sink import Action, Image, Sink
@@ -135,10 +136,8 @@ def copy(
     tally = _Tally(crew, progress)
     tally.stage("reading the image")
     watched = _Watched(source, tally)
-    root = source.resolve()
-    if root.is_index and (platform := sink.platform()) is not None:
-        root = select_platform(source, root, platform)
-    image = Image(root, tuple(walk(root, _Documents(source))), watched)
+    found = read_image(source, sink.platform)
+    root, image = found.root, replace(found, source=watched)
     digests = [node.descriptor.digest for node in image.nodes]
     with nullcontext() if leases is None else leases.keeping(digests):
         _copy(image, sink, crew, tally)
@@ -152,6 +151,19 @@ def copy(
         copied.seconds,
     )
     return copied
+
+
+def read_image(source: Source, platform: Callable[[], Platform | None]) -> Image:
+    """Return the image of a source with all its manifests; of an index that for `platform`.
+
+    Raises:
+        NotFound: it, or a manifest of it, is absent.
+        InvalidContent: a part is not what its descriptor says, or malformed.
+    """
+    root = source.resolve()
+    if root.is_index:
+        root = select_platform(source, root, platform())
+    return Image(root, tuple(walk(root, _Documents(source))), source)
 
 
 def _copy(image: Image, sink: Sink, crew: Crew, tally: _Tally) -> None:

@@ -246,18 +246,20 @@ def _layout_sink(rest: str, store: Store | None, access: Access) -> Generator[Si
 
 @contextmanager
 def _oci_archive_sink(rest: str, without: frozenset[Digest]) -> Generator[Sink]:
-    from .archives.sink import OciArchiveSink
+    from .archives.forms import OciForm
+    from .archives.sink import ArchiveSink
 
     output, name = _output(rest)
-    yield OciArchiveSink(output, name, without)
+    yield ArchiveSink(output, OciForm(name), without)
 
 
 @contextmanager
 def _docker_archive_sink(rest: str, without: frozenset[Digest]) -> Generator[Sink]:
-    from .archives.sink import DockerArchiveSink
+    from .archives.forms import DockerForm
+    from .archives.sink import ArchiveSink
 
     output, name = _output(rest)
-    yield DockerArchiveSink(output, Reference.parse(name) if name else None, without)
+    yield ArchiveSink(output, DockerForm(Reference.parse(name) if name else None), without)
 
 
 def _output(rest: str) -> tuple[Output, str]:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from ...oci.descriptor import REF_NAME, Descriptor
+from ...oci.descriptor import Descriptor
 from ...oci.digest import Digest
 from ...oci.errors import InvalidContent
-from ...oci.image_layout import blob_path
 from ...oci.manifest import Manifest
 from ...oci.platform import Platform
-from ...oci.reference import Reference
 from ...store.disk import Disk
 from ...store.output import replacing
 from ...store.reading import open_directory
 from ..checked import CheckedSource
-from ..layout import check_ref_name
-from ..sink import Action, Image, host_platform
+from ..sink import Action, Image
 from ..source import Source
-from .layout_tar import IMAGE_NAME, NO_DIGESTS, layout_tar
-from .tarstream import Entry, TarStream
-
-_MANIFEST = "manifest.json"
+from .forms import Form
+from .layout_tar import NO_DIGESTS
+from .tarstream import TarStream
 
 
 class Output(Protocol):
@@ -36,8 +32,8 @@ class Output(Protocol):
         ...
 
 
-class OciArchiveSink:
-    """An image layout in a tar archive. Its bytes depend on nothing but the image and the name.
+class ArchiveSink:
+    """An archive of one form.
 
     Blobs are checked against their digests while they are written.
 
@@ -48,26 +44,29 @@ class OciArchiveSink:
 
     sparse = False
 
-    def __init__(self, output: Output, name: str = "", without: frozenset[Digest] = NO_DIGESTS):
-        if name:
-            check_ref_name(name)
+    def __init__(self, output: Output, form: Form, without: frozenset[Digest] = NO_DIGESTS) -> None:
         self._output = output
-        self._name = name
-        self._image: Image | None = None
+        self._form = form
+        self._archive: TarStream | None = None
         self.without = without
 
     def platform(self) -> Platform | None:
-        """It takes indexes."""
-        return None
+        """Return what the form takes of an index."""
+        return self._form.platform()
 
     def begin(self, image: Image) -> None:
-        """Learn what image it will be."""
-        self._image = image
+        """Learn what image it will be.
+
+        Raises:
+            InvalidContent: the form cannot hold it.
+        """
         for node in image.nodes:
             if node.document is not None:
                 self.without -= {node.descriptor.digest}
             if isinstance(node.document, Manifest):
                 self.without -= {node.document.config.digest}
+        checked = replace(image, source=CheckedSource(image.source))
+        self._archive = self._form.archive(checked, self.without)
 
     def has(self, descriptor: Descriptor) -> bool:
         """Tell whether it is left out."""
@@ -83,69 +82,12 @@ class OciArchiveSink:
 
     def tag(self, root: Descriptor) -> None:
         """Write the archive; a file has its name only once all of it is on disk."""
-        assert self._image is not None
-        image = Image(root, self._image.nodes, CheckedSource(self._image.source))
-        self._output.write(self._archive(image))
+        assert self._archive is not None
+        self._output.write(self._archive)
 
     def losses(self) -> Sequence[str]:
         """An archive keeps an image as it is."""
         return ()
-
-    def _archive(self, image: Image) -> TarStream:
-        return layout_tar(image, self._names(image), self.without)
-
-    def _names(self, image: Image) -> Mapping[str, str]:
-        """Return the annotations by which other tools call the image."""
-        name = self._name or image.root.annotations.get(REF_NAME, "")
-        return {REF_NAME: name} if name else {}
-
-
-class DockerArchiveSink(OciArchiveSink):
-    """One image in the form of `docker save` since version 25.
-
-    That is an image layout with a `manifest.json`, which is all that older readers
-    look at. Layers go in compressed, as all readers accept.
-    """
-
-    def __init__(
-        self,
-        output: Output,
-        reference: Reference | None = None,
-        without: frozenset[Digest] = NO_DIGESTS,
-    ) -> None:
-        if reference is not None and reference.digest is not None:
-            raise InvalidContent(f"{reference}: a docker archive has names by tag only")
-        super().__init__(output, reference.tag if reference else "", without)
-        self._reference = reference
-        self._manifest: Manifest | None = None
-
-    def platform(self) -> Platform:
-        """Return what this machine runs: the format is for one platform."""
-        return host_platform()
-
-    def begin(self, image: Image) -> None:
-        """Learn what image it will be.
-
-        Raises:
-            InvalidContent: it is no image, or its config and its layers do not match.
-        """
-        self._manifest, _ = image.for_one_platform()
-        super().begin(image)
-
-    def _archive(self, image: Image) -> TarStream:
-        assert self._manifest is not None
-        entry = {
-            "Config": blob_path(self._manifest.config.digest),
-            "RepoTags": [self._reference.canonical] if self._reference else None,
-            "Layers": [blob_path(layer.digest) for layer in self._manifest.layers],
-        }
-        manifest = Entry.of(_MANIFEST, json.dumps([entry]).encode())
-        return layout_tar(image, self._names(image), self.without, [manifest])
-
-    def _names(self, image: Image) -> Mapping[str, str]:
-        if self._reference is None:
-            return super()._names(image)
-        return {IMAGE_NAME: self._reference.canonical, REF_NAME: self._reference.tag}
 
 
 class FileOutput:

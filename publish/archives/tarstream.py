@@ -9,9 +9,10 @@ from __future__ import annotations
 import tarfile
 from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...oci.descriptor import Descriptor
+from ...oci.digest import CANONICAL, Digest, new_hash
 from ...oci.errors import InvalidContent
 from ...store.reading import READ_SIZE
 from ..source import Source
@@ -48,12 +49,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A blob in the archive, which has `size` bytes there."""
+class Part:
+    """The bytes from `start` to `stop` of a blob in the archive, which has `size` bytes there."""
 
     name: str
-    size: int
     blob: Descriptor
+    size: int
+    start: int
+    stop: int
 
 
 class TarStream:
@@ -86,6 +89,14 @@ class TarStream:
             NotFound: a blob is absent; `name` is its digest.
             InvalidContent: a blob has another size than its entry.
         """
+        for piece in self.pieces(offset, size):
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                yield from self._read(piece)
+
+    def pieces(self, offset: int = 0, size: int | None = None) -> Iterator[bytes | Part]:
+        """Yield what the bytes from `offset` on consist of; `source` is not asked."""
         limit = self.size if size is None else min(self.size, offset + size)
         first = bisect_right(self._ends, offset)
         for piece, end in zip(self._pieces[first:], self._ends[first:], strict=True):
@@ -96,20 +107,31 @@ class TarStream:
             if isinstance(piece, bytes):
                 yield piece[skip:stop]
             else:
-                yield from self._read(piece, skip, stop)
+                yield replace(piece, start=skip, stop=stop)
             offset = start + stop
+
+    def digest(self) -> Digest:
+        """Return a digest of what it consists of, which stands for its bytes and is known at once.
+
+        Archives with the same have the same bytes, wherever those are.
+        """
+        running = new_hash(CANONICAL)
+        for piece in self._pieces:
+            data = piece if isinstance(piece, bytes) else str(piece.blob.digest).encode()
+            running.update(b"%d:%b" % (len(data), data))
+        return Digest(CANONICAL, running.hexdigest())
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on, fewer only at the end; see `stream`."""
         return b"".join(self.stream(offset, size))
 
-    def _read(self, part: _Part, skip: int, stop: int) -> Iterator[bytes]:
-        """Yield the bytes from `skip` to `stop` of a blob, and see that it ends where it shall."""
+    def _read(self, part: Part) -> Iterator[bytes]:
+        """Yield bytes of a blob, and see that it ends where it shall."""
         with self._source.open(part.blob) as blob:
-            blob.skip(skip)
-            at = skip
-            while at < stop:
-                data = blob.read(min(READ_SIZE, stop - at))
+            blob.skip(part.start)
+            at = part.start
+            while at < part.stop:
+                data = blob.read(min(READ_SIZE, part.stop - at))
                 if not data:
                     raise InvalidContent(f"{part.name} ended at byte {at} of {part.size}")
                 yield data
@@ -118,7 +140,7 @@ class TarStream:
                 raise InvalidContent(f"{part.name} has more than the announced {at} bytes")
 
 
-def _pieces(entries: Iterable[Entry]) -> Iterator[bytes | _Part]:
+def _pieces(entries: Iterable[Entry]) -> Iterator[bytes | Part]:
     """Yield in turn what is in memory and what is a blob."""
     memory = b""
     for entry in entries:
@@ -127,11 +149,11 @@ def _pieces(entries: Iterable[Entry]) -> Iterator[bytes | _Part]:
             memory += entry.content
         else:
             yield memory
-            yield _Part(entry.name, entry.size, entry.content)
+            yield Part(entry.name, entry.content, entry.size, 0, entry.size)
             memory = b""
         memory += bytes(-entry.size % tarfile.BLOCKSIZE)
     yield memory + _END
 
 
-def _size(piece: bytes | _Part) -> int:
+def _size(piece: bytes | Part) -> int:
     return len(piece) if isinstance(piece, bytes) else piece.size

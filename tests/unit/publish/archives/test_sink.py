@@ -15,8 +15,8 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.errors import DigestMismatch, InvalidContent, NotFound
 from ocistow.oci.platform import Platform
 from ocistow.oci.reference import Reference
+from ocistow.publish.archives.forms import DockerForm
 from ocistow.publish.archives.layout_tar import IMAGE_NAME
-from ocistow.publish.archives.sink import DockerArchiveSink, FileOutput
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.layout import LayoutSource, StoreSink, StoreSource, contents
 from ocistow.publish.transports import open_sink, open_source
@@ -118,8 +118,7 @@ def test_a_name_of_docker_hub_is_written_as_containerd_stores_it(
 
 def test_a_docker_archive_is_for_one_platform(tmp_path: Path) -> None:
     index = index_layout(tmp_path / "index", platforms=[("linux", "amd64"), ("linux", "riscv64")])
-    archive = DockerArchiveSink(FileOutput(tmp_path / "a.tar"))
-    assert archive.platform() == Platform.parse(f"linux/{os.uname().machine}")
+    assert DockerForm().platform() == Platform.parse(f"linux/{os.uname().machine}")
     riscv = index.images[1].manifest
     with open_sink(f"docker-archive:{tmp_path / 'a.tar'}") as sink:
         copied = copy(LayoutSource(index.path, platform=Platform("linux", "riscv64")), sink)
