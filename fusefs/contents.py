@@ -116,8 +116,10 @@ class Staged:
     node: Node[Content] | None = None  # of a file that was created, not opened again
     digest: Digest | None = None  # that the name of a blob is
     missing: Digest | None = None  # what an index waits for that cannot be committed yet
+    is_named: bool = True  # else nobody knows which layout's blob was opened: none gets a link
     is_over: bool = False
     lock: trio.Lock = field(default_factory=trio.Lock)
 
 
 Content: TypeAlias = Directory | Symlink | Ordinary | Guarded | Blob | Staged
+Name: TypeAlias = tuple[Node[Content], bytes]  # in a directory

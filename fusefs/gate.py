@@ -36,8 +36,8 @@ class Gate:
         own = [Digest(digest.algorithm, n) for n in names if is_encoded(digest.algorithm, n)]
         self._promises.make([digest, *own])
 
-    def blob(self, ingest: Ingest, digest: Digest, path: bytes) -> None:
-        """Let a staged file become the blob at `path`.
+    def blob(self, ingest: Ingest, digest: Digest, path: bytes | None) -> None:
+        """Let a staged file become the blob at `path`, or of the pool alone.
 
         Raises:
             DigestMismatch: its content has another digest; nothing changed.
@@ -45,7 +45,8 @@ class Gate:
         if ingest.digest(digest.algorithm) == digest:
             self._promises.make([digest])  # before it is seen whether the pool has it already
         ingest.commit(digest)
-        self._store.files.link_blob(digest, path)
+        if path is not None:
+            self._store.files.link_blob(digest, path)
 
     def adopt(self, file: int, known: KnownDigest, digest: Digest, path: bytes) -> bool:
         """Let an ordinary file become the blob at `path`; its old name is the caller's to end.

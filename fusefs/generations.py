@@ -112,7 +112,7 @@ class Generations:
     async def _settle_blob(self, staged: Staged) -> None:
         if staged.digest is None:
             raise refused(errno.EINVAL)
-        path = staged.parent.child(staged.name)
+        path = staged.parent.child(staged.name) if staged.is_named else None
         ingest = staged.staging.ingest
         await self._view.blocking(self._view.gate.blob, ingest, staged.digest, path)
         self._accept(staged, Blob(staged.digest))
@@ -155,7 +155,8 @@ class Generations:
         staged.missing = None
         self._waiting.discard(staged)
         key = (staged.parent.inode, staged.name)
-        self._view.note_written(staged.parent, staged.name)
+        if staged.is_named:
+            self._view.note_written(staged.parent, staged.name)
         if staged.node is not None:
             if self._view.staged.get(key) is staged:
                 del self._view.staged[key]

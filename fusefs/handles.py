@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ..oci.errors import InvalidContent
 from ..store.files import is_shared
 from .attributes import Attributes
-from .contents import Blob, Content, Directory, Guarded, Ordinary, Staged
+from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged
 from .generations import Generations, why_waiting
 from .places import Place
 from .tree import Node, stale
@@ -75,11 +75,12 @@ class Handles:
             if not writing:
                 file = self._view.open_blob(node, content.digest)
                 return self._add(Handle(node, file), keep=content.is_same(file))
-            return self._regenerate(node, Place.BLOB, flags)
+            name = await self._view.opened_name(node, thread)
+            return self._regenerate(node, Place.BLOB, flags, name)
         if isinstance(content, Guarded):
             if not writing:
                 return self._add(Handle(node, self._open_file(node)), direct=True)
-            return self._regenerate(node, content.place, flags)
+            return self._regenerate(node, content.place, flags, _name(node))
         if isinstance(content, Ordinary):
             return await self._open_ordinary(node, content, flags & (os.O_ACCMODE | os.O_TRUNC))
         raise refused(errno.EISDIR if isinstance(content, Directory) else errno.ELOOP)
@@ -204,12 +205,15 @@ class Handles:
                 os.close(handle.file)
         self._handles.clear()
 
-    def _regenerate(self, node: Node[Content], place: Place, flags: int) -> Opened:
+    def _regenerate(
+        self, node: Node[Content], place: Place, flags: int, name: Name | None
+    ) -> Opened:
         """Open a committed file for writing: a new generation, its content until changed."""
-        parent = node.parent
+        parent, last = name or _name(node) or (None, b"")
         if parent is None:
             raise stale()
-        staged = self._generations.stage(parent, node.name, place, 0o644)
+        staged = self._generations.stage(parent, last, place, 0o644)
+        staged.is_named = name is not None
         if not flags & os.O_TRUNC:
             staged.staging.start_from(self._open_file(node))
         return self._add(Handle(node, staged=staged), direct=True)
@@ -287,6 +291,10 @@ class Handles:
         number = next(self._numbers)
         self._handles[number] = handle
         return Opened(number, direct, keep)
+
+
+def _name(node: Node[Content]) -> Name | None:
+    return (node.parent, node.name) if node.parent is not None else None
 
 
 def read_cached(file: int, offset: int, size: int) -> bytearray | None:

@@ -1,9 +1,10 @@
-"""What a client is about to do with a name that it looks up.
+"""What a client is about to do with a name that it looks up, or which name it opens.
 
 FUSE_LOOKUP says only the name. The kernel then answers open(O_CREAT|O_EXCL),
 mkdir(2) and link(2) with EEXIST by itself when the name was found, and `cp -a` or
 `cp -al` of an image whose blobs the pool holds would fail on every one of them. The
-client sleeps in its system call while it waits for us, so procfs can tell.
+client sleeps in its system call while it waits for us, so procfs can tell. FUSE_OPEN says
+only the inode, which a blob has under the names of all layouts.
 
 The same call looks up the directories on its path, and link(2) the file that it links, so
 its path must be read as well, out of the client's memory. That may be a file that the client
@@ -63,7 +64,20 @@ CALLS: dict[str, dict[int, Call]] = {
         37: Call(Path(3, 2), source=Path(1, 0)),  # linkat
     },
 }
+OPENING: dict[str, dict[int, Path]] = {
+    "x86_64": {
+        2: Path(0),  # open
+        85: Path(0),  # creat
+        257: Path(1, 0),  # openat
+        437: Path(1, 0),  # openat2
+    },
+    "aarch64": {
+        56: Path(1, 0),  # openat
+        437: Path(1, 0),  # openat2
+    },
+}
 _CALLS = CALLS.get(platform.machine(), {})
+_OPENING = OPENING.get(platform.machine(), {})
 _EXCLUSIVE = os.O_CREAT | os.O_EXCL
 
 
@@ -99,6 +113,24 @@ def makes_new_name(thread: int, directory: bytes, name: bytes) -> bool:
     except (OSError, OverflowError, ValueError):  # its memory changed, or lies where none can be
         return False
     return not is_source(source, made, directory, name)
+
+
+def opened_name(thread: int, names: Sequence[bytes]) -> int | None:
+    """Return which of some paths below the mount a thread is about to open; None if nobody knows.
+
+    Blocks as `makes_new_name` does.
+    """
+    words = _system_call(thread)
+    path = _OPENING.get(int(words[0])) if words and words[0].isdigit() else None
+    if path is None:
+        return None
+    try:
+        opened = path_of(thread, [int(word, 16) for word in words[1:7]], path)
+    except (OSError, OverflowError, ValueError):
+        return None
+    likeness = [_alike(opened, name) for name in names]
+    best = max(likeness)
+    return likeness.index(best) if best and likeness.count(best) == 1 else None
 
 
 def is_source(source: bytes, made: bytes, directory: bytes, name: bytes) -> bool:

@@ -11,7 +11,7 @@ from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
 from .attributes import Attributes
-from .contents import Blob, Content, Directory, Guarded, Ordinary, Staged
+from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged
 from .generations import Generations
 from .intent import is_visible
 from .places import Place, is_hidden, role_of
@@ -21,8 +21,6 @@ from .view import View, refused
 log = logging.getLogger(__name__)
 
 RENAME_NOREPLACE = 1
-
-Name = tuple[Node[Content], bytes]
 
 
 class Namespace:

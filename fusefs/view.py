@@ -19,10 +19,10 @@ from ..oci.errors import NotFound
 from ..store.files import is_shared
 from ..store.store import Store
 from .attributes import Attributes, Presentation
-from .contents import Blob, Content, Directory, Guarded, Ordinary, Staged, Symlink
+from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged, Symlink
 from .filling import Fill, Filling
 from .gate import Gate
-from .intent import makes_new_name
+from .intent import makes_new_name, opened_name
 from .places import Place, digest_of, is_hidden, place_of
 from .promises import Promises
 from .tree import ROOT, Node, Tree
@@ -132,6 +132,18 @@ class View:
         if parent is not None and await self._look_elsewhere(parent, name):
             assert self._filling is not None
             await self._filling.bring(parent, name, digest, thread)
+
+    async def opened_name(self, node: Node[Content], thread: int) -> Name | None:
+        """Return by which of its names a client opens a node; None if nobody can tell.
+
+        A blob is one inode in all layouts, and OPEN says nothing more.
+        """
+        names = [(parent, name) for (_, name), parent in node.names.items()]
+        if len(names) < 2:
+            return names[0] if names else None
+        paths = [parent.child(name) for parent, name in names]
+        index = await self._observe(opened_name, thread, paths)
+        return None if index is None else names[index]
 
     def give_up(self) -> None:
         """Let no client wait for the network any more: the mount ends."""
@@ -345,16 +357,15 @@ class View:
         return next((size for size in sizes if size is not None), None)
 
     async def _is_to_be_made(self, parent: Node[Content], name: bytes, thread: int) -> bool:
+        return await self._observe(makes_new_name, thread, parent.path, name) or False
+
+    async def _observe(self, look: Callable[..., Result], *args: object) -> Result | None:
+        """Look at a client, which may need our answers meanwhile; None when that takes long."""
         with trio.move_on_after(_PATIENCE):
             return await trio.to_thread.run_sync(
-                makes_new_name,
-                thread,
-                parent.path,
-                name,
-                limiter=self._observers,
-                abandon_on_cancel=True,
+                look, *args, limiter=self._observers, abandon_on_cancel=True
             )
-        return False
+        return None
 
     def _may_be(self, number: int, content: Content) -> bool:
         """Tell whether what the kernel knows by a number, if anything, is this."""

@@ -3,7 +3,6 @@
 OCISTOW_TRAFFIC is the number of seconds, OCISTOW_SEED makes the same choices again.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -17,7 +16,6 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,19 +121,6 @@ class Actor:
         may = (GONE,) if name.startswith(REMOVED) else ()
         return self.command(command, name, *arguments, may=may)
 
-    def patiently(self, work: Callable[[], object]) -> None:
-        """Do something on a mount, again if the mount refused it for a moment."""
-        for last in (False, False, True):
-            try:
-                work()
-            except (OSError, subprocess.CalledProcessError) as error:
-                if last or getattr(error, "errno", None) not in (None, errno.ENOTEMPTY):
-                    raise
-                self.traffic.done[f"{self.name} again: {error}"] += 1
-                self.traffic.wait(0.1)
-            else:
-                return
-
     def _act(self) -> None:
         with Warm() as self._warm:
             while not self.traffic.is_over:
@@ -223,7 +208,7 @@ def write_to(mount: Mount) -> Callable[[Actor], None]:
         if name in actor.traffic.committed and actor.chance.random() < 0.3:
             del actor.traffic.committed[name]
             (mount.path / name / "index.json").unlink()
-            actor.patiently(lambda: shutil.rmtree(mount.path / name))
+            shutil.rmtree(mount.path / name)
             return
         write_image(mount.path / name, as_written(image))
         actor.traffic.committed[name] = image
@@ -239,8 +224,7 @@ def copy_to(mount: Mount) -> Callable[[Actor], None]:
         (mount.path / name / "blobs").mkdir(parents=True, exist_ok=True)
         for part in ("blobs", "oci-layout", "index.json"):
             target = mount.path / name / part
-            command = ["cp", "-rT", str(source / part), str(target)]
-            actor.patiently(partial(subprocess.run, command, check=True))
+            subprocess.run(["cp", "-rT", source / part, target], check=True)
         actor.traffic.committed[name] = image
 
     return copy

@@ -62,6 +62,20 @@ def refusals(mount: Mount, blob: Path) -> list[str]:
     return mount.log.matching(f"^WARNING .*{path}")
 
 
+def test_a_blob_that_is_written_again_is_its_own_layouts(here: Path) -> None:
+    """All layouts' blob is one inode; whose name was looked up last does not matter."""
+    content = fresh("written again")
+    first, mine, last = (here / n / "blobs/sha256" / name_of(content) for n in ("1", "2", "3"))
+    for blob in (first, mine, last):
+        blob.parent.mkdir(parents=True)
+    first.write_bytes(content)
+    assert mine.exists()
+    assert last.exists()
+    mine.write_bytes(content)
+    assert os.listdir(mine.parent) == [mine.name]
+    assert os.listdir(last.parent) == []
+
+
 def test_content_written_under_its_name_is_a_blob_of_the_pool(
     blobs: Path, shared_mount: Mount
 ) -> None:

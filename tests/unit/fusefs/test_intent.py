@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocistow.fusefs.intent import CALLS, is_source, makes_new_name, path_of
+from ocistow.fusefs.intent import CALLS, is_source, makes_new_name, opened_name, path_of
 from ocistow.fusefs.intent import Path as ClientPath
 from ocistow.testing.mounts import wait_until
 
@@ -68,6 +68,14 @@ def test_a_sleeping_thread_tells_what_it_opens(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")  # whoever opens one to write sleeps until somebody reads
     with waiting_in("import os; os.open('fifo', os.O_WRONLY)", tmp_path) as process:
         assert not makes_new_name(process, b".", b"fifo")  # it does not insist
+        mine = os.fsencode(tmp_path.name)
+        assert opened_name(process, [b"other/fifo", b"%b/fifo" % mine]) == 1
+        assert opened_name(process, [b"other/fifo", b"another/fifo"]) is None
+        assert opened_name(process, [b"other", b"another"]) is None
+
+
+def test_a_process_that_does_not_exist_opens_nothing() -> None:
+    assert opened_name(0, [b"one", b"two"]) is None
 
 
 def test_the_path_is_read_relative_to_its_directory(tmp_path: Path) -> None:

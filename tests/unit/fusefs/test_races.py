@@ -188,3 +188,18 @@ async def test_an_index_that_is_removed_can_be_asked_about_while_it_is_open(
     assert client.view.attributes(client.view.tree[inode]).size == len(content)
     assert await client.handles.read(handle, 0, 1000) == content
     await client.close(handle)
+
+
+async def test_a_blob_that_is_written_again_is_not_put_into_another_layout(client: Client) -> None:
+    """All layouts' blob is one inode, by which it is opened: the last that looked is not meant."""
+    await client.mkdir("one/blobs/sha256")
+    await client.mkdir("two/blobs/sha256")
+    await client.write_file(f"one/blobs/sha256/{name_of(LARGE)}", LARGE)
+    inode = await client.inode(f"one/blobs/sha256/{name_of(LARGE)}")
+    assert await client.inode(f"two/blobs/sha256/{name_of(LARGE)}") == inode
+    opened = await client.handles.open(inode, os.O_WRONLY | os.O_TRUNC)
+    await client.handles.write(opened.handle, 0, LARGE)
+    client.names.rmdir(await client.inode("two/blobs"), b"sha256")
+    await client.close(opened.handle)
+    client.names.rmdir(await client.inode("two"), b"blobs")
+    assert violations(client.store.path) == []
