@@ -12,6 +12,7 @@ from .contents import Ordinary
 from .generations import Generations
 from .handles import Handles, Opened
 from .namespace import Namespace
+from .requests import Requests
 from .view import View
 
 Take = Callable[[bytes, Attributes, int], bool]
@@ -41,10 +42,12 @@ class FileSystem:
     Lives on the event loop: requests run one at a time from await to await, so tables need no
     locks. `thread` is the client's thread that waits, 0 if nobody knows. Every `Attributes`
     that is returned counts a lookup where FUSE counts one, until `forget` takes it back.
-    All raise what `errno_of` translates; anything else is a bug.
+    All raise what `errno_of` translates; anything else is a bug. The engine calls each in a
+    block of `requests.answering`.
     """
 
     def __init__(self, view: View) -> None:
+        self.requests = Requests()
         self._view = view
         generations = Generations(view)
         self._generations = generations
