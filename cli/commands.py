@@ -27,10 +27,8 @@ COMMANDS: dict[str, dict[str, str]] = {
     "add": {"add": "Take an image into the store."},
     "publish": {"publish": "Send an image out of the store."},
     "link": {"link": "Make images plain layouts elsewhere."},
-    "mount": {
-        "mount": "Show the store's layouts as a directory.",
-        "umount": "Unmount what `mount` mounted.",
-    },
+    "mount": {"mount": "Show the store's layouts as a directory."},
+    "umount": {"umount": "Unmount what `mount` mounted."},
     "ls": {"ls": "List the images in the store."},
     "inspect": {"inspect": "Show what an image consists of."},
     "tag": {"tag": "Give an image another name."},

@@ -1,4 +1,4 @@
-"""`ocistow mount` and `ocistow umount`."""
+"""`ocistow mount`."""
 
 from __future__ import annotations
 
@@ -131,16 +131,6 @@ def mount(
             command=command,
             fill=closing.enter_context(_filling(store)) if fill else None,
         )
-
-
-@click.command()
-@click.argument("mountpoint", type=MOUNTPOINT, default=DEFAULT)
-@click.option("--lazy", is_flag=True, help="Detach it even while it is in use.")
-def umount(mountpoint: Path, lazy: bool) -> None:
-    """Unmount what `mount` mounted."""
-    from ..fusefs.mount import unmount
-
-    unmount(mountpoint.absolute(), lazy=lazy)
 
 
 @contextmanager

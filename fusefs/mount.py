@@ -6,31 +6,27 @@ import contextlib
 import errno
 import logging
 import os
-import re
 import resource
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
-from ..oci.errors import Busy, InvalidContent, NotFound
+from ..oci.errors import Busy, InvalidContent
 from ..store.store import Store
 from .attributes import Presentation
 from .engines import choice
 from .engines.engine import Device, Engine
 from .filesystem import FileSystem
 from .filling import Fill
+from .table import is_mounted, unmount
 from .view import View
 
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 1024  # KiB; with the kernel's 128 a first read is half as fast
-UNMOUNT_TIMEOUT = 30  # seconds for fusermount3
-
-_ESCAPED = re.compile(rb"\\([0-7]{3})")  # as the kernel writes odd characters in its tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,42 +167,6 @@ def prepare(mountpoint: Path) -> None:
         raise InvalidContent(f"{mountpoint} is not a directory")
     if is_mounted(mountpoint):
         raise Busy(f"{mountpoint}: a store is mounted there already")
-
-
-def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
-    """Unmount a store; `lazy` detaches it even while it is in use.
-
-    Raises:
-        NotFound: no store is mounted there.
-        Busy: somebody uses it.
-        OSError: it is not ours to unmount.
-    """
-    if not is_mounted(mountpoint):
-        raise NotFound(f"a mounted store at {mountpoint}")
-    command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
-    done = subprocess.run(  # noqa: S603 - a fixed command and one path after `--`
-        command, capture_output=True, text=True, timeout=UNMOUNT_TIMEOUT, check=False
-    )
-    if done.returncode == 0:
-        return
-    words = done.stderr.strip().removeprefix("fusermount3: ")
-    if "busy" in words.lower():
-        raise Busy(f"{mountpoint}: in use")
-    raise OSError(errno.EINVAL, words or "fusermount3 failed", str(mountpoint))
-
-
-def is_mounted(mountpoint: Path) -> bool:
-    """Tell whether a store is mounted there, alive or dead."""
-    where = os.fsencode(mountpoint.resolve())
-    for line in Path("/proc/self/mounts").read_bytes().splitlines():
-        _, path, kind, *_ = line.split(b" ")
-        if kind == b"fuse.ocistow" and _ESCAPED.sub(_unescaped, path) == where:
-            return True
-    return False
-
-
-def _unescaped(octal: re.Match[bytes]) -> bytes:
-    return bytes([int(octal[1], 8)])
 
 
 def _plain(path: Path) -> str:

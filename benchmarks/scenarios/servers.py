@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocistow.fusefs.mount import READ_AHEAD, is_mounted
+from ocistow.fusefs.mount import READ_AHEAD
+from ocistow.fusefs.table import is_mounted
 
 from .processes import ENVIRONMENT, OCISTOW
 
