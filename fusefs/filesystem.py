@@ -15,6 +15,8 @@ from .namespace import Namespace
 from .requests import Requests
 from .view import View
 
+_MOST_COPIED = 0x7FFFF000  # bytes a request, as of a system call: the answer has 32 bits
+
 Take = Callable[[bytes, Attributes, int], bool]
 
 
@@ -146,6 +148,16 @@ class FileSystem:
     async def write(self, handle: int, offset: int, data: bytes) -> int:
         """Write at byte `offset`; returns how many bytes."""
         return await self._handles.write(handle, offset, data)
+
+    async def copy(
+        self, source: int, offset: int, target: int, target_offset: int, length: int
+    ) -> int:
+        """Copy between two open files, as copy_file_range(2): returns how many bytes.
+
+        That may be fewer than `length`, and is below 2 GiB; 0 at the source's end.
+        """
+        length = min(length, _MOST_COPIED)
+        return await self._handles.copy(source, offset, target, target_offset, length)
 
     async def flush(self, handle: int) -> None:
         """Answer close(2): may what was written be seen?"""

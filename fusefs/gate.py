@@ -15,6 +15,7 @@ from ..store.layout import Layout
 from ..store.reading import READ_SIZE, digest_of_file
 from ..store.store import Store
 from .promises import Promises
+from .staging import Staging
 
 KnownDigest = Callable[[os.stat_result, str], Digest | None]
 
@@ -36,15 +37,30 @@ class Gate:
         own = [Digest(digest.algorithm, n) for n in names if is_encoded(digest.algorithm, n)]
         self._promises.make([digest, *own])
 
-    def blob(self, ingest: Ingest, digest: Digest, path: bytes | None) -> None:
+    def blob(self, staging: Staging, digest: Digest, path: bytes | None) -> None:
         """Let a staged file become the blob at `path`, or of the pool alone.
 
         Raises:
             DigestMismatch: its content has another digest; nothing changed.
         """
+        known = staging.known
+        if known is not None and known.algorithm == digest.algorithm:
+            if known != digest:
+                raise DigestMismatch(digest, known)
+            self._promises.make([digest])
+            if digest in self._store.blobs:
+                self._link(digest, path)
+                return
+        staging.fill()
+        self._commit(staging.ingest, digest, path)
+
+    def _commit(self, ingest: Ingest, digest: Digest, path: bytes | None) -> None:
         if ingest.digest(digest.algorithm) == digest:
             self._promises.make([digest])  # before it is seen whether the pool has it already
         ingest.commit(digest)
+        self._link(digest, path)
+
+    def _link(self, digest: Digest, path: bytes | None) -> None:
         if path is not None:
             self._store.files.link_blob(digest, path)
 
@@ -71,7 +87,7 @@ class Gate:
                 with self._store.blobs.ingest(digest.algorithm) as ingest:
                     for chunk in _chunks(file):
                         ingest.write(chunk)
-                    self.blob(ingest, digest, path)
+                    self._commit(ingest, digest, path)
                 return False
         self._store.files.link_blob(digest, path)
         return True

@@ -113,8 +113,7 @@ class Generations:
         if staged.digest is None:
             raise refused(errno.EINVAL)
         path = staged.parent.child(staged.name) if staged.is_named else None
-        ingest = staged.staging.ingest
-        await self._view.blocking(self._view.gate.blob, ingest, staged.digest, path)
+        await self._view.blocking(self._view.gate.blob, staged.staging, staged.digest, path)
         self._accept(staged, Blob(staged.digest))
 
     async def _settle_index(self, staged: Staged) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 from dataclasses import dataclass, replace
 
+from ..oci.digest import Digest
 from ..oci.errors import InvalidContent
 from ..store.files import is_shared
 from .attributes import Attributes
@@ -32,6 +33,13 @@ class Handle:
     file: int = -1
     staged: Staged | None = None
     ordinary: Ordinary | None = None
+
+    @property
+    def blob(self) -> Digest | None:
+        """The digest of what is read here, if that is known and will not change."""
+        content = self.node.content
+        is_committed = self.staged is None and self.ordinary is None
+        return content.digest if is_committed and isinstance(content, Blob) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,34 @@ class Handles:
     def _write_ordinary(self, content: Ordinary, file: int, offset: int, data: bytes) -> None:
         self._view.files.write(file, offset, data)
         content.follow(file, offset, data)
+
+    async def copy(self, source: int, offset: int, target: int, at: int, length: int) -> int:
+        """Copy up to `length` bytes between open files; returns how many, 0 at the source's end.
+
+        A whole blob is not copied, where the target may become a blob.
+        """
+        given, taker = self._handles[source], self._handles[target]
+        if given.staged is not None:
+            file = given.staged.staging.dup()
+            length = max(0, min(length, given.staged.staging.size - offset))
+        else:
+            file = os.dup(given.file)
+        try:
+            if taker.staged is not None:
+                async with taker.staged.lock:
+                    copy, name = taker.staged.staging.copy, given.blob
+                    return await self._view.blocking(copy, file, offset, at, length, name)
+            content = taker.ordinary
+            if content is None:
+                raise refused(errno.EBADF)
+            async with content.lock:
+                if content.is_blob:
+                    raise refused(errno.EPERM)  # it belongs to the pool now
+                content.hash = None
+                copy_range = self._view.files.copy_range
+                return await self._view.blocking(copy_range, file, offset, taker.file, at, length)
+        finally:
+            os.close(file)
 
     async def truncate(self, inode: int, number: int | None, length: int) -> Attributes | None:
         """Cut or extend an open file, or one that is not open; returns the writer's own view."""

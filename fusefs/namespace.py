@@ -194,8 +194,8 @@ class Namespace:
         digest, path = self._view.digest(*new), new[0].child(new[1])
         if isinstance(content, Staged):
             async with content.lock:
-                ingest = content.staging.ingest
-                await self._view.blocking(self._view.gate.blob, ingest, digest, path)
+                staging = content.staging
+                await self._view.blocking(self._view.gate.blob, staging, digest, path)
                 content.staging.unsettled = False
             self._generations.drop(content)
             self._renamed(old, new, content.node, Blob(digest))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from ..oci.digest import Digest
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
 from ..store.ingest import Ingest
-from ..store.reading import READ_SIZE
 from .places import Place
 
 
@@ -20,6 +20,8 @@ class Staging:
 
     def __init__(self, ingest: Ingest, place: Place, mode: int) -> None:
         self._base = -1
+        self._copied = 0  # how many bytes of the base this has; 0 without one
+        self._name: Digest | None = None  # of the whole base
         self.ingest = ingest
         self.place = place
         self.mode = mode
@@ -29,8 +31,14 @@ class Staging:
 
     def start_from(self, base: int) -> None:
         """Begin as an open file, which is ours to close; while nothing changes, all is settled."""
-        self._base = base
+        self._base, self._copied = base, os.fstat(base).st_size
         self.unsettled = False
+
+    @property
+    def known(self) -> Digest | None:
+        """The digest, if this is nothing but the copy of a whole blob."""
+        whole = self._base >= 0 and self._copied == os.fstat(self._base).st_size
+        return self._name if whole else None
 
     @property
     def is_discarded(self) -> bool:
@@ -45,23 +53,47 @@ class Staging:
     @property
     def size(self) -> int:
         """The length of the content in bytes."""
-        return self.ingest.size if self._base < 0 else os.fstat(self._base).st_size
+        return self.ingest.size if self._base < 0 else self._copied
+
+    def dup(self) -> int:
+        """Return a descriptor of the content so far, which is the first `size` bytes."""
+        return os.dup(self.ingest.file if self._base < 0 else self._base)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`."""
-        return os.pread(self.ingest.file if self._base < 0 else self._base, size, offset)
+        if self._base < 0:
+            return os.pread(self.ingest.file, size, offset)
+        return os.pread(self._base, max(0, min(size, self._copied - offset)), offset)
 
     def write(self, offset: int, data: bytes) -> int:
         """Write at `offset`; returns how many bytes, which is all of them."""
-        self._fill()
+        self.fill()
         self.unsettled = True
         self.ingest.write_at(offset, data)
         return len(data)
 
+    def copy(self, source: int, offset: int, at: int, length: int, name: Digest | None) -> int:
+        """Take up to `length` bytes of an open file, whose digest is `name`; returns how many.
+
+        A blob that is copied from its first byte on is only remembered, until something else
+        is to be changed.
+        """
+        if name is not None and offset == at == self.size:
+            if self._base < 0 and not at:
+                self._base, self._name = os.dup(source), name
+            if self._name == name:
+                count = max(0, min(length, os.fstat(self._base).st_size - at))
+                self._copied += count
+                self.unsettled = True
+                return count
+        self.fill()
+        self.unsettled = True
+        return self.ingest.copy(source, offset, at, length)
+
     def truncate(self, length: int) -> None:
         """Cut or extend to `length` bytes."""
         if length:
-            self._fill()
+            self.fill()
         self._drop_base()
         self.unsettled = True
         self.ingest.truncate(length)
@@ -81,16 +113,16 @@ class Staging:
         self._drop_base()
         self.ingest.close()
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Copy what this has of another file, so that all is in `ingest`."""
         if self._base < 0:
             return
         offset = 0
-        while data := os.pread(self._base, READ_SIZE, offset):
-            self.ingest.write_at(offset, data)
-            offset += len(data)
+        while count := self.ingest.copy(self._base, offset, offset, self._copied - offset):
+            offset += count
         self._drop_base()
 
     def _drop_base(self) -> None:
         if self._base >= 0:
             os.close(self._base)
-            self._base = -1
+        self._base, self._copied, self._name = -1, 0, None

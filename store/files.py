@@ -92,6 +92,10 @@ class Files:
         """Write to an open file."""
         self._disk.write(file, data, offset)
 
+    def copy_range(self, source: int, offset: int, file: int, at: int, length: int) -> int:
+        """Copy bytes between open files; see `Disk.copy_range`."""
+        return self._disk.copy_range(source, offset, file, at, length)
+
     def sync(self, file: int) -> None:
         """Return once an open file's bytes, or a directory's names, survive power loss."""
         self._disk.sync(file)

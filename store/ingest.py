@@ -61,6 +61,18 @@ class Ingest:
         if data:
             self.size = max(self.size, offset + len(data))
 
+    def copy(self, source: int, offset: int, at: int, length: int) -> int:
+        """Write up to `length` bytes of an open file at a byte offset; returns how many.
+
+        They are hashed by reading.
+        """
+        self._check_open()
+        if at < self._hashed:
+            self._restart()
+        count = self._disk.copy_range(source, offset, self.file, at, length)
+        self.size = os.fstat(self.file).st_size
+        return count
+
     def truncate(self, length: int) -> None:
         """Cut or extend the content to `length` bytes, like ftruncate(2)."""
         self._check_open()

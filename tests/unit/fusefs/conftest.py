@@ -22,9 +22,14 @@ TIMEOUT = 20.0  # seconds; nothing here waits for anything but another thread
 
 
 class PausingDisk(WatchedDisk):
-    """A disk that stops at a call until it is let go."""
+    """A disk that stops at a call until it is let go.
+
+    Attributes:
+        calls: all that were made.
+    """
 
     def __init__(self) -> None:
+        self.calls: list[str] = []
         self._call = ""
         self._reached = threading.Event()
         self._resumed = threading.Event()
@@ -49,6 +54,7 @@ class PausingDisk(WatchedDisk):
         self.about_to("written")
 
     def about_to(self, call: str) -> None:
+        self.calls.append(call)
         if call == self._call:
             self._call = ""
             self._reached.set()
