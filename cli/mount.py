@@ -64,6 +64,12 @@ def octal(_: click.Context, __: click.Parameter, text: str) -> int:
     show_default=True,
     help="What speaks FUSE: see docs/mount.md.",
 )
+@click.option(
+    "--private/--no-private",
+    default=True,
+    show_default=True,
+    help="With a command: let nobody else see the mount, where the system can.",
+)
 @click.option("--background", is_flag=True, help="Return when the mount can be used.")
 @click.option(
     "--log-file",
@@ -83,6 +89,7 @@ def mount(
     virtual_presence: bool,
     fill: bool,
     engine: str,
+    private: bool,
     background: bool,
     log_file: Path | None,
 ) -> int:
@@ -96,20 +103,21 @@ def mount(
     with Store.create(settings.store):
         pass  # what is wrong with the store is said before anything is detached
     mountpoint = mountpoint.absolute()
-    ready = None
-    if command:
-        if shutil.which(command[0]) is None:
+    ready = _nobody_waits
+    if command or background:
+        from ..fusefs import process
+
+        if command and shutil.which(command[0]) is None:
             raise NotFound(command[0])
-        from ..fusefs.process import unshare_mounts
-
-        unshare_mounts()
-    elif background:
-        from ..fusefs.process import detach
-
-        ready = detach((log_file or settings.store / "mount.log").absolute())
-        if ready is None:
-            return 0
+        if command and private:
+            process.own_mounts(mountpoint)
+        log = log_file or settings.store / "mount.log"
+        started = process.start(None if command else log.absolute())
+        if isinstance(started, process.Server):
+            return process.run_with(started, command) if command else 0
+        ready = started
     from ..fusefs.mount import Options, serve
+    from ..fusefs.notify import Service
 
     options = Options(
         uid=os.getuid() if uid is None else uid,
@@ -123,14 +131,15 @@ def mount(
     with Store.open(settings.store) as store, ExitStack() as closing:
         if settings.checksums:
             store.record_checksums()
-        return serve(
+        serve(
             store,
             mountpoint,
             options,
-            ready=ready or _ready,
-            command=command,
+            ready=ready,
+            service=Service.of({} if command else os.environ),
             fill=closing.enter_context(_filling(store)) if fill else None,
         )
+    return 0
 
 
 @contextmanager
@@ -146,5 +155,5 @@ def _filling(store: Store) -> Generator[Callable[[PurePosixPath, Digest, int], N
         yield fill
 
 
-def _ready() -> None:
-    """Nobody waits."""
+def _nobody_waits() -> None:
+    """Tell nobody."""

@@ -8,7 +8,7 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,14 @@ from .engines import choice
 from .engines.engine import Device, Engine
 from .filesystem import FileSystem
 from .filling import Fill
+from .notify import NOBODY, Service
 from .table import is_mounted, unmount
 from .view import View
 
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 1024  # KiB; with the kernel's 128 a first read is half as fast
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,14 @@ def serve(
     options: Options,
     *,
     ready: Callable[[], None] = lambda: None,
-    command: Sequence[str] = (),
+    service: Service = NOBODY,
     fill: Fill | None = None,
-) -> int:
+) -> None:
     """Mount the store's layouts and answer requests until unmounted, SIGTERM or SIGINT.
 
-    `ready` is called when the mount can be used. With a command, it is run then, gets the
-    signals, and the mount ends with it. Returns the command's status, 128 + n for signal n,
-    and 0 without one. A dead mount at the same place is removed first. Must run in the main
-    thread, once a process: pyfuse3 has one session. `fill` fetches what images lack: see
-    `Filling`.
+    `ready` is called when the mount can be used, and `service` told. A dead mount at the same
+    place is removed first. Must run in the main thread, once a process: pyfuse3 has one
+    session. `fill` fetches what images lack: see `Filling`.
 
     Raises:
         InvalidContent: the mount point is no directory.
@@ -74,12 +74,21 @@ def serve(
     filesystem = FileSystem(view)
     device = Device(_plain(store.path), options.read_only, options.allow_other)
     engine = choice.engine(options.engine)
+    _postpone(ENDING)
     engine.mount(filesystem, mountpoint, device)
     try:
-        return trio.run(_serve, engine, filesystem, mountpoint, ready, command)
+        trio.run(_serve, engine, filesystem, mountpoint, ready, service)
     finally:
+        service.tell(STOPPING="1", STATUS="unmounting")
         engine.unmount()
         trio.run(filesystem.close)
+
+
+def _postpone(numbers: Iterable[signal.Signals]) -> None:
+    """Keep signals until there is a handler and they are unblocked; ignore them after it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)  # which the kernel heeds only when not blocked
 
 
 async def _serve(
@@ -87,57 +96,33 @@ async def _serve(
     filesystem: FileSystem,
     mountpoint: Path,
     ready: Callable[[], None],
-    command: Sequence[str],
-) -> int:
-    status, failure = 0, None
-
-    def terminate() -> None:
-        filesystem.give_up()  # or the end would wait for whoever waits
-        engine.terminate()
-
-    async def attend() -> None:
-        nonlocal status, failure
+    service: Service,
+) -> None:
+    async def attend(signals: AsyncIterator[int]) -> None:
         await _announce(mountpoint, ready)
-        if command:
-            try:
-                status = await _run(command, signals)
-            except OSError as error:  # out of the nursery it would come in a group
-                failure = error
-            if await trio.to_thread.run_sync(is_mounted, mountpoint):  # which asks the mount
-                terminate()
-        else:
-            await _stop_on(signals, terminate)
+        service.tell(READY="1", STATUS=f"mounted at {mountpoint}", MAINPID=str(os.getpid()))
+        async for number in signals:
+            log.info("stopping on %s", signal.Signals(number).name)
+            filesystem.give_up()  # or the end would wait for whoever waits
+            engine.terminate()
 
     # before the first answer: whoever can use the mount may also send a signal
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*ENDING) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(attend)
+            nursery.start_soon(attend, signals)
+            if service.interval:
+                nursery.start_soon(_live, mountpoint, service)
             await engine.serve()
-            if not command:  # which is waited for, even if somebody unmounts below it
-                nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-    return status
+            nursery.cancel_scope.cancel()
 
 
-async def _stop_on(signals: AsyncIterator[int], terminate: Callable[[], None]) -> None:
-    async for number in signals:
-        log.info("stopping on %s", signal.Signals(number).name)
-        terminate()
-
-
-async def _run(command: Sequence[str], signals: AsyncIterator[int]) -> int:
-    process = await trio.lowlevel.open_process(list(command))
-
-    async def forward() -> None:
-        async for number in signals:
-            process.send_signal(number)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(forward)
-        status = await process.wait()
-        nursery.cancel_scope.cancel()
-    return status if status >= 0 else 128 - status
+async def _live(mountpoint: Path, service: Service) -> None:
+    """Give signs of life while requests are answered."""
+    while True:
+        await trio.to_thread.run_sync(os.statvfs, mountpoint, abandon_on_cancel=True)
+        service.tell(WATCHDOG="1")
+        await trio.sleep(service.interval)
 
 
 async def _announce(mountpoint: Path, ready: Callable[[], None]) -> None:
