@@ -16,7 +16,13 @@ from .tree import Node
 
 @dataclass(slots=True, eq=False)
 class Directory:
-    """A directory on disk."""
+    """A directory on disk.
+
+    Attributes:
+        last: what it was when it was removed, for who has it open; None while it is there.
+    """
+
+    last: os.stat_result | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -79,6 +80,13 @@ class FileSystem:
     async def getattr(self, inode: int) -> Attributes:
         """Answer stat(2)."""
         return self._view.attributes(self._view.tree[inode])
+
+    async def access(self, inode: int, mode: int) -> bool:
+        """Tell whether a client may: everything, but execute what is no program."""
+        if not mode & os.X_OK:
+            return True
+        shown = self._view.attributes(self._view.tree[inode])
+        return not stat.S_ISREG(shown.mode) or bool(shown.mode & 0o111)
 
     async def setattr(self, inode: int, changes: Changes, handle: int | None) -> Attributes:
         """Truncate; change mode and times of ordinary files."""

@@ -11,7 +11,7 @@ from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
 from .attributes import Attributes
-from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged
+from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged, Symlink
 from .generations import Generations
 from .intent import is_visible
 from .places import Place, is_hidden, role_of
@@ -96,7 +96,7 @@ class Namespace:
         linked = self._view.made.get((parent, name), frozenset())
         for remove, left in self._leftovers(inode, path, linked):
             remove(left)
-        self._view.files.rmdir(path)
+        self._end((directory, name), lambda: self._view.files.rmdir(path))
         self._view.tree.unname(directory, name)
         self._view.made.pop((parent, name), None)
         self._view.forget_directory(inode)
@@ -138,7 +138,7 @@ class Namespace:
                 raise InvalidContent(f"{os.fsdecode(path)} is {content.digest}")
             await self._view.blocking(self._view.files.link_blob, content.digest, path)
             self._view.note_written(directory, name)
-        elif isinstance(content, Ordinary) and place is Place.ORDINARY:
+        elif isinstance(content, (Ordinary, Symlink)) and place is Place.ORDINARY:
             self._view.files.link(node.path, path)
         elif isinstance(content, Guarded) and place is content.place:
             await self._copy_guarded(node.path, (directory, name), place)
@@ -185,7 +185,8 @@ class Namespace:
         replaced = self._number(new)
         if any(above == replaced for above, _ in self._view.staged):
             raise refused(errno.ENOTEMPTY)
-        self._view.files.rename(old[0].child(old[1]), new[0].child(new[1]))
+        source, target = old[0].child(old[1]), new[0].child(new[1])
+        self._end(new, lambda: self._view.files.rename(source, target))
         self._view.tree.move(*old, *new)
         if replaced is not None and replaced != self._number(new):
             self._view.forget_directory(replaced)
@@ -287,6 +288,18 @@ class Namespace:
         if node is not None:
             node.content = content
             self._view.tree.name(node, *new)
+
+    def _end(self, name: Name, call: Callable[[], None]) -> None:
+        """Make a call that removes a directory, if there is one, so that who has it open may ask.
+
+        A shell goes on to ask what its working directory is.
+        """
+        node = self._view.tree.find(*name)
+        content = node.content if node is not None else None
+        last = self._view.status(node) if node and isinstance(content, Directory) else None
+        call()
+        if isinstance(content, Directory):
+            content.last = last
 
     def _entered(self, parent: Node[Content], name: bytes) -> Attributes:
         return self._view.introduce(parent, name, *self._view.peek(parent, name))

@@ -254,6 +254,8 @@ class View:
             return shown.of_staged(status, node.inode, content.staging.mode, content.staging.size)
         if isinstance(content, Guarded):
             return shown.of_guarded(content.status)
+        if isinstance(content, Directory) and content.last is not None:
+            return replace(shown.of_directory(content.last), links=0)
         status = self.status(node)
         if isinstance(content, Directory):
             return shown.of_directory(status)
