@@ -151,7 +151,7 @@ class Mount:
                 events = select.poll()
                 events.register(table, select.POLLPRI)  # the kernel reports every change of it
                 events.register(process, select.POLLIN)
-                while not _is_mounted(self.path):
+                while not is_usable(self.path):
                     if not self.is_alive:
                         raise RuntimeError("\n".join(self.log.join()) or "the mount ended")
                     events.poll(TIMEOUT * 1000)
@@ -263,7 +263,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     raise TimeoutError(f"waited {TIMEOUT} s: {what}")
 
 
-def _is_mounted(path: Path) -> bool:
+def is_usable(path: Path) -> bool:
     """Tell whether a living file system is mounted there; stat(2) may answer for a dead one."""
     try:
         os.statvfs(path)
