@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,7 @@ from ..conftest import mounts_below, program, running
 
 CONFIG = """
 version = 2
-root = "{directory}/root"
+root = "{root}"
 state = "{directory}/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
@@ -57,14 +59,15 @@ class Containerd:
         return set(self.ctr("content", "ls", "--quiet").split())
 
 
-@pytest.fixture(scope="session")
-def containerd_address(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+@contextmanager
+def serving(directory: Path, root: Path) -> Generator[str]:
+    """Run a containerd for the block, with its files below `root`; yield its address."""
     if os.geteuid() != 0:
         pytest.skip("containerd needs root")
     for needed in ("containerd", "ctr", "runc"):
         program(needed)
-    directory = tmp_path_factory.mktemp("containerd")
-    (directory / "config.toml").write_text(CONFIG.format(directory=directory))
+    directory.mkdir(exist_ok=True)
+    (directory / "config.toml").write_text(CONFIG.format(directory=directory, root=root))
     command = [program("containerd"), "--config", str(directory / "config.toml")]
     try:
         with running(command) as log:
@@ -73,6 +76,15 @@ def containerd_address(tmp_path_factory: pytest.TempPathFactory) -> Generator[st
     finally:
         for mount in mounts_below(directory):
             subprocess.run(["umount", "--lazy", mount], check=True)
+
+
+@pytest.fixture(scope="session")
+def containerd_address(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    directory = tmp_path_factory.mktemp("containerd")
+    try:
+        with serving(directory, directory / "root") as address:
+            yield address
+    finally:
         shutil.rmtree(directory / "root", ignore_errors=True)
 
 
