@@ -113,7 +113,7 @@ async def _serve(
             nursery.start_soon(attend, signals)
             if service.interval:
                 nursery.start_soon(_live, mountpoint, service)
-            await engine.serve()
+            await filesystem.serve(engine)
             nursery.cancel_scope.cancel()
 
 
