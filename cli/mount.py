@@ -118,6 +118,7 @@ def mount(
         ready = started
     from ..fusefs.mount import Options, serve
     from ..fusefs.notify import Service
+    from ..publish.archives.shelf import Shelf
 
     options = Options(
         uid=os.getuid() if uid is None else uid,
@@ -131,13 +132,15 @@ def mount(
     with Store.open(settings.store) as store, ExitStack() as closing:
         if settings.checksums:
             store.record_checksums()
+        filling = closing.enter_context(_filling(store)) if fill else None
         serve(
             store,
             mountpoint,
             options,
             ready=ready,
             service=Service.of({} if command else os.environ),
-            fill=closing.enter_context(_filling(store)) if fill else None,
+            fill=filling,
+            shelf=Shelf(store, filling),
         )
     return 0
 

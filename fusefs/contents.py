@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from pathlib import PurePosixPath
+from typing import TypeAlias
 
 import trio
 
 from ..oci.digest import CANONICAL, Digest, Hash, new_hash
 from .places import Place
+from .shelf import Archived, OpenArchive
 from .staging import Staging
 from .tree import Node
 
@@ -19,11 +21,9 @@ class Directory:
     """A directory on disk.
 
     Attributes:
-        inode: of the disk, 0 for the root; another one is another directory.
         last: what it was when it was removed, for who has it open; None while it is there.
     """
 
-    inode: int = 0
     last: os.stat_result | None = None
 
 
@@ -100,13 +100,10 @@ class Blob:
 
     Attributes:
         file: the inode on disk whose pages the kernel may have; 0 before it was opened.
-        pooled: what the pool's file was like when it was seen; whoever watches the pool empties
-            it when that goes.
     """
 
     digest: Digest
     file: int = field(default=0, compare=False)
-    pooled: os.stat_result | None = field(default=None, compare=False)
 
     def is_same(self, file: int) -> bool:
         """Tell whether an open file is what was opened before, and remember it.
@@ -132,18 +129,26 @@ class Staged:
     lock: trio.Lock = field(default_factory=trio.Lock)
 
 
-class Found(NamedTuple):
-    """What a name is on disk or in the pool, with what was learned when looking.
+@dataclass(slots=True, eq=False)
+class ArchiveDirectory:
+    """A directory of archives: `.archives`, and each in it. It is nowhere on disk."""
 
-    Attributes:
-        inode: its number there, which may not be that by which the kernel knows it.
-        status: None of what is being written, and of a blob that is absent.
-    """
-
-    inode: int
-    content: Content
-    status: os.stat_result | None = None
+    path: PurePosixPath  # of the directory with their images
+    status: os.stat_result  # of that
 
 
-Content: TypeAlias = Directory | Symlink | Ordinary | Guarded | Blob | Staged
+@dataclass(slots=True, eq=False)
+class ArchiveFile:
+    """One generation of an archive; it is open as long as it has handles."""
+
+    path: PurePosixPath
+    archived: Archived
+    archive: OpenArchive | None = None
+    handles: int = 0
+    lock: trio.Lock = field(default_factory=trio.Lock)
+
+
+Content: TypeAlias = (
+    Directory | Symlink | Ordinary | Guarded | Blob | Staged | ArchiveDirectory | ArchiveFile
+)
 Name: TypeAlias = tuple[Node[Content], bytes]  # in a directory

@@ -7,9 +7,6 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import trio
 
 from .attributes import Attributes
 from .contents import Ordinary
@@ -18,10 +15,6 @@ from .handles import Handles, Opened
 from .namespace import Namespace
 from .requests import Requests
 from .view import View
-from .watch import Watch
-
-if TYPE_CHECKING:
-    from .engines.engine import Engine
 
 _MOST_COPIED = 0x7FFFF000  # bytes a request, as of a system call: the answer has 32 bits
 
@@ -66,20 +59,6 @@ class FileSystem:
         self._listings: dict[int, Listing] = {}
         self._numbers = itertools.count(1)
 
-    async def serve(self, engine: Engine) -> None:
-        """Let an engine answer requests, and keep the kernel from believing what is over."""
-        with Watch(self._view.store.blobs.path) as watch:
-            self._view.watch = watch
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._attend, watch, engine)
-                await engine.serve()
-                nursery.cancel_scope.cancel()
-
-    async def _attend(self, watch: Watch, engine: Engine) -> None:
-        while True:
-            for inode in self._view.lost(await watch.next()):
-                await self._view.blocking(engine.invalidate_inode, inode)
-
     def give_up(self) -> None:
         """Let no client wait for the network any more: the mount ends."""
         self._view.give_up()
@@ -104,8 +83,10 @@ class FileSystem:
 
     async def access(self, inode: int, mode: int) -> bool:
         """Tell whether a client may: everything, but execute what is no program."""
-        shown = self._view.attributes(self._view.tree[inode])  # or it is gone
-        return not mode & os.X_OK or not stat.S_ISREG(shown.mode) or bool(shown.mode & 0o111)
+        if not mode & os.X_OK:
+            return True
+        shown = self._view.attributes(self._view.tree[inode])
+        return not stat.S_ISREG(shown.mode) or bool(shown.mode & 0o111)
 
     async def setattr(self, inode: int, changes: Changes, handle: int | None) -> Attributes:
         """Truncate; change mode and times of ordinary files."""
@@ -200,7 +181,6 @@ class FileSystem:
 
     async def opendir(self, inode: int) -> int:
         """Open a directory; its listing is taken at the first read, and again after a rewind."""
-        self._view.attributes(self._view.tree[inode])  # or it is another one by now
         number = next(self._numbers)
         self._listings[number] = Listing(inode)
         return number
@@ -215,11 +195,11 @@ class FileSystem:
         directory = self._view.tree[listing.inode]
         if start == 0:
             listing.names = self._names.list(listing.inode)
-            await self._view.promise_listed(directory, listing.names)
         for position in range(start, len(listing.names)):
             name = listing.names[position]
             try:
-                shown = self._view.introduce(directory, name, self._view.peek(directory, name))
+                inode, content = self._view.peek(directory, name)
+                shown = self._view.introduce(directory, name, inode, content)
             except FileNotFoundError:
                 continue  # removed since it was listed
             if not take(name, shown, position + 1):

@@ -39,6 +39,31 @@ class _Fetch:
     failure: Exception | None = None
 
 
+class Patience:
+    """How long clients wait for the network, all of one mount. Lives on the event loop."""
+
+    def __init__(self) -> None:
+        self._is_over = False
+
+    def end(self) -> None:
+        """Let nobody wait any more: the mount ends."""
+        self._is_over = True
+
+    async def until(self, done: trio.Event, thread: int) -> None:
+        """Return once something is done; `thread` is the client's that waits.
+
+        Raises:
+            OSError: EINTR when the client was interrupted, ECONNABORTED when the mount ends.
+        """
+        while not done.is_set():
+            with trio.move_on_after(_LOOK):
+                await done.wait()
+            if not done.is_set() and is_interrupted(thread):
+                raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+            if self._is_over:
+                raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+
+
 class Filling:
     """What could be fetched, as far as clients have asked. Lives on the event loop.
 
@@ -55,7 +80,7 @@ class Filling:
         self._mentions: dict[int, tuple[tuple[int, ...], Mapping[Digest, int]]] = {}  # by layout
         self._fetches: dict[Digest, _Fetch] = {}
         self._threads = trio.CapacityLimiter(FETCHES)  # apart: they wait for the network
-        self._is_over = False
+        self._patience = Patience()
         self._readers = trio.CapacityLimiter(2)
 
     def size(self, name: Name) -> int | None:
@@ -87,19 +112,13 @@ class Filling:
             fetch = self._fetches[digest] = _Fetch()
             path = PurePosixPath(os.fsdecode(layout.path))
             trio.lowlevel.spawn_system_task(self._run, fetch, path, digest, size)
-        while not fetch.done.is_set():
-            with trio.move_on_after(_LOOK):
-                await fetch.done.wait()
-            if not fetch.done.is_set() and is_interrupted(thread):
-                raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
-            if self._is_over:
-                raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+        await self._patience.until(fetch.done, thread)
         if fetch.failure is not None:
             raise fetch.failure
 
     def give_up(self) -> None:
         """Let nobody wait any more: the mount ends."""
-        self._is_over = True
+        self._patience.end()
 
     def forget_directory(self, inode: int) -> None:
         """Forget what was found out about a directory that is gone."""

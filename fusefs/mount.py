@@ -16,12 +16,14 @@ import trio
 
 from ..oci.errors import Busy, InvalidContent
 from ..store.store import Store
+from .archives import Archives, ArchivingFileSystem
 from .attributes import Presentation
 from .engines import choice
 from .engines.engine import Device, Engine
 from .filesystem import FileSystem
 from .filling import Fill
 from .notify import NOBODY, Service
+from .shelf import Shelf
 from .table import is_mounted, unmount
 from .view import View
 
@@ -52,12 +54,14 @@ def serve(
     ready: Callable[[], None] = lambda: None,
     service: Service = NOBODY,
     fill: Fill | None = None,
+    shelf: Shelf | None = None,
 ) -> None:
     """Mount the store's layouts and answer requests until unmounted, SIGTERM or SIGINT.
 
     `ready` is called when the mount can be used, and `service` told. A dead mount at the same
     place is removed first. Must run in the main thread, once a process: pyfuse3 has one
-    session. `fill` fetches what images lack: see `Filling`.
+    session. `fill` fetches what images lack: see `Filling`. `shelf` makes the archives of
+    `.archives`.
 
     Raises:
         InvalidContent: the mount point is no directory.
@@ -72,6 +76,8 @@ def serve(
     presentation = Presentation(options.uid, options.gid, options.umask)
     view = View(store, presentation, virtual=options.virtual_presence, fill=fill)
     filesystem = FileSystem(view)
+    if shelf is not None:
+        filesystem = ArchivingFileSystem(view, Archives(view, shelf, presentation))
     device = Device(_plain(store.path), options.read_only, options.allow_other)
     engine = choice.engine(options.engine)
     _postpone(ENDING)
@@ -113,7 +119,7 @@ async def _serve(
             nursery.start_soon(attend, signals)
             if service.interval:
                 nursery.start_soon(_live, mountpoint, service)
-            await filesystem.serve(engine)
+            await engine.serve()
             nursery.cancel_scope.cancel()
 
 

@@ -31,12 +31,16 @@ class Layout:
     """A directory below the layout root that holds one image, or will.
 
     Reading needs no lock: `index.json` is replaced, never edited. Thread-safe.
+
+    Attributes:
+        name: its path below the layout root.
+        directory: itself as a directory, which may hold others instead.
     """
 
     def __init__(
         self, root: int, name: PurePosixPath, blobs: BlobStore, disk: Disk, lock: Lock
     ) -> None:
-        self._directory = LayoutDirectory(root, name, disk)
+        self.directory = LayoutDirectory(root, name, disk)
         self._blobs = blobs
         self._disk = disk
         self._lock = lock
@@ -49,7 +53,7 @@ class Layout:
             NotFound: there is no layout here.
             InvalidContent: `index.json` is not an index, or over `MAX_DOCUMENT` bytes.
         """
-        with self._directory.opened() as directory:
+        with self.directory.opened() as directory:
             try:
                 file = open_file(INDEX, directory)
             except FileNotFoundError:
@@ -71,7 +75,7 @@ class Layout:
         except NotFound:
             pass
         try:
-            with self._directory.blobs(digest.algorithm) as blobs:
+            with self.directory.blobs(digest.algorithm) as blobs:
                 return open_file(digest.encoded, blobs)
         except (NotFound, InvalidContent, FileNotFoundError):
             raise NotFound(digest) from None
@@ -108,7 +112,7 @@ class Layout:
         for algorithm in HEX_LENGTHS:
             try:
                 with (
-                    self._directory.blobs(algorithm) as blobs,
+                    self.directory.blobs(algorithm) as blobs,
                     os.scandir(blobs) as entries,
                 ):
                     for entry in entries:
@@ -161,7 +165,7 @@ class Layout:
         self._blobs.sync()
         with self._lock.held():
             reachable = self.reachable(index)  # what it finds cannot be removed until it is linked
-            with self._directory.opened(create=not existing, sync=True) as directory:
+            with self.directory.opened(create=not existing, sync=True) as directory:
                 self._disk.sweep(directory)
                 if not existing and MARKER not in os.listdir(directory):
                     self._disk.put(directory, MARKER, MARKER_CONTENT)
@@ -173,7 +177,7 @@ class Layout:
     def own(self, digest: Digest) -> os.stat_result | None:
         """Return the attributes of the layout's own file for a blob, whatever the pool has."""
         try:
-            with self._directory.blobs(digest.algorithm) as blobs:
+            with self.directory.blobs(digest.algorithm) as blobs:
                 return os.stat(digest.encoded, dir_fd=blobs, follow_symlinks=False)
         except (NotFound, InvalidContent, FileNotFoundError):
             return None
@@ -186,10 +190,10 @@ class Layout:
             Busy: another process holds the store.
         """
         self._blobs.sync()
-        with self._lock.held(), self._directory.opened() as directory:
+        with self._lock.held(), self.directory.opened() as directory:
             if not is_begun(directory):
                 raise NotFound(self.name)
-            with self._directory.blobs_of(directory, digest.algorithm, create=True) as names:
+            with self.directory.blobs_of(directory, digest.algorithm, create=True) as names:
                 self._blobs.link(digest, names, digest.encoded)
                 self._disk.sync(names)
 
@@ -197,7 +201,7 @@ class Layout:
         """Take away the layout's own name for a blob; the caller holds the store's lock."""
         with (
             suppress(NotFound, InvalidContent),
-            self._directory.blobs(digest.algorithm) as names,
+            self.directory.blobs(digest.algorithm) as names,
         ):
             self._disk.unlink(names, digest.encoded)
 
@@ -207,14 +211,14 @@ class Layout:
         `before` is in seconds since the epoch: what changed later may still get its name. No more
         than `limit` go at once: the caller holds the store's lock.
         """
-        return self._directory.discard_spares(before, limit)
+        return self.directory.discard_spares(before, limit)
 
     def expel(self, digest: Digest, file: os.stat_result, directory: int, name: str) -> bool:
         """Move a bad file out of the layout, as `BlobStore.expel`; the caller holds the lock."""
         moved = False
         with (
             suppress(NotFound, InvalidContent),
-            self._directory.blobs(digest.algorithm) as names,
+            self.directory.blobs(digest.algorithm) as names,
         ):
             moved = self._disk.move(names, digest.encoded, file, directory, name)
             if moved:
@@ -232,7 +236,7 @@ class Layout:
             raise InvalidContent(
                 f"{MARKER} has layout version {quoted(version)}, not {LAYOUT_VERSION}"
             )
-        with self._lock.held(), self._directory.opened() as directory:
+        with self._lock.held(), self.directory.opened() as directory:
             self._disk.put(directory, MARKER, content)
             self._disk.sync(directory)
 
@@ -248,16 +252,16 @@ class Layout:
             Busy: another process holds the store.
         """
         with self._lock.held():
-            with self._directory.opened() as directory:
+            with self.directory.opened() as directory:
                 if os.listdir(directory) and not is_begun(directory):
                     raise NotFound(self.name)
                 self._disk.unlink(directory, INDEX)
                 self._disk.sync(directory)  # from here on nothing mentions the blobs
-                self._directory.empty(directory)
+                self.directory.empty(directory)
                 left = sorted(os.listdir(directory))
                 if left:
                     self._disk.sync(directory)
-            self._directory.remove_empty()
+            self.directory.remove_empty()
         return left
 
     def _require(self, descriptor: Descriptor) -> None:
@@ -277,7 +281,7 @@ class Layout:
 
     def _link_all(self, directory: int, algorithm: str, reachable: list[Descriptor]) -> None:
         """Give the layout all blobs of one algorithm, so that they survive power loss."""
-        with self._directory.blobs_of(directory, algorithm, create=True) as names:
+        with self.directory.blobs_of(directory, algorithm, create=True) as names:
             self._disk.sweep(names)
             for digest in (descriptor.digest for descriptor in reachable):
                 if digest.algorithm != algorithm:

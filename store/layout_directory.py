@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import PurePosixPath
@@ -53,6 +53,45 @@ class LayoutDirectory:
             self._step(blobs, algorithm, create=create, sync=create) as found,
         ):
             yield found
+
+    def status(self) -> os.stat_result:
+        """Return the attributes of a directory that is no layout, but may have some below it.
+
+        Raises:
+            NotFound: there is none, or it has files of a layout.
+        """
+        with self._found() as directory:
+            if is_begun(directory):
+                raise NotFound(self._name)
+            return os.fstat(directory)
+
+    def index_status(self) -> os.stat_result:
+        """Return the attributes of the committed index: another file after each commit.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._found() as directory:
+            status = _file_status(INDEX, directory)
+        if status is None:
+            raise NotFound(self._name)
+        return status
+
+    def inside(self) -> Iterator[tuple[str, bool]]:
+        """Yield the directories in this one, and whether each is a layout with an index.
+
+        Layouts without one, whose writing or removal was interrupted, are left out.
+
+        Raises:
+            NotFound: there is no directory here, or it has files of a layout.
+        """
+        self.status()
+        with self._found() as directory, os.scandir(directory) as entries:
+            for entry in entries:
+                with suppress(NotFound, InvalidContent), self._step(directory, entry.name) as below:
+                    is_layout = _file_status(INDEX, below) is not None
+                    if is_layout or not is_begun(below):
+                        yield entry.name, is_layout
 
     def discard_spares(self, before: float, limit: int) -> int:
         """Remove what was on its way to another name when its process died; return how many.
@@ -101,6 +140,15 @@ class LayoutDirectory:
                 self._disk.unlink(directory, name)
 
     @contextmanager
+    def _found(self) -> Generator[int]:
+        """Open it; what has its name and is no directory does not count."""
+        try:
+            with self.opened() as directory:
+                yield directory
+        except InvalidContent:
+            raise NotFound(self._name) from None
+
+    @contextmanager
     def _opened(
         self, name: PurePosixPath, *, create: bool = False, sync: bool = False
     ) -> Generator[int]:
@@ -143,3 +191,11 @@ def is_begun(directory: int) -> bool:
             if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
                 return True
     return False
+
+
+def _file_status(name: str, directory: int) -> os.stat_result | None:
+    """Return the attributes of a regular file, if there is one."""
+    with suppress(FileNotFoundError):
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return status if stat.S_ISREG(status.st_mode) else None
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..oci.digest import CANONICAL, Digest, new_hash
@@ -12,6 +13,15 @@ from ..oci.errors import InvalidContent
 
 READ_SIZE = 1 << 20  # bytes; larger reads measured no faster, and this bounds memory
 BLOCK = 512  # bytes; the unit of st_blocks, whatever the file system's own block size
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Some bytes of an open file that stays somebody else's."""
+
+    file: int
+    offset: int
+    size: int
 
 
 def open_directory(name: str | bytes | os.PathLike[str], parent: int | None = None) -> int:

@@ -1,0 +1,172 @@
+"""The images of a store as archives that can be read anywhere, though nobody wrote them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from ...oci.descriptor import Descriptor
+from ...oci.digest import Digest
+from ...oci.errors import NotFound
+from ...store.layout import Layout
+from ...store.reading import Portion
+from ...store.store import Store
+from ..access import JOBS
+from ..copy import read_image
+from ..layout import StoreSource
+from ..sink import Image
+from .archive import check_size
+from .forms import DockerForm, Form, OciForm
+from .tarstream import TarStream
+
+FORMS: Mapping[str, Form] = {".docker.tar": DockerForm(), ".oci.tar": OciForm()}  # by ending
+
+Fill = Callable[[PurePosixPath, Digest, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """An archive as it was when somebody looked.
+
+    Attributes:
+        index: the attributes of the index of its image.
+        size: its length in bytes.
+        digest: equal for archives with the same bytes; not that of the bytes.
+    """
+
+    index: os.stat_result
+    size: int
+    digest: Digest
+
+
+class Shelf:
+    """All images of a store, each as one archive of every form. Thread-safe.
+
+    Paths are the names of images with the ending of a form, or those of directories with
+    images. An archive has the bytes that publishing its image without a name writes.
+    """
+
+    def __init__(self, store: Store, fill: Fill | None = None) -> None:
+        """Prepare to look; `fill` brings the blob of an image that the store lacks."""
+        self._store = store
+        self._fill = fill
+
+    def list(self, directory: PurePosixPath) -> Sequence[str]:
+        """Return the names in a directory; an image that cannot be an archive has its, too.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found: set[str] = set()
+        for name, is_image in self._store.layout(directory).directory.inside():
+            found.update([name + ending for ending in FORMS] if is_image else [name])
+        return sorted(found)
+
+    def find(
+        self, path: PurePosixPath, known: os.stat_result | None = None
+    ) -> Archived | os.stat_result | None:
+        """Return an archive as it is now, or the attributes of a directory.
+
+        None if that archive's index still has the attributes `known`. Layers may be absent.
+
+        Raises:
+            NotFound: there is neither.
+            InvalidContent: the image is malformed, or the form cannot hold it.
+        """
+        with suppress(NotFound):
+            layout, form = self._split(path)
+            index = layout.directory.index_status()
+            if known is not None and _identity(known) == _identity(index):
+                return None
+            _, archive = _read(layout, form)
+            return Archived(index, archive.size, archive.digest())
+        return self._store.layout(path).directory.status()
+
+    def open(self, path: PurePosixPath) -> OpenArchive:
+        """Open an archive as it is now; the caller closes it.
+
+        Raises:
+            NotFound: there is none, or it lacks a blob; `name` is its digest then.
+            InvalidContent: as `find`, or a blob has another size than announced.
+            RegistryError: what a remote said that should have had a blob.
+        """
+        layout, form = self._split(path)
+        image, archive = _read(layout, form)
+        with ExitStack() as closing:
+            absent: list[Descriptor] = []
+            files: dict[Digest, int] = {}
+            for descriptor in image.blobs:
+                try:
+                    files[descriptor.digest] = _open(layout, descriptor, closing)
+                except NotFound:
+                    absent.append(descriptor)
+            self._bring(layout, absent)
+            for descriptor in absent:
+                files[descriptor.digest] = _open(layout, descriptor, closing)
+            return OpenArchive(archive, files, closing.pop_all())
+
+    def _bring(self, layout: Layout, absent: Sequence[Descriptor]) -> None:
+        if self._fill is None or not absent:
+            return
+        with ThreadPoolExecutor(JOBS, "fill") as executor:
+            for done in [
+                executor.submit(self._fill, layout.name, descriptor.digest, descriptor.size)
+                for descriptor in absent
+            ]:
+                done.result()
+
+    def _split(self, path: PurePosixPath) -> tuple[Layout, Form]:
+        for ending, form in FORMS.items():
+            name = path.name.removesuffix(ending)
+            if name not in ("", path.name):
+                return self._store.layout(path.with_name(name)), form
+        raise NotFound(path)
+
+
+class OpenArchive:
+    """An archive whose blobs are open: whatever becomes of its image, it stays as it is.
+
+    Thread-safe.
+
+    Attributes:
+        digest: as in `Archived`.
+    """
+
+    def __init__(self, archive: TarStream, files: Mapping[Digest, int], closing: ExitStack) -> None:
+        self._archive = archive
+        self._files = files
+        self._closing = closing
+        self.digest = archive.digest()
+
+    def pieces(self, offset: int, size: int) -> Iterator[bytes | Portion]:
+        """Yield what `size` bytes from `offset` on consist of; there are fewer at the end."""
+        for piece in self._archive.pieces(offset, size):
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                file = self._files[piece.blob.digest]
+                yield Portion(file, piece.start, piece.stop - piece.start)
+
+    def close(self) -> None:
+        """Close the blobs; nobody reads any more."""
+        self._closing.close()
+
+
+def _read(layout: Layout, form: Form) -> tuple[Image, TarStream]:
+    image = read_image(StoreSource(layout), form.platform)
+    return image, form.archive(image)
+
+
+def _open(layout: Layout, descriptor: Descriptor, closing: ExitStack) -> int:
+    file = layout.open(descriptor.digest)
+    closing.callback(os.close, file)
+    check_size(os.fstat(file).st_size, descriptor)
+    return file
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_ctime_ns, status.st_size
