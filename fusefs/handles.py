@@ -33,6 +33,7 @@ class Handle:
     file: int = -1
     staged: Staged | None = None
     ordinary: Ordinary | None = None
+    appends: bool = False  # O_APPEND; the kernel's offset is after what was last committed
 
     @property
     def blob(self) -> Digest | None:
@@ -76,7 +77,7 @@ class Handles:
                 if flags & os.O_TRUNC:
                     content.staging.truncate(0)
                 content.staging.handles += 1
-            return self._add(Handle(node, staged=content), direct=True)
+            return self._add_staged(node, content, flags)
         if isinstance(content, Blob):
             if not flags & os.O_TRUNC:
                 await self._view.bring(node, content.digest, thread)
@@ -106,7 +107,7 @@ class Handles:
         if place is Place.TEMPORARY:
             self._view.tree.name(node, directory, name)
             self._view.staged[directory.inode, name] = staged
-        return self._add(Handle(node, staged=staged), direct=True), self._view.attributes(node)
+        return self._add_staged(node, staged, flags), self._view.attributes(node)
 
     async def read(self, number: int, offset: int, size: int) -> bytes | bytearray:
         """Return up to `size` bytes from `offset`."""
@@ -123,6 +124,7 @@ class Handles:
         if handle.staged is not None:
             async with handle.staged.lock:
                 staging = handle.staged.staging
+                offset = staging.size if handle.appends else offset
                 size = -1 if staging.is_copied_next else len(data)
                 return await self._view.blocking(staging.write, offset, data, size=size)
         content = handle.ordinary
@@ -252,7 +254,7 @@ class Handles:
         staged.is_named = name is not None
         if not flags & os.O_TRUNC:
             staged.staging.start_from(self._open_file(node))
-        return self._add(Handle(node, staged=staged), direct=True)
+        return self._add_staged(node, staged, flags)
 
     def _create_ordinary(
         self, directory: Node[Content], name: bytes, mode: int, flags: int
@@ -317,6 +319,10 @@ class Handles:
     ) -> Opened:
         content.files.append(file)
         return self._add(Handle(node, file, ordinary=content), direct=direct)
+
+    def _add_staged(self, node: Node[Content], staged: Staged, flags: int) -> Opened:
+        handle = Handle(node, staged=staged, appends=bool(flags & os.O_APPEND))
+        return self._add(handle, direct=True)
 
     def _open_file(self, node: Node[Content]) -> int:
         if isinstance(node.content, Blob):
