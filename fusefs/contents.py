@@ -49,7 +49,7 @@ class Ordinary:
     hashed: int = 0
     changed_ns: int = 0  # ctime after the last change; another one means another writer
 
-    def follow(self, file: int, offset: int, data: bytes) -> None:
+    def follow(self, file: int, offset: int, data: bytes | memoryview) -> None:
         """Hash what was just written, or give up when it did not come in order."""
         if self.hash is not None and offset == self.hashed:
             self.hash.update(data)

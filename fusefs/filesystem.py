@@ -59,6 +59,10 @@ class FileSystem:
         self._listings: dict[int, Listing] = {}
         self._numbers = itertools.count(1)
 
+    def pass_through(self) -> None:
+        """Offer descriptors that the kernel may read from by itself: `Opened.backing`."""
+        self._view.passthrough = True
+
     def give_up(self) -> None:
         """Let no client wait for the network any more: the mount ends."""
         self._view.give_up()
@@ -153,7 +157,7 @@ class FileSystem:
         """Return up to `size` bytes from byte `offset`."""
         return await self._handles.read(handle, offset, size)
 
-    async def write(self, handle: int, offset: int, data: bytes) -> int:
+    async def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
         """Write at byte `offset`; returns how many bytes."""
         return await self._handles.write(handle, offset, data)
 

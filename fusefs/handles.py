@@ -83,7 +83,11 @@ class Handles:
                 await self._view.bring(node, content.digest, thread)
             if not writing:
                 file = self._view.open_blob(node, content.digest)
-                return self._add(Handle(node, file), keep=content.is_same(file))
+                keep = content.is_same(file)
+                return self._add(Handle(node, file), keep=keep, backing=file)
+            if self._is_passed(node):
+                self._view.renumber(content.digest)
+                raise stale()  # the kernel looks again
             name = await self._view.opened_name(node, thread)
             return self._regenerate(node, Place.BLOB, flags, name)
         if isinstance(content, Guarded):
@@ -118,7 +122,7 @@ class Handles:
             return data
         return await self._view.blocking(os.pread, handle.file, size, offset)
 
-    async def write(self, number: int, offset: int, data: bytes) -> int:
+    async def write(self, number: int, offset: int, data: bytes | memoryview) -> int:
         """Write `data` at `offset`."""
         handle = self._handles[number]
         if handle.staged is not None:
@@ -137,7 +141,9 @@ class Handles:
             await self._view.blocking(write, content, handle.file, offset, data, size=len(data))
         return len(data)
 
-    def _write_ordinary(self, content: Ordinary, file: int, offset: int, data: bytes) -> None:
+    def _write_ordinary(
+        self, content: Ordinary, file: int, offset: int, data: bytes | memoryview
+    ) -> None:
         self._view.files.write(file, offset, data)
         content.follow(file, offset, data)
 
@@ -329,10 +335,21 @@ class Handles:
             return self._view.open_blob(node, node.content.digest)
         return self._view.files.open(node.path, os.O_RDONLY)
 
-    def _add(self, handle: Handle, *, direct: bool = False, keep: bool = False) -> Opened:
+    def _is_passed(self, node: Node[Content]) -> bool:
+        """Tell whether the kernel reads a blob by itself.
+
+        Then all that opens its inode has the pool's file behind it, and could change that
+        through a mapping. A writer needs another inode.
+        """
+        handles = self._handles.values() if self._view.passthrough else ()
+        return any(handle.node is node and handle.file >= 0 for handle in handles)
+
+    def _add(
+        self, handle: Handle, *, direct: bool = False, keep: bool = False, backing: int = -1
+    ) -> Opened:
         number = next(self._numbers)
         self._handles[number] = handle
-        return Opened(number, direct, keep)
+        return Opened(number, direct, keep, backing if self._view.passthrough else -1)
 
 
 def _name(node: Node[Content]) -> Name | None:

@@ -79,9 +79,8 @@ def serve(
     if shelf is not None:
         filesystem = ArchivingFileSystem(view, Archives(view, shelf, presentation))
     device = Device(_plain(store.path), options.read_only, options.allow_other)
-    engine = choice.engine(options.engine)
     _postpone(ENDING)
-    engine.mount(filesystem, mountpoint, device)
+    engine = choice.mount(options.engine, filesystem, mountpoint, device)
     try:
         trio.run(_serve, engine, filesystem, mountpoint, ready, service)
     finally:

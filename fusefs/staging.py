@@ -65,7 +65,7 @@ class Staging:
             return os.pread(self.ingest.file, size, offset)
         return os.pread(self._base, max(0, min(size, self._copied - offset)), offset)
 
-    def write(self, offset: int, data: bytes) -> int:
+    def write(self, offset: int, data: bytes | memoryview) -> int:
         """Write at `offset`; returns how many bytes, which is all of them."""
         self.fill()
         self.unsettled = True

@@ -197,6 +197,10 @@ class View:
         alias = self._aliases[identity] = self.new_inode()
         return alias
 
+    def renumber(self, digest: Digest) -> None:
+        """Let the kernel know a blob by another number when it looks it up again."""
+        self._aliases[digest] = self.new_inode()
+
     def ordinary(self, status: os.stat_result, *, is_new: bool = False) -> Ordinary:
         """Return what is known of a plain file: what is open on it, and its hash."""
         shared = is_shared(status)

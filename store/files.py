@@ -88,7 +88,7 @@ class Files:
         """Cut or extend an open file."""
         self._disk.truncate(file, length)
 
-    def write(self, file: int, offset: int, data: bytes) -> None:
+    def write(self, file: int, offset: int, data: bytes | memoryview) -> None:
         """Write to an open file."""
         self._disk.write(file, data, offset)
 

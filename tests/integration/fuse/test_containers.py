@@ -94,14 +94,14 @@ def test_a_mount_is_no_upper_directory(here: Path, tmp_path: Path) -> None:
     for name in ("upper", "work"):
         (here / name).mkdir()
     options = f"lowerdir={tmp_path / 'lower'},upperdir={here / 'upper'},workdir={here / 'work'}"
-    command = ["mount", "-t", "overlay", "overlay", "-o", options, str(tmp_path / "overlay")]
+    command = ["mount", "-t", "overlay", "overlay", "-o", options, tmp_path / "overlay"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0
     assert not os.path.ismount(tmp_path / "overlay")
 
 
 def test_another_root(here: Path, tmp_path: Path, run_tool: Run, bind: Bind) -> None:
-    """chroot to a directory on the mount: it holds the program, and `..` ends there."""
+    """chroot to a directory on the mount: a program, its libraries, and a way up that ends there."""
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.skip("busybox is not installed")

@@ -1,0 +1,96 @@
+"""Blobs that the kernel reads by itself, and who else opens them meanwhile."""
+
+import mmap
+import os
+import random
+import signal
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from ocistow.oci.digest import Digest
+from ocistow.testing.invariants import violations
+from ocistow.testing.mounts import Mount
+
+from .conftest import Mounter
+
+pytestmark = pytest.mark.fuse
+
+CONTENT = random.Random(7).randbytes(300_000)
+NAME = Digest.of(CONTENT).encoded
+
+
+@pytest.fixture(params=["kernel", "pyfuse3"])
+def mount(mount_store: Mounter, request: pytest.FixtureRequest) -> Generator[Mount]:
+    with mount_store("--engine", request.param) as mount:
+        yield mount
+        assert mount.is_alive
+        assert violations(mount.store, sparse=True) == []
+
+
+@pytest.fixture
+def blob(mount: Mount) -> Path:
+    path = mount.path / "layout" / "blobs" / "sha256"
+    path.mkdir(parents=True)
+    (path / NAME).write_bytes(CONTENT)
+    return path / NAME
+
+
+@contextmanager
+def stopped(mount: Mount) -> Generator[None]:
+    """Let the server answer nothing for the block."""
+    os.kill(mount.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(mount.pid, signal.SIGCONT)
+
+
+def test_the_kernel_reads_without_us(mount_store: Mounter) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount without help")
+    with mount_store("--engine", "kernel") as mount, ExitStack() as closing:
+        blob = mount.path / "layout" / "blobs" / "sha256" / NAME
+        blob.parent.mkdir(parents=True)
+        blob.write_bytes(CONTENT)
+        file = closing.enter_context(blob.open("rb"))
+        if "does not read files" in str(mount.warnings):
+            pytest.skip("this kernel has no passthrough")
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped, stopped(mount):
+            assert os.pread(file.fileno(), len(CONTENT), 0) == CONTENT
+            assert mapped[1000:2000] == CONTENT[1000:2000]
+
+
+def test_a_writer_beside_a_reader_cannot_reach_the_pools_file(mount: Mount, blob: Path) -> None:
+    with blob.open("rb") as reader:
+        writer = os.open(blob, os.O_RDWR)
+        with pytest.raises(OSError, match="No such device"):
+            mmap.mmap(writer, len(CONTENT), mmap.MAP_SHARED)
+        os.pwrite(writer, b"EVIL", 0)
+        assert reader.read() == CONTENT
+        with pytest.raises(OSError, match="Input/output error"):
+            os.close(writer)
+    assert blob.read_bytes() == CONTENT
+
+
+def test_a_reader_beside_a_writer(mount: Mount, blob: Path) -> None:
+    with blob.open("r+b") as writer, blob.open("rb") as reader:
+        with pytest.raises(OSError, match="No such device"):
+            mmap.mmap(writer.fileno(), len(CONTENT), mmap.MAP_SHARED)
+        writer.write(CONTENT)
+        writer.truncate()
+        assert reader.read() == CONTENT
+    assert blob.read_bytes() == CONTENT
+
+
+def test_readers_and_writers_take_turns(mount: Mount, blob: Path) -> None:
+    for how in ("r+b", "wb", "rb") * 3:
+        with ExitStack() as closing:
+            readers = [closing.enter_context(blob.open("rb")) for _ in range(3)]
+            if "r" not in how or "+" in how:
+                with blob.open(how) as writer:
+                    writer.write(CONTENT)
+            assert {reader.read() for reader in readers} == {CONTENT}
+    assert os.stat(blob).st_size == len(CONTENT)
