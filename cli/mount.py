@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Generator
@@ -16,8 +17,11 @@ from ..oci.errors import NotFound
 from ..store.store import Store
 from .config import Settings
 
+log = logging.getLogger(__name__)
+
 DEFAULT = "/oci"
 FILL_TIMEOUT = (5.0, 30.0)  # seconds, as in `Access`: readers wait in open(2) meanwhile
+OWNER = click.IntRange(0, 2**32 - 2)
 MOUNTPOINT = click.Path(path_type=Path, readable=False)  # a dead mount cannot be read
 
 
@@ -32,17 +36,29 @@ def octal(_: click.Context, __: click.Parameter, text: str) -> int:
     return number
 
 
+def below(_: click.Context, __: click.Parameter, text: str) -> PurePosixPath:
+    """Read a path below the layout root; that it is one is seen when it is opened."""
+    return PurePosixPath(text.rstrip("/"))
+
+
 @click.command()
 @click.argument("mountpoint", type=MOUNTPOINT, default=DEFAULT)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--sub",
+    metavar="PATH",
+    callback=below,
+    default="",
+    help="Show one directory below layouts/ only: a registry, a repository or an image.",
+)
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
 @click.option(
     "--allow-other/--no-allow-other",
     default=None,
     help="Let other users in; they may do all that you may.  [default: on for root]",
 )
-@click.option("--uid", type=int, help="Owner to show.  [default: yours]")
-@click.option("--gid", type=int, help="Group to show.  [default: yours]")
+@click.option("--uid", type=OWNER, help="Owner to show.  [default: yours]")
+@click.option("--gid", type=OWNER, help="Group to show.  [default: yours]")
 @click.option(
     "--umask", callback=octal, default="022", show_default=True, help="For directories, octal."
 )
@@ -81,6 +97,7 @@ def mount(
     settings: Settings,
     mountpoint: Path,
     command: tuple[str, ...],
+    sub: PurePosixPath,
     read_only: bool,
     allow_other: bool | None,
     uid: int | None,
@@ -100,7 +117,10 @@ def mount(
     """
     if command and background:
         raise click.UsageError("--background and a command exclude each other")
-    with Store.create(settings.store):
+    if not read_only and _is_protected(settings.store):
+        log.warning("%s may only be read, and is mounted so", settings.store)
+        read_only = True
+    with _opened(settings.store, sub, read_only):
         pass  # what is wrong with the store is said before anything is detached
     mountpoint = mountpoint.absolute()
     ready = _nobody_waits
@@ -111,8 +131,7 @@ def mount(
             raise NotFound(command[0])
         if command and private:
             process.own_mounts(mountpoint)
-        log = log_file or settings.store / "mount.log"
-        started = process.start(None if command else log.absolute())
+        started = process.start(None if command else _log(settings.store, log_file))
         if isinstance(started, process.Server):
             return process.run_with(started, command) if command else 0
         ready = started
@@ -129,7 +148,7 @@ def mount(
         virtual_presence=virtual_presence,
         engine=engine,
     )
-    with Store.open(settings.store) as store, ExitStack() as closing:
+    with _opened(settings.store, sub, read_only) as store, ExitStack() as closing:
         if settings.checksums:
             store.record_checksums()
         filling = closing.enter_context(_filling(store)) if fill else None
@@ -156,6 +175,29 @@ def _filling(store: Store) -> Generator[Callable[[PurePosixPath, Digest, int], N
             fill_layout(filler, store.layout(layout), digest, size)
 
         yield fill
+
+
+@contextmanager
+def _opened(path: Path, sub: PurePosixPath, read_only: bool) -> Generator[Store]:
+    with Store.open(path) if read_only else Store.create(path) as store:
+        if not sub.parts:
+            yield store
+            return
+        with store.below(sub, create=not read_only) as shown:
+            yield shown
+
+
+def _is_protected(store: Path) -> bool:
+    """Tell whether there is a store that this user, or anybody, may only read."""
+    return store.is_dir() and not os.access(store, os.W_OK)
+
+
+def _log(store: Path, file: Path | None) -> Path:
+    """Return where a mount in the background writes its messages."""
+    if file is None and _is_protected(store):
+        log.warning("the mount's messages go nowhere: %s may only be read", store)
+        return Path(os.devnull)
+    return (file or store / "mount.log").absolute()
 
 
 def _nobody_waits() -> None:

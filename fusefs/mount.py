@@ -23,6 +23,7 @@ from .engines.engine import Device, Engine
 from .filesystem import FileSystem
 from .filling import Fill
 from .notify import NOBODY, Service
+from .places import has_rules
 from .shelf import Shelf
 from .table import is_mounted, unmount
 from .view import View
@@ -64,21 +65,30 @@ def serve(
     `.archives`.
 
     Raises:
-        InvalidContent: the mount point is no directory.
+        InvalidContent: the mount point is no directory, or the store is one of blobs only.
         Busy: a living mount of ocistow is there already.
         OSError: the kernel refuses.
     """
     prepare(mountpoint)
     if mountpoint.resolve().is_relative_to(store.path.resolve()):
         raise InvalidContent(f"{mountpoint} lies in the store that it is to show")
+    if has_rules(store.prefix):
+        raise InvalidContent(f"{store.prefix} is a directory of blobs, expected one of images")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each open and staged file has one
     presentation = Presentation(options.uid, options.gid, options.umask)
-    view = View(store, presentation, virtual=options.virtual_presence, fill=fill)
+    view = View(
+        store,
+        presentation,
+        virtual=options.virtual_presence,
+        read_only=options.read_only,
+        fill=fill,
+    )
     filesystem = FileSystem(view)
     if shelf is not None:
         filesystem = ArchivingFileSystem(view, Archives(view, shelf, presentation))
-    device = Device(_plain(store.path), options.read_only, options.allow_other)
+    shown = store.layouts if store.prefix.parts else store.path
+    device = Device(_plain(shown), options.read_only, options.allow_other)
     _postpone(ENDING)
     engine = choice.mount(options.engine, filesystem, mountpoint, device)
     try:

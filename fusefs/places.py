@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum, auto
+from pathlib import PurePosixPath
 
 from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
 
@@ -47,6 +49,12 @@ def role_of(parent: bytes, name: bytes) -> bytes:
     if name == b"blobs" or (parent == b"blobs" and name in _ALGORITHMS):
         return name
     return b"blobs/" if parent == b"blobs" else b""
+
+
+def has_rules(directory: PurePosixPath) -> bool:
+    """Tell whether files in a directory below the layout root are what its name makes of them."""
+    above, name = (b"", b"", *map(os.fsencode, directory.parts))[-2:]
+    return bool(role_of(above, name))
 
 
 def is_hidden(name: bytes) -> bool:

@@ -11,15 +11,20 @@ from ..store.leases import DURATION, Leases
 
 
 class Promises:
-    """Leases of one mount. Thread-safe; whatever may wait for the disk is for worker threads."""
+    """Leases of one mount. Thread-safe; whatever may wait for the disk is for worker threads.
 
-    def __init__(self, leases: Leases) -> None:
-        self._owner = leases.owner()
+    Without `leases` none are made: of who may only read, nobody is told that they may mention.
+    """
+
+    def __init__(self, leases: Leases | None) -> None:
+        self._owner = leases.owner() if leases else None
         self._lock = threading.Lock()
         self._made: dict[Digest, float] = {}  # when
 
     def is_kept(self, digest: Digest) -> bool:
         """Tell whether a promise is fresh enough for another look: less than half of its time."""
+        if self._owner is None:
+            return True
         return time.monotonic() - self._made.get(digest, -DURATION) < DURATION / 2
 
     def make(self, digests: Iterable[Digest]) -> None:
@@ -30,11 +35,12 @@ class Promises:
             Busy: garbage collection kept the leases for too long.
         """
         new = [digest for digest in digests if not self.is_kept(digest)]
-        if new:
+        if new and self._owner is not None:
             self._owner.take(new)
             with self._lock:
                 self._made.update(dict.fromkeys(new, time.monotonic()))
 
     def end(self) -> None:
         """Take all promises back: the mount is gone."""
-        self._owner.close()
+        if self._owner is not None:
+            self._owner.close()

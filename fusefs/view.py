@@ -50,12 +50,13 @@ class View:
         presentation: Presentation,
         *,
         virtual: bool = True,
+        read_only: bool = False,
         fill: Fill | None = None,
     ) -> None:
         self.passthrough = False
         self.store = store
         self.files = store.files
-        self._promises = Promises(store.leases)
+        self._promises = Promises(None if read_only else store.leases)
         self.gate = Gate(store, self._promises)
         self._filling = Filling(fill, self.gate, self.files) if fill else None
         self.tree: Tree[Content] = Tree(Directory())
@@ -92,7 +93,11 @@ class View:
             OSError: EPERM, since the store uses the name itself, or the root is no image.
         """
         place = self.place(parent, name)
-        if is_hidden(name) or (parent.inode == ROOT and place in (Place.INDEX, Place.MARKER)):
+        if is_hidden(name) or (
+            parent.inode == ROOT
+            and not self.store.prefix.parts
+            and place in (Place.INDEX, Place.MARKER)
+        ):
             raise refused(errno.EPERM)
         return place
 

@@ -28,6 +28,7 @@ from .index.layers import Layers
 from .index.locations import Locations
 from .index.uploads import Uploads
 from .layout import LAYOUTS, Layout
+from .layout_directory import LayoutDirectory
 from .leases import Leases
 from .lock import Lock
 from .named_disk import NamedDisk, disk_of
@@ -46,9 +47,21 @@ _MAX_VERSION_FILE = 4096  # bytes
 
 
 class Store:
-    """A directory with a pool and layouts. Thread-safe; several processes may have it open."""
+    """A directory with a pool and layouts. Thread-safe; several processes may have it open.
 
-    def __init__(self, path: Path, blobs: BlobStore, layouts: int, disk: Disk) -> None:
+    Attributes:
+        prefix: what stands in for the layout root, below that; empty for itself.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        blobs: BlobStore,
+        layouts: int,
+        disk: Disk,
+        prefix: PurePosixPath = PurePosixPath(),  # noqa: B008 - it is immutable
+    ) -> None:
+        self.prefix = prefix
         self._layouts = layouts
         self._disk = disk
         self.lock = Lock(path / _LOCK)
@@ -137,6 +150,24 @@ class Store:
             finally:
                 os.close(root)
 
+    def below(self, prefix: PurePosixPath, *, create: bool) -> Self:
+        """Open this store so that a directory below the layout root stands in for that.
+
+        The caller closes it, too.
+
+        Raises:
+            NotFound: it is not there, and not to be made.
+            InvalidContent: it is no directory, or the path is none below the root.
+        """
+        if not _is_inside(str(prefix)):
+            raise InvalidContent(f"not a path below the layout root: {str(prefix)[:200]!r}")
+        directory = LayoutDirectory(self._layouts, prefix, self._disk)
+        with directory.opened(create=create, sync=create) as found:
+            layouts = os.dup(found)
+        blobs = BlobStore(self.path / BLOBS, self._disk)
+        blobs.recorder = self.blobs.recorder
+        return type(self)(self.path, blobs, layouts, self._disk, prefix)
+
     def record_checksums(self) -> None:
         """From now on take the BLAKE3 of what comes in, too: a seventh of the ingest's time."""
         self.blobs.recorder = self.checksums.add
@@ -144,7 +175,7 @@ class Store:
     @property
     def layouts(self) -> Path:
         """The directory that a mount shows."""
-        return self.path / LAYOUTS
+        return self.path / LAYOUTS / self.prefix
 
     def layout(self, name: PurePosixPath) -> Layout:
         """Return the layout with this path below the layout root, which need not exist yet.
