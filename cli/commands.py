@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -146,13 +147,13 @@ def commands(
     logs.configure(verbose, context.obj.log_format)
 
 
-def run() -> int:
-    """Run the command that `sys.argv` names and return the status to exit with.
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments, or `sys.argv`, name; return the status to exit with.
 
     Known errors become one line; a bug keeps its traceback.
     """
     try:
-        result: object = commands.main(prog_name="ocistow", standalone_mode=False)
+        result: object = commands.main(arguments, prog_name="ocistow", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code

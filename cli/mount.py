@@ -62,6 +62,7 @@ def below(_: click.Context, __: click.Parameter, text: str) -> PurePosixPath:
 @click.option(
     "--umask", callback=octal, default="022", show_default=True, help="For directories, octal."
 )
+@click.option("--no-exec", is_flag=True, help="Let no program be run that lies there.")
 @click.option(
     "--virtual-presence/--no-virtual-presence",
     default=True,
@@ -103,6 +104,7 @@ def mount(
     uid: int | None,
     gid: int | None,
     umask: int,
+    no_exec: bool,
     virtual_presence: bool,
     fill: bool,
     engine: str,
@@ -145,6 +147,7 @@ def mount(
         umask=umask,
         read_only=read_only,
         allow_other=os.geteuid() == 0 if allow_other is None else allow_other,
+        no_exec=no_exec,
         virtual_presence=virtual_presence,
         engine=engine,
     )

@@ -43,6 +43,7 @@ class Options:
     umask: int = 0o022
     read_only: bool = False
     allow_other: bool = False
+    no_exec: bool = False
     virtual_presence: bool = True
     engine: str = choice.AUTO
 
@@ -88,7 +89,7 @@ def serve(
     if shelf is not None:
         filesystem = ArchivingFileSystem(view, Archives(view, shelf, presentation))
     shown = store.layouts if store.prefix.parts else store.path
-    device = Device(_plain(shown), options.read_only, options.allow_other)
+    device = Device(_plain(shown), options.read_only, options.allow_other, options.no_exec)
     _postpone(ENDING)
     engine = choice.mount(options.engine, filesystem, mountpoint, device)
     try:

@@ -17,6 +17,7 @@ class Device:
     source: str  # the first column in the table of mounts; printable, without commas
     read_only: bool = False
     allow_other: bool = False
+    no_exec: bool = False
 
 
 class Engine(Protocol):

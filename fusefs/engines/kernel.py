@@ -40,7 +40,7 @@ _WANTED = (
 _DEPTH = 1  # what lies below must be no overlay itself; an overlay on top remains possible
 _BUFFER = MAX_WRITE + 4096  # the kernel refuses to fill less
 _UMOUNT_PATIENCE = 5.0  # seconds that it may take to write what is left in mappings
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 _CAP_SYS_ADMIN = 21
@@ -243,6 +243,7 @@ def _mount(file: int, mountpoint: bytes, device: Device) -> None:
     if device.allow_other:
         options += ",allow_other"
     flags = _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if device.read_only else 0)
+    flags |= _MS_NOEXEC if device.no_exec else 0
     source = device.source.encode()
     if _libc.mount(source, mountpoint, b"fuse.ocistow", flags, options.encode()) != 0:
         code = ctypes.get_errno()

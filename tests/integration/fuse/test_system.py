@@ -1,0 +1,233 @@
+"""Mounts that mount(8), /etc/fstab and service managers start."""
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ocistow.testing.mounts import (
+    TIMEOUT,
+    Mount,
+    command_line,
+    environment,
+    mount_points,
+    run,
+    unmount,
+    wait_until,
+)
+
+pytestmark = pytest.mark.fuse
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+
+
+@pytest.fixture
+def mountpoint(fuse: None, tmp_path: Path) -> Path:
+    path = tmp_path / "mount point"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """The program that mount(8) runs, as if it was installed."""
+    path = tmp_path / "sbin" / "mount.ocistow"
+    path.parent.mkdir()
+    code = f"import sys; sys.argv[0] = {str(path)!r}; from ocistow.cli.main import main; main()"
+    variables = f"PYTHONPATH={shlex.quote(environment()['PYTHONPATH'])}"
+    path.write_text(
+        f'#!/bin/sh\n{variables} exec {sys.executable} -W error -c {shlex.quote(code)} "$@"\n'
+    )
+    path.chmod(0o755)
+    shutil.copy(path, path.with_name("mount.fuse.ocistow"))
+    return path
+
+
+def in_a_system(program: Path, script: str) -> "subprocess.CompletedProcess[str]":
+    """Run a script in a mount namespace in which /sbin has the program."""
+    upper = program.parent
+    layers = f"lowerdir={upper}:/usr/sbin"
+    script = f"mount -t overlay -o {shlex.quote(layers)} overlay /usr/sbin || exit 99\n{script}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=2 * TIMEOUT,
+        cwd="/",
+    )
+    if done.returncode == 99:
+        pytest.skip("no overlay can be mounted")
+    return done
+
+
+@ROOT
+@pytest.mark.parametrize("kind", ["ocistow", "fuse.ocistow"])
+def test_mount_mounts_and_umount_unmounts(
+    tmp_path: Path, mountpoint: Path, program: Path, kind: str
+) -> None:
+    place = shlex.quote(str(mountpoint))
+    options = "rw,uid=7,gid=8,umask=027,sub=a/b,allow_other,_netdev,nofail,x-systemd.automount"
+    done = in_a_system(
+        program,
+        f"set -e; mount -t {kind} -o {options} {tmp_path}/store {place}\n"
+        f"mkdir {place}/directory; stat -c '%u %g %a' {place}/directory\n"
+        f"findmnt -no FSTYPE,OPTIONS {place}\n"
+        f"umount {place}; ls {place}; ls {tmp_path}/store/layouts/a/b",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    shown, found, left = done.stdout.splitlines()
+    assert shown == "7 8 750"
+    assert re.fullmatch(r"fuse\.ocistow +rw,nosuid,nodev,.*allow_other.*", found)
+    assert left == "directory"
+
+
+@ROOT
+def test_lines_of_fstab(tmp_path: Path, mountpoint: Path, program: Path) -> None:
+    place = shlex.quote(str(mountpoint))
+    escaped = str(mountpoint).replace(" ", r"\040")
+    table = tmp_path / "fstab"
+    table.write_text(f"{tmp_path}/store {escaped} ocistow ro,noexec,nofail,uid=root 0 0\n")
+    run(tmp_path / "store", "ls")
+    done = in_a_system(
+        program,
+        f"set -e; {shlex.join(command_line(tmp_path / 'store', 'mount', '/mnt', '--', 'true'))}\n"
+        f"mount -T {table} {place}; findmnt -no OPTIONS {place}; umount {place}\n"
+        f"mount -T {table} -o remount,rw {place} 2>/dev/null || echo not mounted",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    options, words = done.stdout.splitlines()
+    assert {"ro", "noexec", "nosuid", "nodev"} <= set(options.split(","))
+    assert words == "not mounted"
+
+
+@ROOT
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        ("bogus", 1, "mount.ocistow: unknown mount option 'bogus'"),
+        ("uid=-3", 1, "ocistow: invalid value for '--uid'"),
+        ("ro", 32, "ocistow: a store at "),
+        ("sub=..", 32, "ocistow: not a path below the layout root"),
+    ],
+)
+def test_mount_says_what_is_wrong(
+    tmp_path: Path, mountpoint: Path, program: Path, options: str, status: int, words: str
+) -> None:
+    place = shlex.quote(str(mountpoint))
+    done = in_a_system(program, f"mount -t ocistow -o {options} {tmp_path}/store {place}; exit $?")
+    assert done.returncode == status, done
+    assert done.stderr.splitlines()[0].startswith(words)
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("name", ["{}/notify", "@{}/notify"], ids=["file", "abstract"])
+def test_a_service_manager_hears_how_a_mount_is(
+    tmp_path: Path, mountpoint: Path, name: str
+) -> None:
+    address = name.format(tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(TIMEOUT)
+        manager.bind("\0" + address[1:] if address.startswith("@") else address)
+        process = subprocess.Popen(
+            command_line(tmp_path / "store", "mount", str(mountpoint)),
+            env={**environment(), "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        mount = Mount(tmp_path / "store", mountpoint, process)
+        try:
+            heard = [manager.recv(1000).decode().split("\n")]
+            while heard[-1][0] != "READY=1":
+                assert heard[-1] == ["WATCHDOG=1"]
+                heard.append(manager.recv(1000).decode().split("\n"))
+            assert os.path.ismount(mountpoint)
+            assert heard[-1][1:] == [f"STATUS=mounted at {mountpoint}", f"MAINPID={mount.pid}"]
+            for _ in range(3):
+                assert manager.recv(1000) == b"WATCHDOG=1"
+            process.terminate()
+            while (last := manager.recv(1000)) == b"WATCHDOG=1":
+                pass
+            assert last == b"STOPPING=1\nSTATUS=unmounting"
+        finally:
+            mount.end()
+
+
+def test_a_service_manager_that_is_gone_ends_no_mount(tmp_path: Path, mountpoint: Path) -> None:
+    process = subprocess.Popen(
+        command_line(tmp_path / "store", "mount", str(mountpoint)),
+        env={**environment(), "NOTIFY_SOCKET": str(tmp_path / "nobody")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    mount = Mount(tmp_path / "store", mountpoint, process)
+    try:
+        mount.wait_until_usable()
+        [warning] = mount.log.wait_for("^WARNING .*cannot tell")
+        assert str(tmp_path / "nobody") in warning
+    finally:
+        mount.end()
+
+
+def test_a_command_is_its_service_managers_own(tmp_path: Path, mountpoint: Path) -> None:
+    line = command_line(tmp_path / "store", "mount", str(mountpoint), "--")
+    done = subprocess.run(
+        [*line, "sh", "-c", "echo $NOTIFY_SOCKET"],
+        env={**environment(), "NOTIFY_SOCKET": str(tmp_path / "nobody")},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (done.stdout, done.stderr) == (f"{tmp_path / 'nobody'}\n", "")
+
+
+BACKGROUND = [
+    ("missing/below", [], os.EX_IOERR, "No such file or directory"),
+    ("file", [], os.EX_DATAERR, "is not a directory"),
+    ("mount point", ["--log-file", "/nowhere/log"], os.EX_IOERR, "/nowhere/log"),
+    ("mount point", ["--sub", "../.."], os.EX_DATAERR, "not a path below"),
+]
+
+
+@pytest.mark.parametrize(("place", "options", "status", "words"), BACKGROUND)
+def test_what_keeps_a_mount_from_the_background_is_said_at_once(
+    fuse: None, tmp_path: Path, mountpoint: Path,
+    place: str, options: list[str], status: int, words: str,
+) -> None:  # fmt: skip
+    (tmp_path / "file").touch()
+    done = run(tmp_path / "store", "mount", "--background", *options, str(tmp_path / place))
+    assert done.returncode == status, done
+    assert words in done.stderr
+    assert done.stderr.startswith("ocistow: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_mount_in_the_background_keeps_nothing_of_ours(tmp_path: Path, mountpoint: Path) -> None:
+    """Neither the pipes that somebody reads to their end, nor the directory."""
+    here = tmp_path / "here"
+    here.mkdir()
+    held, inherited = os.pipe()
+    os.set_inheritable(inherited, True)
+    line = command_line(Path("../store"), "mount", "--background", "../mount point")
+    try:
+        done = subprocess.run(
+            line, cwd=here, env=environment(), close_fds=False,
+            capture_output=True, text=True, timeout=TIMEOUT,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        os.close(inherited)
+        assert os.read(held, 1) == b""
+        here.rmdir()
+        (mountpoint / "file").write_text("content")
+        assert (tmp_path / "store" / "layouts" / "file").read_text() == "content"
+        assert (tmp_path / "store" / "mount.log").exists()
+        assert run(tmp_path / "store", "umount", str(mountpoint)).returncode == 0
+        wait_until(lambda: mountpoint not in mount_points(), "it is unmounted")
+    finally:
+        os.close(held)
+        unmount(mountpoint)
