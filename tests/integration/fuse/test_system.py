@@ -186,7 +186,7 @@ def test_a_command_is_its_service_managers_own(tmp_path: Path, mountpoint: Path)
     assert (done.stdout, done.stderr) == (f"{tmp_path / 'nobody'}\n", "")
 
 
-BACKGROUND = [
+BACKGROUND: list[tuple[str, list[str], int, str]] = [
     ("missing/below", [], os.EX_IOERR, "No such file or directory"),
     ("file", [], os.EX_DATAERR, "is not a directory"),
     ("mount point", ["--log-file", "/nowhere/log"], os.EX_IOERR, "/nowhere/log"),
