@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ocistow.fusefs.engines.choice import NAMES
 from ocistow.testing.blob_suite import Blobs, BlobSuite, DirectoryBlobs, Kind
 from ocistow.testing.invariants import violations
 from ocistow.testing.mounts import Mount, mounted
@@ -16,13 +17,19 @@ from ocistow.testing.mounts import Mount, mounted
 pytestmark = pytest.mark.fuse
 
 
-@pytest.fixture(scope="module")
-def mount(tmp_path_factory: pytest.TempPathFactory) -> Generator[Mount]:
+@pytest.fixture(scope="module", params=NAMES)
+def mount(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Mount]:
+    engine = str(request.param)
+    if engine == "kernel" and os.geteuid() != 0:
+        pytest.skip("only root can mount without help")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK) or shutil.which("fusermount3") is None:
         pytest.skip("/dev/fuse and fusermount3 are needed")
     directory = tmp_path_factory.mktemp("mounted")
+    options = ("--engine", engine, "--no-virtual-presence")
     # The suite begins with an empty store, and the pool keeps what one test has written.
-    with mounted(directory / "store", directory / "mnt", "--no-virtual-presence") as mount:
+    with mounted(directory / "store", directory / "mnt", *options) as mount:
         yield mount
     assert violations(directory / "store") == []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ocistow.fusefs.engines.choice import NAMES
 from ocistow.testing.images import GeneratedImage, image_layout
 from ocistow.testing.invariants import violations
 from ocistow.testing.mounts import Mount, mounted, unmount
@@ -27,11 +28,22 @@ def fuse() -> None:
         pytest.skip("fusermount3 is not installed")
 
 
+@pytest.fixture(scope="session", params=NAMES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each of the engines that work here; what does not ask for it has the one of choice."""
+    name = str(request.param)
+    if name == "kernel" and os.geteuid() != 0:
+        pytest.skip("only root can mount without help")
+    return name
+
+
 @pytest.fixture(scope="session")
-def shared_mount(fuse: None, tmp_path_factory: pytest.TempPathFactory) -> Generator[Mount]:
+def shared_mount(
+    fuse: None, engine: str, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Mount]:
     """A mount that many tests use; at its end the store is checked file by file."""
     directory = tmp_path_factory.mktemp("shared")
-    with mounted(directory / "store", directory / "mnt") as mount:
+    with mounted(directory / "store", directory / "mnt", "--engine", engine) as mount:
         yield mount
     assert violations(mount.store, sparse=True) == []
 

@@ -22,9 +22,9 @@ CONTENT = random.Random(7).randbytes(300_000)
 NAME = Digest.of(CONTENT).encoded
 
 
-@pytest.fixture(params=["kernel", "pyfuse3"])
-def mount(mount_store: Mounter, request: pytest.FixtureRequest) -> Generator[Mount]:
-    with mount_store("--engine", request.param) as mount:
+@pytest.fixture
+def mount(mount_store: Mounter, engine: str) -> Generator[Mount]:
+    with mount_store("--engine", engine) as mount:
         yield mount
         assert mount.is_alive
         assert violations(mount.store, sparse=True) == []
