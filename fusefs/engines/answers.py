@@ -47,6 +47,7 @@ class Answers:
             Opcode.LINK: self._link,
             Opcode.OPEN: self._open,
             Opcode.CREATE: self._create,
+            Opcode.ACCESS: self._access,
             Opcode.READ: self._read,
             Opcode.WRITE: self._write,
             Opcode.COPY_FILE_RANGE: self._copy_file_range,
@@ -158,6 +159,11 @@ class Answers:
         opened, found = await self._filesystem.create(request.inode, name, mode, flags)
         how, backing = self._backings.add(found.inode, opened, writable=True)
         return wire.entry(found) + wire.opened(opened.handle, how, backing)
+
+    async def _access(self, request: Request) -> Answer:
+        if not await self._filesystem.access(request.inode, *request.numbers):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return b""
 
     async def _read(self, request: Request) -> Answer:
         return await self._filesystem.read(*request.numbers)

@@ -43,6 +43,7 @@ class Opcode(enum.IntEnum):
     OPENDIR = 27
     RELEASEDIR = 29
     FSYNCDIR = 30
+    ACCESS = 34
     CREATE = 35
     INTERRUPT = 36
     DESTROY = 38
@@ -125,6 +126,7 @@ FORMS: dict[int, Form] = {
     Opcode.OPENDIR: Form(Struct("=8x")),
     Opcode.RELEASEDIR: Form(_HANDLE),
     Opcode.FSYNCDIR: Form(Struct("=16x")),
+    Opcode.ACCESS: Form(Struct("=I4x")),  # mode
     Opcode.CREATE: Form(Struct("=II8x"), names=1),  # flags, mode
     Opcode.INTERRUPT: Form(Struct("=Q")),  # unique
     Opcode.DESTROY: Form(_NOTHING),

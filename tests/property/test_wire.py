@@ -33,6 +33,7 @@ STRUCTS = {
     Opcode.OPENDIR: "open_in",
     Opcode.RELEASEDIR: "release_in",
     Opcode.FSYNCDIR: "fsync_in",
+    Opcode.ACCESS: "access_in",
     Opcode.CREATE: "create_in",
     Opcode.INTERRUPT: "interrupt_in",
     Opcode.BATCH_FORGET: "batch_forget_in",
