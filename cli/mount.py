@@ -154,15 +154,14 @@ def mount(
     with _opened(settings.store, sub, read_only) as store, ExitStack() as closing:
         if settings.checksums:
             store.record_checksums()
-        filling = closing.enter_context(_filling(store)) if fill else None
         serve(
             store,
             mountpoint,
             options,
             ready=ready,
             service=Service.of({} if command else os.environ),
-            fill=filling,
-            shelf=Shelf(store, filling),
+            fill=closing.enter_context(_filling(store)) if fill else None,
+            shelf=Shelf(store),
         )
     return 0
 

@@ -11,17 +11,14 @@ import itertools
 import logging
 import os
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
-
-import trio
 
 from ..oci.errors import InvalidContent, NotFound
 from ..store.reading import BLOCK, Portion
 from .attributes import DAY, Attributes, Presentation
 from .contents import ArchiveDirectory, ArchiveFile, Content
 from .filesystem import Changes, FileSystem, Take
-from .filling import FETCHES, Patience
 from .handles import Opened, read_cached
 from .shelf import Archived, OpenArchive, Shelf
 from .tree import ROOT, Node, stale
@@ -43,12 +40,6 @@ class Archives:
         self._presentation = presentation
         self._open: dict[int, ArchiveFile] = {}
         self._numbers = itertools.count(_FIRST)
-        self._patience = Patience()
-        self._threads = trio.CapacityLimiter(FETCHES)  # apart: they may wait for the network
-
-    def give_up(self) -> None:
-        """Let no client wait for the network any more: the mount ends."""
-        self._patience.end()
 
     def close(self) -> None:
         """Close what clients left open."""
@@ -169,39 +160,21 @@ class Archives:
         return found
 
     async def _opened(self, content: ArchiveFile, thread: int) -> OpenArchive:
-        opening = _Opening()
-        trio.lowlevel.spawn_system_task(self._run, opening, content.path)
+        path = content.path
         try:
-            await self._patience.until(opening.done, thread)
-        except OSError:
-            opening.is_abandoned = True
-            raise
-        archive, failure = opening.archive, opening.failure
-        if archive is not None and archive.digest != content.archived.digest:
+            image, lacking = await self._view.blocking(self._shelf.lacking, path)
+            await self._view.fetch(image, lacking, thread)
+            archive = await self._view.blocking(self._shelf.open, path)
+        except NotFound as error:
+            now = await self._find(path)
+            if isinstance(now, os.stat_result) or now.digest != content.archived.digest:
+                raise stale() from error
+            log.warning("no archive %s: %s", path, error)
+            raise refused(errno.ENODATA) from error
+        if archive.digest != content.archived.digest:
             archive.close()
             raise stale()
-        if archive is not None:
-            return archive
-        assert failure is not None
-        if not isinstance(failure, NotFound):
-            raise failure
-        now = await self._find(content.path)
-        if isinstance(now, os.stat_result) or now.digest != content.archived.digest:
-            raise stale()
-        log.warning("no archive %s: %s", content.path, failure)
-        raise refused(errno.ENODATA) from failure
-
-    async def _run(self, opening: _Opening, path: PurePosixPath) -> None:
-        try:
-            opening.archive = await trio.to_thread.run_sync(
-                self._shelf.open, path, limiter=self._threads, abandon_on_cancel=True
-            )
-            if opening.is_abandoned:
-                opening.archive.close()
-        except Exception as error:  # for whoever waits; a bug ends the mount there
-            opening.failure = error
-        finally:
-            opening.done.set()
+        return archive
 
     async def _read(self, piece: bytes | Portion) -> bytes | bytearray:
         if isinstance(piece, bytes):
@@ -220,11 +193,6 @@ class ArchivingFileSystem(FileSystem):
     def __init__(self, view: View, archives: Archives) -> None:
         super().__init__(view)
         self._archives = archives
-
-    def give_up(self) -> None:
-        """Let no client wait for the network any more."""
-        super().give_up()
-        self._archives.give_up()
 
     async def close(self) -> None:
         """Close what clients left open."""
@@ -360,13 +328,3 @@ class ArchivingFileSystem(FileSystem):
         """Refuse to change a name in `.archives`, or that itself."""
         if self._has(parent, name):
             raise refused(errno.EROFS)
-
-
-@dataclass(slots=True, eq=False)
-class _Opening:
-    """An archive that is being opened, and the client that waits for it."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    archive: OpenArchive | None = None
-    failure: Exception | None = None
-    is_abandoned: bool = False

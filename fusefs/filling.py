@@ -39,31 +39,6 @@ class _Fetch:
     failure: Exception | None = None
 
 
-class Patience:
-    """How long clients wait for the network, all of one mount. Lives on the event loop."""
-
-    def __init__(self) -> None:
-        self._is_over = False
-
-    def end(self) -> None:
-        """Let nobody wait any more: the mount ends."""
-        self._is_over = True
-
-    async def until(self, done: trio.Event, thread: int) -> None:
-        """Return once something is done; `thread` is the client's that waits.
-
-        Raises:
-            OSError: EINTR when the client was interrupted, ECONNABORTED when the mount ends.
-        """
-        while not done.is_set():
-            with trio.move_on_after(_LOOK):
-                await done.wait()
-            if not done.is_set() and is_interrupted(thread):
-                raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
-            if self._is_over:
-                raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
-
-
 class Filling:
     """What could be fetched, as far as clients have asked. Lives on the event loop.
 
@@ -80,7 +55,7 @@ class Filling:
         self._mentions: dict[int, tuple[tuple[int, ...], Mapping[Digest, int]]] = {}  # by layout
         self._fetches: dict[Digest, _Fetch] = {}
         self._threads = trio.CapacityLimiter(FETCHES)  # apart: they wait for the network
-        self._patience = Patience()
+        self._is_over = False
         self._readers = trio.CapacityLimiter(2)
 
     def size(self, name: Name) -> int | None:
@@ -107,23 +82,38 @@ class Filling:
         layout, size = _layout_of(parent), self.size((parent.inode, name))
         if layout is None or size is None:
             raise NotFound(digest)
-        fetch = self._fetches.get(digest)
-        if fetch is None:
-            fetch = self._fetches[digest] = _Fetch()
-            path = PurePosixPath(os.fsdecode(layout.path))
-            trio.lowlevel.spawn_system_task(self._run, fetch, path, digest, size)
-        await self._patience.until(fetch.done, thread)
-        if fetch.failure is not None:
-            raise fetch.failure
+        await self.fetch(PurePosixPath(os.fsdecode(layout.path)), {digest: size}, thread)
+
+    async def fetch(self, layout: PurePosixPath, wanted: Mapping[Digest, int], thread: int) -> None:
+        """Return once the store has these blobs of a layout, which have these sizes; as `bring`."""
+        for fetch in [self._begun(layout, digest, size) for digest, size in wanted.items()]:
+            while not fetch.done.is_set():
+                with trio.move_on_after(_LOOK):
+                    await fetch.done.wait()
+                if not fetch.done.is_set() and is_interrupted(thread):
+                    raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+                if self._is_over:
+                    raise ConnectionAbortedError(
+                        errno.ECONNABORTED, os.strerror(errno.ECONNABORTED)
+                    )
+            if fetch.failure is not None:
+                raise fetch.failure
 
     def give_up(self) -> None:
         """Let nobody wait any more: the mount ends."""
-        self._patience.end()
+        self._is_over = True
 
     def forget_directory(self, inode: int) -> None:
         """Forget what was found out about a directory that is gone."""
         self._sizes = {name: size for name, size in self._sizes.items() if name[0] != inode}
         self._mentions.pop(inode, None)
+
+    def _begun(self, layout: PurePosixPath, digest: Digest, size: int) -> _Fetch:
+        fetch = self._fetches.get(digest)
+        if fetch is None:
+            fetch = self._fetches[digest] = _Fetch()
+            trio.lowlevel.spawn_system_task(self._run, fetch, layout, digest, size)
+        return fetch
 
     async def _run(self, fetch: _Fetch, layout: PurePosixPath, digest: Digest, size: int) -> None:
         try:

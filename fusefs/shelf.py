@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -71,11 +71,20 @@ class Shelf(Protocol):
         """
         ...
 
-    def open(self, path: PurePosixPath) -> OpenArchive:
-        """Open an archive as it is now; may wait for the network.
+    def lacking(self, path: PurePosixPath) -> tuple[PurePosixPath, Mapping[Digest, int]]:
+        """Return the image of an archive, and the blobs that it lacks, with their sizes.
 
         Raises:
-            NotFound: there is none, or its image lacks a blob; `name` is its digest then.
-            OcistowError: whatever else is wrong with it.
+            NotFound: there is no such archive.
+            InvalidContent: as `find`.
+        """
+        ...
+
+    def open(self, path: PurePosixPath) -> OpenArchive:
+        """Open an archive as it is now.
+
+        Raises:
+            NotFound: there is none, or its image lacks a blob.
+            InvalidContent: as `find`, or a blob has another size than announced.
         """
         ...

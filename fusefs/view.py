@@ -7,8 +7,9 @@ import itertools
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -149,6 +150,11 @@ class View:
         paths = [parent.child(name) for parent, name in names]
         index = await self._observe(opened_name, thread, paths)
         return None if index is None else names[index]
+
+    async def fetch(self, layout: PurePosixPath, wanted: Mapping[Digest, int], thread: int) -> None:
+        """Fetch blobs that a layout lacks, of these sizes, if they may be fetched."""
+        if self._filling is not None:
+            await self._filling.fetch(layout, wanted, thread)
 
     def give_up(self) -> None:
         """Let no client wait for the network any more: the mount ends."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,7 +14,6 @@ from ...oci.errors import NotFound
 from ...store.layout import Layout
 from ...store.reading import Portion
 from ...store.store import Store
-from ..access import JOBS
 from ..copy import read_image
 from ..layout import StoreSource
 from ..sink import Image
@@ -24,8 +22,6 @@ from .forms import DockerForm, Form, OciForm
 from .tarstream import TarStream
 
 FORMS: Mapping[str, Form] = {".docker.tar": DockerForm(), ".oci.tar": OciForm()}  # by ending
-
-Fill = Callable[[PurePosixPath, Digest, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +46,8 @@ class Shelf:
     images. An archive has the bytes that publishing its image without a name writes.
     """
 
-    def __init__(self, store: Store, fill: Fill | None = None) -> None:
-        """Prepare to look; `fill` brings the blob of an image that the store lacks."""
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._fill = fill
 
     def list(self, directory: PurePosixPath) -> Sequence[str]:
         """Return the names in a directory; an image that cannot be an archive has its, too.
@@ -86,38 +80,29 @@ class Shelf:
             return Archived(index, archive.size, archive.digest())
         return self._store.layout(path).directory.status()
 
+    def lacking(self, path: PurePosixPath) -> tuple[PurePosixPath, Mapping[Digest, int]]:
+        """Return the image of an archive, and the blobs that it lacks, with their sizes.
+
+        Raises:
+            NotFound: there is no such archive.
+            InvalidContent: as `find`.
+        """
+        layout, form = self._split(path)
+        image, _ = _read(layout, form)
+        return layout.name, {d.digest: d.size for d in image.blobs if not _has(layout, d.digest)}
+
     def open(self, path: PurePosixPath) -> OpenArchive:
         """Open an archive as it is now; the caller closes it.
 
         Raises:
             NotFound: there is none, or it lacks a blob; `name` is its digest then.
             InvalidContent: as `find`, or a blob has another size than announced.
-            RegistryError: what a remote said that should have had a blob.
         """
         layout, form = self._split(path)
         image, archive = _read(layout, form)
         with ExitStack() as closing:
-            absent: list[Descriptor] = []
-            files: dict[Digest, int] = {}
-            for descriptor in image.blobs:
-                try:
-                    files[descriptor.digest] = _open(layout, descriptor, closing)
-                except NotFound:
-                    absent.append(descriptor)
-            self._bring(layout, absent)
-            for descriptor in absent:
-                files[descriptor.digest] = _open(layout, descriptor, closing)
+            files = {d.digest: _open(layout, d, closing) for d in image.blobs}
             return OpenArchive(archive, files, closing.pop_all())
-
-    def _bring(self, layout: Layout, absent: Sequence[Descriptor]) -> None:
-        if self._fill is None or not absent:
-            return
-        with ThreadPoolExecutor(JOBS, "fill") as executor:
-            for done in [
-                executor.submit(self._fill, layout.name, descriptor.digest, descriptor.size)
-                for descriptor in absent
-            ]:
-                done.result()
 
     def _split(self, path: PurePosixPath) -> tuple[Layout, Form]:
         for ending, form in FORMS.items():
@@ -159,6 +144,14 @@ class OpenArchive:
 def _read(layout: Layout, form: Form) -> tuple[Image, TarStream]:
     image = read_image(StoreSource(layout), form.platform)
     return image, form.archive(image)
+
+
+def _has(layout: Layout, digest: Digest) -> bool:
+    try:
+        os.close(layout.open(digest))
+    except NotFound:
+        return False
+    return True
 
 
 def _open(layout: Layout, descriptor: Descriptor, closing: ExitStack) -> int:

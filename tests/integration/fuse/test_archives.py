@@ -20,6 +20,7 @@ from ocistow.store.store import Store
 from ocistow.testing.images import artifact_layout, image_layout, index_layout, sparse_layout
 from ocistow.testing.mounts import Mount, command_line, environment, mounted, run
 
+from ..conftest import Dockerd
 from .conftest import Mounter, Run
 
 pytestmark = pytest.mark.fuse
@@ -177,14 +178,6 @@ def test_it_cannot_be_linked_elsewhere_and_can_be_copied(shelf: Mount, run_tool:
     copy.unlink()
 
 
-def test_access_is_for_reading(shelf: Mount) -> None:
-    file = archive(shelf, f"{PLACE}/app/2")
-    for path, allowed in ((file, os.R_OK), (file.parent, os.R_OK | os.X_OK)):
-        assert os.access(path, allowed)
-        assert not os.access(path, os.W_OK)
-    assert not os.access(file, os.X_OK)
-
-
 def test_names_are_any_bytes(shelf: Mount, tmp_path: Path) -> None:
     image_layout(tmp_path / "layout", seed=5)
     for name in ("büro/größe", os.fsdecode(b"\xff\xfe/\x80"), "with space/a\tb"):
@@ -237,6 +230,14 @@ def test_podman_loads_it(
     for form in FORMS:
         run_tool("podman", "load", "--input", archive(shelf, f"{PLACE}/app/1", form))
     assert len(set(run_tool("podman", "images", "--quiet", "--no-trunc").split())) == 1
+
+
+@pytest.mark.docker
+def test_docker_loads_it(shelf: Mount, dockerd: Dockerd) -> None:
+    said = dockerd.run("load", "--input", str(archive(shelf, f"{PLACE}/app/1", "docker")))
+    loaded = said.split()[-1]
+    assert json.loads(dockerd.run("inspect", loaded))[0]["RootFS"]["Layers"]
+    dockerd.run("rmi", loaded)
 
 
 def test_an_open_archive_stays_as_it_is(mount_store: Mounter, tmp_path: Path) -> None:

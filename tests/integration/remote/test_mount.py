@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from ocistow.oci.digest import Digest
 from ocistow.testing.faults import Fault, Flip, Stall, Status
 from ocistow.testing.images import GeneratedImage
 from ocistow.testing.invariants import violations
-from ocistow.testing.mounts import Mount, mounted, run, wait_until
+from ocistow.testing.mounts import Mount, command_line, environment, mounted, run, wait_until
 from ocistow.testing.registry import Registry
 
 from ..conftest import program
@@ -200,6 +200,31 @@ def test_absent_layers_are_filled_without_virtual_presence_and_read_only(
     assert violations(store) == []
 
 
+@pytest.mark.parametrize("form", ["oci", "docker"])
+def test_an_archive_of_a_lazy_image_is_whole_when_it_is_opened(
+    mount: Mount, registry: Registry, image: GeneratedImage, form: str
+) -> None:
+    archive = mount.path / ".archives" / f"{LAYOUT}.{form}.tar"
+    size = archive.stat().st_size
+    assert registry.requests == []
+    raw = archive.read_bytes()
+    assert len(raw) == size
+    assert pool(mount.store) == everything(image)
+    command = command_line(mount.store, "publish", NAME, f"{form}-archive:-")
+    done = subprocess.run(command, env=environment(), check=True, capture_output=True)
+    assert raw == done.stdout
+
+
+def test_why_an_archive_cannot_be_whole(
+    mount: Mount, registry: Registry, image: GeneratedImage
+) -> None:
+    archive, layer = mount.path / ".archives" / f"{LAYOUT}.oci.tar", image.layers[1]
+    registry.faults.append(Fault("GET", str(layer), Status(403)))
+    with pytest.raises(OSError, match=os.strerror(errno.EREMOTEIO)):
+        archive.read_bytes()
+    mount.log.wait_for(f"cannot fetch {layer}.*403")
+
+
 def test_a_layer_can_be_written_instead_of_fetched(
     mount: Mount, registry: Registry, image: GeneratedImage
 ) -> None:
@@ -270,13 +295,16 @@ def test_a_mount_that_is_killed_while_it_fetches_leaves_nothing(
         assert digest_of(blob(mount, layer)) == str(layer)
 
 
+@pytest.mark.parametrize("read", ["layer", "archive"])
 def test_a_mount_ends_although_a_fetch_does_not(
-    store: Path, tmp_path: Path, registry: Registry, image: GeneratedImage
+    store: Path, tmp_path: Path, registry: Registry, image: GeneratedImage, read: str
 ) -> None:
     layer = image.layers[0]
     stall = Stall(LAYER_SIZE // 2)
     registry.faults.append(Fault("GET", str(layer), stall))
-    with mounted(store, tmp_path / "mnt", "--fill") as mount, cat(blob(mount, layer)) as waiting:
+    with mounted(store, tmp_path / "mnt", "--fill") as mount, ExitStack() as closing:
+        archive = mount.path / ".archives" / f"{LAYOUT}.oci.tar"
+        waiting = closing.enter_context(cat(archive if read == "archive" else blob(mount, layer)))
         assert stall.reached.wait(30)
         assert mount.stop() == 0
         assert waiting.wait(30) != 0
