@@ -101,7 +101,7 @@ def test_a_mount_is_no_upper_directory(here: Path, tmp_path: Path) -> None:
 
 
 def test_another_root(here: Path, tmp_path: Path, run_tool: Run, bind: Bind) -> None:
-    """chroot to a directory on the mount: a program, its libraries, and a way up that ends there."""
+    """Chroot to a directory of the mount: a program, its libraries, and a way up that ends."""
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.skip("busybox is not installed")
