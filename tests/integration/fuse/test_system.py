@@ -24,6 +24,7 @@ from ocistow.testing.mounts import (
 
 pytestmark = pytest.mark.fuse
 
+PAGES = Path(__file__).parents[3] / "docs"
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 
 
@@ -184,6 +185,24 @@ def test_a_command_is_its_service_managers_own(tmp_path: Path, mountpoint: Path)
         timeout=TIMEOUT,
     )
     assert (done.stdout, done.stderr) == (f"{tmp_path / 'nobody'}\n", "")
+
+
+def test_the_units_of_the_page_are_right(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    text = (PAGES / "mounting.md").read_text()
+    units = re.findall(r"^`/etc/systemd/system/([\w.-]+)`:\n+```ini\n(.*?)```", text, re.M | re.S)
+    assert len(units) >= 2
+    for name, content in units:
+        found = re.sub(r"^Exec(\w+)=\S+", r"Exec\1=/bin/true", content, flags=re.M)
+        (tmp_path / name).write_text(found)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", *[tmp_path / name for name, _ in units]],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
 
 
 BACKGROUND: list[tuple[str, list[str], int, str]] = [
