@@ -13,16 +13,19 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 class TextFormatter(logging.Formatter):
-    """One line a record, whatever names are in it, then a bug's traceback."""
+    """One line a record, whatever names are in it, then a bug's traceback and a server's state."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without its end."""
-        line = printable(f"{record.levelname} {record.name}: {record.getMessage()}")
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        lines = [printable(f"{record.levelname} {record.name}: {record.getMessage()}")]
+        if record.exc_info:
+            lines.append(self.formatException(record.exc_info))
+        lines += map(printable, _state(record))
+        return "\n".join(lines)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and a bug's traceback."""
+    """One JSON object a line: time, level, logger, message, a bug's traceback, a server's state."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without its end."""
@@ -34,7 +37,15 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
+        if state := _state(record):
+            line["state"] = "\n".join(state)
         return json.dumps(line)
+
+
+def _state(record: logging.LogRecord) -> list[str]:
+    """Return the lines that a server logs as `state` beside its message."""
+    state: object = getattr(record, "state", "")
+    return state.splitlines() if isinstance(state, str) else []
 
 
 def configure(verbosity: int, log_format: str) -> None:

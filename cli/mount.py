@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 DEFAULT = "/oci"
 FILL_TIMEOUT = (5.0, 30.0)  # seconds, as in `Access`: readers wait in open(2) meanwhile
 OWNER = click.IntRange(0, 2**32 - 2)
+PATIENCE = 30.0  # seconds until a request that is not answered is looked into
 MOUNTPOINT = click.Path(path_type=Path, readable=False)  # a dead mount cannot be read
 
 
@@ -87,6 +88,7 @@ def below(_: click.Context, __: click.Parameter, text: str) -> PurePosixPath:
     show_default=True,
     help="With a command: let nobody else see the mount, where the system can.",
 )
+@click.option("--patience", type=click.FloatRange(min=0.1), default=PATIENCE, hidden=True)
 @click.option("--background", is_flag=True, help="Return when the mount can be used.")
 @click.option(
     "--log-file",
@@ -109,6 +111,7 @@ def mount(
     fill: bool,
     engine: str,
     private: bool,
+    patience: float,
     background: bool,
     log_file: Path | None,
 ) -> int:
@@ -150,11 +153,12 @@ def mount(
         no_exec=no_exec,
         virtual_presence=virtual_presence,
         engine=engine,
+        patience=patience,
     )
     with _opened(settings.store, sub, read_only) as store, ExitStack() as closing:
         if settings.checksums:
             store.record_checksums()
-        serve(
+        return serve(
             store,
             mountpoint,
             options,
@@ -163,7 +167,6 @@ def mount(
             fill=closing.enter_context(_filling(store)) if fill else None,
             shelf=Shelf(store),
         )
-    return 0
 
 
 @contextmanager

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .attributes import Attributes
+from .calls import Calls
 from .contents import Ordinary
 from .generations import Generations
 from .handles import Handles, Opened
@@ -66,6 +67,21 @@ class FileSystem:
     def give_up(self) -> None:
         """Let no client wait for the network any more: the mount ends."""
         self._view.give_up()
+
+    @property
+    def calls(self) -> Calls:
+        """The calls that worker threads make for requests."""
+        return self._view.calls
+
+    def describe(self) -> Iterator[tuple[str, Iterable[str]]]:
+        """Yield what a mount keeps, each kind with a line for every entry. From any thread."""
+        yield "open files", self._handles.describe()
+        yield "staged files", self._generations.describe_staged()
+        yield "indexes that wait", self._generations.describe_waiting()
+        yield (
+            "open directories",
+            (f"{number}: inode {open_.inode}" for number, open_ in list(self._listings.items())),
+        )
 
     async def close(self) -> None:
         """Close what clients left open; the mount is gone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Iterator
 
 from ..oci.digest import CANONICAL, Digest
 from ..oci.errors import InvalidContent, NotFound, OcistowError
@@ -164,6 +165,16 @@ class Generations:
 
     def _guarded(self, staged: Staged) -> Guarded:
         return Guarded(staged.staging.place, os.fstat(staged.staging.ingest.file))
+
+    def describe_staged(self) -> Iterator[str]:
+        """Yield a line for every staged file that has a name. From any thread."""
+        for staged in list(self._view.staged.values()):
+            staging, locked = staged.staging, ", locked" if staged.lock.locked() else ""
+            yield f"{_path(staged)}: {staging.ingest.size} bytes, {staging.handles} open{locked}"
+
+    def describe_waiting(self) -> Iterator[str]:
+        """Yield a line for every index that waits. From any thread."""
+        yield from map(why_waiting, list(self._waiting))
 
     def close(self) -> None:
         """End with the mount: let go what is staged, and say what was never accepted."""

@@ -6,6 +6,7 @@ import errno
 import itertools
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..oci.digest import Digest
@@ -15,7 +16,7 @@ from .attributes import Attributes
 from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged
 from .generations import Generations, why_waiting
 from .places import Place
-from .tree import Node, stale
+from .tree import Node, path_of, stale
 from .view import View, refused
 
 log = logging.getLogger(__name__)
@@ -239,6 +240,12 @@ class Handles:
             if handle.ordinary is not None:
                 handle.ordinary.files.remove(handle.file)
             os.close(handle.file)
+
+    def describe(self) -> Iterator[str]:
+        """Yield a line for every open file. From any thread."""
+        for number, handle in list(self._handles.items()):
+            kind = "staged" if handle.staged is not None else type(handle.node.content).__name__
+            yield f"{number}: {kind.lower()} {path_of(handle.node)}"
 
     def close(self) -> None:
         """End with the mount: close everything."""

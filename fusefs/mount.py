@@ -10,6 +10,7 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -18,6 +19,8 @@ from ..oci.errors import Busy, InvalidContent
 from ..store.store import Store
 from .archives import Archives, ArchivingFileSystem
 from .attributes import Presentation
+from .dump import state
+from .ending import abort, is_foreseen
 from .engines import choice
 from .engines.engine import Device, Engine
 from .filesystem import FileSystem
@@ -27,6 +30,7 @@ from .places import has_rules
 from .shelf import Shelf
 from .table import is_mounted, unmount
 from .view import View
+from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,7 @@ class Options:
     no_exec: bool = False
     virtual_presence: bool = True
     engine: str = choice.AUTO
+    patience: float = 30.0  # seconds: see `Watchdog`
 
 
 def serve(
@@ -57,13 +62,14 @@ def serve(
     service: Service = NOBODY,
     fill: Fill | None = None,
     shelf: Shelf | None = None,
-) -> None:
+) -> int:
     """Mount the store's layouts and answer requests until unmounted, SIGTERM or SIGINT.
 
     `ready` is called when the mount can be used, and `service` told. A dead mount at the same
     place is removed first. Must run in the main thread, once a process: pyfuse3 has one
     session. `fill` fetches what images lack: see `Filling`. `shelf` makes the archives of
-    `.archives`.
+    `.archives`. Returns the status to exit with: EX_SOFTWARE when a bug ended the mount, which
+    is logged with the mount's state.
 
     Raises:
         InvalidContent: the mount point is no directory, or the store is one of blobs only.
@@ -71,7 +77,8 @@ def serve(
         OSError: the kernel refuses.
     """
     prepare(mountpoint)
-    if mountpoint.resolve().is_relative_to(store.path.resolve()):
+    where = mountpoint.resolve()
+    if where.is_relative_to(store.path.resolve()):
         raise InvalidContent(f"{mountpoint} lies in the store that it is to show")
     if has_rules(store.prefix):
         raise InvalidContent(f"{store.prefix} is a directory of blobs, expected one of images")
@@ -91,13 +98,23 @@ def serve(
     shown = store.layouts if store.prefix.parts else store.path
     device = Device(_plain(shown), options.read_only, options.allow_other, options.no_exec)
     _postpone(ENDING)
-    engine = choice.mount(options.engine, filesystem, mountpoint, device)
-    try:
-        trio.run(_serve, engine, filesystem, mountpoint, ready, service)
-    finally:
-        service.tell(STOPPING="1", STATUS="unmounting")
-        engine.unmount()
-        trio.run(filesystem.close)
+    with Watchdog(filesystem, options.patience, partial(abort, where)) as watchdog:
+        engine = choice.mount(options.engine, filesystem, mountpoint, device)
+        server = _Server(engine, filesystem, mountpoint, ready, service)
+        try:
+            trio.run(_serve, server, watchdog)
+        except Exception as error:
+            if is_foreseen(error):
+                raise
+            if not watchdog.is_bug_known:
+                log.exception("a bug ends the mount", extra={"state": state(filesystem)})
+            return os.EX_SOFTWARE
+        finally:
+            watchdog.expect_end()
+            service.tell(STOPPING="1", STATUS="unmounting")
+            engine.unmount()
+            trio.run(filesystem.close)
+    return 0
 
 
 def _postpone(numbers: Iterable[signal.Signals]) -> None:
@@ -107,29 +124,37 @@ def _postpone(numbers: Iterable[signal.Signals]) -> None:
         signal.signal(number, signal.SIG_IGN)  # which the kernel heeds only when not blocked
 
 
-async def _serve(
-    engine: Engine,
-    filesystem: FileSystem,
-    mountpoint: Path,
-    ready: Callable[[], None],
-    service: Service,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """What serves a mount, and who is told."""
+
+    engine: Engine
+    filesystem: FileSystem
+    mountpoint: Path
+    ready: Callable[[], None]
+    service: Service
+
+
+async def _serve(server: _Server, watchdog: Watchdog) -> None:
+    mountpoint, service = server.mountpoint, server.service
+
     async def attend(signals: AsyncIterator[int]) -> None:
-        await _announce(mountpoint, ready)
+        await _announce(mountpoint, server.ready)
         service.tell(READY="1", STATUS=f"mounted at {mountpoint}", MAINPID=str(os.getpid()))
         async for number in signals:
             log.info("stopping on %s", signal.Signals(number).name)
-            filesystem.give_up()  # or the end would wait for whoever waits
-            engine.terminate()
+            watchdog.expect_end()
+            server.filesystem.give_up()  # or the end would wait for whoever waits
+            server.engine.terminate()
 
     # before the first answer: whoever can use the mount may also send a signal
-    with trio.open_signal_receiver(*ENDING) as signals:
+    with trio.open_signal_receiver(*ENDING) as signals, watchdog.watching_loop():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(attend, signals)
             if service.interval:
                 nursery.start_soon(_live, mountpoint, service)
-            await engine.serve()
+            await server.engine.serve()
             nursery.cancel_scope.cancel()
 
 

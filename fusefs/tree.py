@@ -152,6 +152,14 @@ class Tree(Generic[Content]):
             self.let_go(parent)
 
 
+def path_of(node: Node[Content]) -> str:
+    """Return the path of a node for people, whatever has become of it."""
+    try:
+        return os.fsdecode(node.path)
+    except OSError:
+        return f"inode {node.inode}, which has no name"
+
+
 def stale() -> OSError:
     """Return the error for an inode that means nothing any more."""
     return OSError(errno.ESTALE, os.strerror(errno.ESTALE))

@@ -20,6 +20,7 @@ from ..oci.errors import NotFound
 from ..store.files import is_shared
 from ..store.store import Store
 from .attributes import Attributes, Presentation
+from .calls import Calls
 from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged, Symlink
 from .filling import Fill, Filling
 from .gate import Gate
@@ -55,6 +56,7 @@ class View:
         fill: Fill | None = None,
     ) -> None:
         self.passthrough = False
+        self.calls = Calls()
         self.store = store
         self.files = store.files
         self._promises = Promises(None if read_only else store.leases)
@@ -80,7 +82,10 @@ class View:
         """
         if 0 <= size <= _INLINE:
             return call(*args)
-        return await trio.to_thread.run_sync(call, *args, limiter=self._threads)
+        task = trio.lowlevel.current_task()
+        return await trio.to_thread.run_sync(
+            self.calls.make, task, call, *args, limiter=self._threads
+        )
 
     def place(self, parent: Node[Content], name: bytes) -> Place:
         """Return the rules for a file with this name."""

@@ -1,0 +1,247 @@
+"""Bugs and hangs that are put into a real mount: it ends loudly, and clients are told."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ocistow.testing.mounts import (
+    Mount,
+    command_line,
+    environment,
+    mount_points,
+    unmount,
+    wait_until,
+)
+
+pytestmark = pytest.mark.fuse
+
+PATIENCE = 0.4  # seconds
+ABORTED = (errno.ECONNABORTED, errno.ENOTCONN)
+
+FAULTS = """
+import os, sys, threading, time
+import trio
+from ocistow.cli.main import main
+from ocistow.fusefs.filesystem import FileSystem
+
+original = FileSystem.lookup
+lock = trio.Lock()
+
+async def lookup(self, parent, name, thread):
+    if name == b"bug":
+        raise KeyError("unforeseen")
+    if name == b"sleeps":
+        time.sleep(1000)
+    if name == b"spins":
+        while True:
+            pass
+    if name == b"forgotten":
+        await trio.Event().wait()
+    if name == b"locked":
+        await self._view.blocking(threading.Semaphore(0).acquire)
+    if name == b"twice":
+        async with lock:
+            await trio.Event().wait()
+    if name == b"behind":
+        async with lock:
+            pass
+    if name.startswith(b"disk"):
+        async with lock:
+            os.close(await self._view.blocking(os.open, os.environ["FIFO"], os.O_RDONLY))
+    return await original(self, parent, name, thread)
+
+FileSystem.lookup = lookup
+sys.argv[0] = "ocistow"
+main()
+"""
+
+Faulty = Callable[..., AbstractContextManager[Mount]]
+
+
+@pytest.fixture
+def faulty(fuse: None, tmp_path: Path) -> Faulty:
+    """Mount with faults, which looking up certain names brings about."""
+    os.mkfifo(tmp_path / "fifo")
+    return partial(faulty_mount, tmp_path)
+
+
+@contextmanager
+def faulty_mount(directory: Path, *options: str, patience: float = PATIENCE) -> Generator[Mount]:
+    path, store = directory / "mnt", directory / "store"
+    path.mkdir()
+    arguments = ("--verbose", "mount", f"--patience={patience}", *options, str(path))
+    _, _, _, *words = command_line(store, *arguments)
+    process = subprocess.Popen(
+        [sys.executable, "-c", FAULTS, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**environment(), "FIFO": str(directory / "fifo")},
+    )
+    mount = Mount(store, path, process)
+    try:
+        mount.wait_until_usable()
+        yield mount
+    finally:
+        if mount.is_alive:
+            mount.kill()
+        unmount(path)
+        mount.log.join()
+
+
+@pytest.fixture
+def clients() -> Generator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def stating(clients: ThreadPoolExecutor, path: Path) -> Future[os.stat_result]:
+    return clients.submit(os.stat, path)
+
+
+def assert_ended(mount: Mount, reason: str) -> None:
+    """Check that the mount is gone, and that one error says why and shows the state."""
+    assert mount.wait() == os.EX_SOFTWARE
+    assert mount.path not in mount_points()
+    said = mount.log.join()
+    [told] = mount.log.matching(r"^ERROR ocistow\.fusefs\.watchdog: .*(waits|bug|does not end)")
+    assert reason in told
+    assert sum(line.startswith("requests under way: ") for line in said) == 1
+    assert any("MainThread" in line for line in said)
+
+
+def test_an_exception_that_nobody_foresaw_ends_the_mount(faulty: Faulty) -> None:
+    with faulty() as mount:
+        with pytest.raises(OSError, match=r"abort|not connected") as caught:
+            os.stat(mount.path / "bug")
+        assert caught.value.errno in ABORTED
+        assert_ended(mount, "lookup 1 b'bug': a bug ends the mount")
+        assert mount.log.matching("^KeyError: 'unforeseen'")
+        assert len(mount.log.matching("^Traceback")) == 1
+
+
+@pytest.mark.parametrize("fault", ["sleeps", "spins"])
+def test_an_event_loop_that_does_not_turn_ends_the_mount(
+    faulty: Faulty, clients: ThreadPoolExecutor, fault: str
+) -> None:
+    with faulty() as mount:
+        first, second = (stating(clients, mount.path / name) for name in (fault, "other"))
+        for waiting in (first, second):
+            error = waiting.exception(20)
+            assert isinstance(error, OSError)
+            assert error.errno in ABORTED
+        assert_ended(mount, "the event loop did not turn")
+        assert any("lookup" in line and "<string>" in line for line in mount.log.lines)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("forgotten",), "forgotten"),
+        (("locked",), "locked"),
+        (("twice", "behind"), "waits for nothing"),
+    ],
+)
+def test_a_request_that_nothing_will_answer_ends_the_mount(
+    faulty: Faulty, clients: ThreadPoolExecutor, names: tuple[str, ...], told: str
+) -> None:
+    with faulty() as mount:
+        # in directories of their own, or the kernel would send one after the other
+        for number, _ in enumerate(names):
+            (mount.path / str(number)).mkdir()
+        waiting = [
+            stating(clients, mount.path / str(number) / name) for number, name in enumerate(names)
+        ]
+        for client in waiting:
+            assert isinstance(client.exception(20), OSError)
+        assert mount.wait() == os.EX_SOFTWARE
+        assert mount.path not in mount_points()
+        mount.log.join()
+        assert mount.log.matching(f"^ERROR .*{told}.*")
+        assert len(mount.log.matching("^ERROR .*was not answered")) == len(names)
+        assert len(mount.log.matching("^ERROR .*ending the mount by force")) == 1
+
+
+def test_a_slow_disk_is_waited_for(
+    faulty: Faulty, clients: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    with faulty() as mount:
+        for number in range(2):
+            (mount.path / str(number)).mkdir()
+        waiting = [stating(clients, mount.path / str(n) / f"disk-{n}") for n in range(2)]
+        slow = mount.log.wait_for("^WARNING .*waits for the disk below", count=2)
+        assert all("was not answered for" in line for line in slow)
+        passed = threading.Event()
+        passed.wait(3 * PATIENCE)  # in which a bug would have ended it
+        assert mount.is_alive
+        with (tmp_path / "fifo").open("wb"):
+            for client in waiting:
+                assert isinstance(client.exception(20), FileNotFoundError)
+        mount.log.wait_for("^INFO .*was answered", count=2)
+        assert mount.stop() == 0
+        assert mount.log.matching("^ERROR") == []
+
+
+def test_an_end_that_does_not_come_is_forced(faulty: Faulty, clients: ThreadPoolExecutor) -> None:
+    with faulty() as mount:
+        client = stating(clients, mount.path / "disk")
+        mount.log.wait_for("^WARNING .*waits for the disk below")
+        mount.stop()
+        assert isinstance(client.exception(20), OSError)
+        assert_ended(mount, "the mount does not end")
+
+
+def test_time_in_which_the_process_was_stopped_does_not_count(
+    faulty: Faulty, clients: ThreadPoolExecutor
+) -> None:
+    with faulty() as mount:
+        os.kill(mount.pid, signal.SIGSTOP)
+        try:
+            client = stating(clients, mount.path / "file")
+            until = time.monotonic() + 3 * PATIENCE
+            while (left := until - time.monotonic()) > 0:
+                threading.Event().wait(left)
+            assert not client.done()
+        finally:
+            os.kill(mount.pid, signal.SIGCONT)
+        assert isinstance(client.exception(20), FileNotFoundError)
+        assert mount.stop() == 0
+        assert mount.log.matching("^(ERROR|WARNING)") == []
+
+
+def test_sigusr1_shows_the_state(
+    faulty: Faulty, clients: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    with faulty(patience=60) as mount:
+        blobs = mount.path / "image" / "blobs" / "sha256"
+        blobs.mkdir(parents=True)
+        with (mount.path / "file").open("wb") as file, (blobs / "part").open("wb") as part:
+            for stream in (file, part):
+                stream.write(b"secret content")
+                stream.flush()
+            client = stating(clients, mount.path / "disk")
+
+            def asked() -> bool:
+                os.kill(mount.pid, signal.SIGUSR1)
+                return bool(mount.log.matching("open in thread"))
+
+            wait_until(asked, "a worker thread is in open(2)")
+            with (tmp_path / "fifo").open("wb"):
+                assert isinstance(client.exception(20), FileNotFoundError)
+        said = "\n".join(mount.log.lines)
+        assert "WARNING ocistow.fusefs.watchdog: asked for the state of the mount" in said
+        assert "lookup 1 b'disk'" in said
+        assert "ordinary file" in said
+        assert "part: 14 bytes, 1 open" in said
+        assert "secret" not in said
+        assert mount.stop() == 0
