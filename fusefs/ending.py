@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from ..oci.errors import OcistowError
 from . import libc
@@ -19,8 +19,8 @@ TIMEOUT = 10.0  # seconds for fusermount3
 def is_foreseen(error: BaseException) -> bool:
     """Tell whether an exception is one that a user can do something about, and no bug."""
     if isinstance(error, BaseExceptionGroup):
-        inner: tuple[BaseException, ...] = error.exceptions
-        return all(map(is_foreseen, inner))
+        group = cast("BaseExceptionGroup[BaseException]", error)  # whatever it is of
+        return all(map(is_foreseen, group.exceptions))
     return isinstance(error, OcistowError | OSError)
 
 
