@@ -94,7 +94,7 @@ def test_a_mount_is_no_upper_directory(here: Path, tmp_path: Path) -> None:
     for name in ("upper", "work"):
         (here / name).mkdir()
     options = f"lowerdir={tmp_path / 'lower'},upperdir={here / 'upper'},workdir={here / 'work'}"
-    command = ["mount", "-t", "overlay", "overlay", "-o", options, tmp_path / "overlay"]
+    command = ["mount", "-t", "overlay", "overlay", "-o", options, str(tmp_path / "overlay")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0
     assert not os.path.ismount(tmp_path / "overlay")
