@@ -23,6 +23,8 @@ from .tarstream import TarStream
 
 FORMS: Mapping[str, Form] = {".docker.tar": DockerForm(), ".oci.tar": OciForm()}  # by ending
 
+_ROOT = PurePosixPath()
+
 
 @dataclass(frozen=True, slots=True)
 class Archived:
@@ -43,7 +45,7 @@ class Shelf:
     """All images of a store, each as one archive of every form. Thread-safe.
 
     Paths are the names of images with the ending of a form, or those of directories with
-    images. An archive has the bytes that publishing its image without a name writes.
+    images. The image that a part of a store is has its last name. An archive has the bytes that publishing its image without a name writes.
     """
 
     def __init__(self, store: Store) -> None:
@@ -55,6 +57,8 @@ class Shelf:
         Raises:
             NotFound: there is none.
         """
+        if not directory.parts and self._is_image(_ROOT):
+            return [self._store.prefix.name + ending for ending in FORMS]
         found: set[str] = set()
         for name, is_image in self._store.layout(directory).directory.inside():
             found.update([name + ending for ending in FORMS] if is_image else [name])
@@ -108,8 +112,20 @@ class Shelf:
         for ending, form in FORMS.items():
             name = path.name.removesuffix(ending)
             if name not in ("", path.name):
-                return self._store.layout(path.with_name(name)), form
+                return self._layout(path.with_name(name)), form
         raise NotFound(path)
+
+    def _layout(self, name: PurePosixPath) -> Layout:
+        if str(name) == self._store.prefix.name and self._is_image(_ROOT):
+            name = _ROOT
+        return self._store.layout(name)
+
+    def _is_image(self, name: PurePosixPath) -> bool:
+        try:
+            self._store.layout(name).directory.index_status()
+        except NotFound:
+            return False
+        return True
 
 
 class OpenArchive:

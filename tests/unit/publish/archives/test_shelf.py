@@ -192,6 +192,24 @@ def test_a_sparse_image_has_a_size_and_no_bytes(tmp_path: Path, store: Store) ->
     assert raw == published(store, tmp_path / "a.tar", ".oci.tar")
 
 
+def test_a_part_of_a_store_has_its_own(tmp_path: Path, store: Store) -> None:
+    put(store, image_layout(tmp_path / "layout").path)
+    expected = opened(Shelf(store), ".oci.tar")
+    for prefix, directory, name in (
+        ("example.org", "app", "app/1.oci.tar"),
+        ("example.org/app", "", "1.oci.tar"),
+        ("example.org/app/1", "", "1.oci.tar"),
+    ):
+        with store.below(PurePosixPath(prefix), create=False) as part:
+            shelf = Shelf(part)
+            assert shelf.list(PurePosixPath(directory)) == ["1.docker.tar", "1.oci.tar"]
+            assert isinstance(shelf.find(PurePosixPath(name)), Archived)
+            assert shelf.lacking(PurePosixPath(name))[1] == {}
+            archive = shelf.open(PurePosixPath(name))
+            assert content(archive) == expected
+            archive.close()
+
+
 def test_what_no_form_can_hold(tmp_path: Path, store: Store) -> None:
     artifact_layout(tmp_path / "layout", [b"content"])
     put(store, tmp_path / "layout")
