@@ -86,13 +86,12 @@ class Archives:
         """Return what stat answers."""
         content, shown = node.content, self._presentation
         if isinstance(content, ArchiveDirectory):
-            there = shown.of_directory(content.status)
-            return replace(there, inode=node.inode, mode=stat.S_IFDIR | 0o555)
+            there = shown.of_directory(content.status, node.inode)
+            return replace(there, mode=stat.S_IFDIR | 0o555)
         assert isinstance(content, ArchiveFile)
         archive = content.archived
         return replace(
-            shown.of_file(archive.index),
-            inode=node.inode,
+            shown.of_file(archive.index, node.inode),
             mode=stat.S_IFREG | 0o444,
             links=1,
             size=archive.size,

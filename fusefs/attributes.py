@@ -38,10 +38,12 @@ class Presentation:
     gid: int
     umask: int
 
-    def of_blob(self, status: os.stat_result) -> Attributes:
-        """Return the attributes of a blob, which never change; that it is there may end."""
-        shown = self._shown(status, stat.S_IFREG | _BLOB_MODE)
-        return replace(shown, attr_timeout=DAY)
+    def of_blob(self, status: os.stat_result, inode: int, entry: float = SECOND) -> Attributes:
+        """Return the attributes of a blob, which never change.
+
+        That it is there may end, but not before `entry` seconds.
+        """
+        return self._shown(status, inode, stat.S_IFREG | _BLOB_MODE, entry, DAY)
 
     def of_absent(self, inode: int, size: int) -> Attributes:
         """Return the attributes of a blob that will be fetched when it is opened."""
@@ -50,35 +52,40 @@ class Presentation:
             inode, mode, 1, self.uid, self.gid, size, 0, 0, 0, 0, SECOND, attr_timeout=SECOND
         )
 
-    def of_directory(self, status: os.stat_result) -> Attributes:
-        """Return the attributes of a directory."""
-        return self._shown(status, stat.S_IFDIR | (0o777 & ~self.umask))
+    def of_directory(self, status: os.stat_result, inode: int) -> Attributes:
+        """Return the attributes of a directory.
 
-    def of_file(self, status: os.stat_result) -> Attributes:
+        Asked for each time, so that nobody relies on one that another process has just removed.
+        """
+        return self._shown(status, inode, stat.S_IFDIR | (0o777 & ~self.umask), SECOND, 0.0)
+
+    def of_file(self, status: os.stat_result, inode: int) -> Attributes:
         """Return the attributes of an ordinary file or a symbolic link."""
-        return self._shown(status, status.st_mode)
+        return self._shown(status, inode, status.st_mode, SECOND, SECOND)
 
-    def of_guarded(self, status: os.stat_result) -> Attributes:
+    def of_guarded(self, status: os.stat_result, inode: int) -> Attributes:
         """Return the attributes of an index or marker: another file after each commit."""
-        return replace(self.of_file(status), entry_timeout=0.0, attr_timeout=0.0)
+        return self._shown(status, inode, status.st_mode, 0.0, DAY)
 
     def of_staged(self, status: os.stat_result, inode: int, mode: int, size: int) -> Attributes:
         """Return the attributes of a file that is still being written."""
-        shown = self._shown(status, stat.S_IFREG | mode)
-        return replace(shown, inode=inode, links=1, size=size, entry_timeout=0.0, attr_timeout=0.0)
+        shown = self._shown(status, inode, stat.S_IFREG | mode, 0.0, 0.0)
+        return replace(shown, links=1, size=size)
 
-    def _shown(self, status: os.stat_result, mode: int) -> Attributes:
+    def _shown(
+        self, status: os.stat_result, inode: int, mode: int, entry: float, attr: float
+    ) -> Attributes:
         return Attributes(
-            inode=status.st_ino,
-            mode=mode,
-            links=status.st_nlink,
-            uid=self.uid,
-            gid=self.gid,
-            size=status.st_size,
-            blocks=status.st_blocks,
-            atime_ns=status.st_atime_ns,
-            mtime_ns=status.st_mtime_ns,
-            ctime_ns=status.st_ctime_ns,
-            entry_timeout=SECOND,
-            attr_timeout=SECOND,
+            inode,
+            mode,
+            status.st_nlink,
+            self.uid,
+            self.gid,
+            status.st_size,
+            status.st_blocks,
+            status.st_atime_ns,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            entry,
+            attr,
         )

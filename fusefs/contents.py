@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import trio
 
@@ -21,9 +21,11 @@ class Directory:
     """A directory on disk.
 
     Attributes:
+        inode: of the disk, 0 for the root; another one is another directory.
         last: what it was when it was removed, for who has it open; None while it is there.
     """
 
+    inode: int = 0
     last: os.stat_result | None = None
 
 
@@ -100,10 +102,13 @@ class Blob:
 
     Attributes:
         file: the inode on disk whose pages the kernel may have; 0 before it was opened.
+        pooled: what the pool's file was like when it was seen; whoever watches the pool empties
+            it when that goes.
     """
 
     digest: Digest
     file: int = field(default=0, compare=False)
+    pooled: os.stat_result | None = field(default=None, compare=False)
 
     def is_same(self, file: int) -> bool:
         """Tell whether an open file is what was opened before, and remember it.
@@ -146,6 +151,19 @@ class ArchiveFile:
     archive: OpenArchive | None = None
     handles: int = 0
     lock: trio.Lock = field(default_factory=trio.Lock)
+
+
+class Found(NamedTuple):
+    """What a name is on disk or in the pool, with what was learned when looking.
+
+    Attributes:
+        inode: its number there, which may not be that by which the kernel knows it.
+        status: None of what is being written, and of a blob that is absent.
+    """
+
+    inode: int
+    content: Content
+    status: os.stat_result | None = None
 
 
 Content: TypeAlias = (

@@ -7,6 +7,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
 
 from .attributes import Attributes
 from .calls import Calls
@@ -16,6 +19,10 @@ from .handles import Handles, Opened
 from .namespace import Namespace
 from .requests import Requests
 from .view import View
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from .engines.engine import Engine
 
 _MOST_COPIED = 0x7FFFF000  # bytes a request, as of a system call: the answer has 32 bits
 
@@ -64,6 +71,20 @@ class FileSystem:
         """Offer descriptors that the kernel may read from by itself: `Opened.backing`."""
         self._view.passthrough = True
 
+    async def serve(self, engine: Engine) -> None:
+        """Let an engine answer requests, and keep the kernel from believing what is over."""
+        with Watch(self._view.store.blobs.path) as watch:
+            self._view.watch = watch
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._attend, watch, engine)
+                await engine.serve()
+                nursery.cancel_scope.cancel()
+
+    async def _attend(self, watch: Watch, engine: Engine) -> None:
+        while True:
+            for inode in self._view.lost(await watch.next()):
+                await self._view.blocking(engine.invalidate_inode, inode)
+
     def give_up(self) -> None:
         """Let no client wait for the network any more: the mount ends."""
         self._view.give_up()
@@ -103,10 +124,8 @@ class FileSystem:
 
     async def access(self, inode: int, mode: int) -> bool:
         """Tell whether a client may: everything, but execute what is no program."""
-        if not mode & os.X_OK:
-            return True
-        shown = self._view.attributes(self._view.tree[inode])
-        return not stat.S_ISREG(shown.mode) or bool(shown.mode & 0o111)
+        shown = await self.getattr(inode)  # or it is gone
+        return not mode & os.X_OK or not stat.S_ISREG(shown.mode) or bool(shown.mode & 0o111)
 
     async def setattr(self, inode: int, changes: Changes, handle: int | None) -> Attributes:
         """Truncate; change mode and times of ordinary files."""
@@ -201,6 +220,7 @@ class FileSystem:
 
     async def opendir(self, inode: int) -> int:
         """Open a directory; its listing is taken at the first read, and again after a rewind."""
+        await self.getattr(inode)  # or it is another one by now
         number = next(self._numbers)
         self._listings[number] = Listing(inode)
         return number
@@ -215,11 +235,11 @@ class FileSystem:
         directory = self._view.tree[listing.inode]
         if start == 0:
             listing.names = self._names.list(listing.inode)
+            await self._view.promise_listed(directory, listing.names)
         for position in range(start, len(listing.names)):
             name = listing.names[position]
             try:
-                inode, content = self._view.peek(directory, name)
-                shown = self._view.introduce(directory, name, inode, content)
+                shown = self._view.introduce(directory, name, self._view.peek(directory, name))
             except FileNotFoundError:
                 continue  # removed since it was listed
             if not take(name, shown, position + 1):

@@ -13,7 +13,7 @@ from ..oci.digest import Digest
 from ..oci.errors import InvalidContent
 from ..store.files import is_shared
 from .attributes import Attributes
-from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged
+from .contents import Blob, Content, Directory, Found, Guarded, Name, Ordinary, Staged
 from .generations import Generations, why_waiting
 from .places import Place
 from .tree import Node, path_of, stale
@@ -279,12 +279,14 @@ class Handles:
             if flags & os.O_EXCL:
                 raise
             raise stale() from None  # another process made it just now: the kernel looks again
+        except FileNotFoundError:
+            raise stale() from None  # … or removed the directory
         status = os.fstat(file)
         content = self._view.ordinary(status, is_new=True)
         content.restart(file)
-        node = self._view.enter(directory, name, status.st_ino, content)
+        node = self._view.enter(directory, name, Found(status.st_ino, content, status))
         opened = self._add_ordinary(node, content, file, direct=name.startswith(STREAMED))
-        return opened, self._view.attributes(node)
+        return opened, self._view.attributes(node, status)
 
     async def _open_ordinary(self, node: Node[Content], content: Ordinary, flags: int) -> Opened:
         if flags == os.O_RDONLY:

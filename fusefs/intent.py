@@ -20,6 +20,8 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_CALLERS = 64  # threads of which a descriptor is kept
+_LINE = 200  # bytes, enough for a line of `/proc/<thread>/syscall`
 _TRIES = 50  # a client that was woken to send may not be asleep yet
 _MAX_PATH = 4096  # PATH_MAX
 _PAGE = 4096  # bytes, or a multiple
@@ -81,6 +83,47 @@ _OPENING = OPENING.get(platform.machine(), {})
 _EXCLUSIVE = os.O_CREAT | os.O_EXCL
 
 
+class Callers:
+    """What client threads sleep in, at one system call for each that came before.
+
+    Not thread-safe: its owner is the event loop. Nothing here waits.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[int, int] = {}  # of procfs, by thread
+
+    def may_make(self, thread: int) -> bool:
+        """Tell whether a thread sleeps in a call that could make a name, and fail if it exists."""
+        return _making(self._read(thread).split()) is not None
+
+    def close(self) -> None:
+        """Let go of all threads."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def _read(self, thread: int) -> bytes:
+        for _ in range(_TRIES):
+            try:
+                file = self._files.get(thread, -1)
+                if file < 0:
+                    if len(self._files) >= _CALLERS:
+                        self._drop(next(iter(self._files)))
+                    file = self._files[thread] = _open_call(thread)
+                line = os.pread(file, _LINE, 0)
+            except ProcessLookupError:  # of a thread that is gone; this one has its number
+                self._drop(thread)
+                continue
+            except OSError:
+                return b""
+            if not line.startswith(b"running"):
+                return line
+            os.sched_yield()
+        return b""
+
+    def _drop(self, thread: int) -> None:
+        os.close(self._files.pop(thread))
+
+
 def is_visible(thread: int) -> bool:
     """Tell whether we can see what call a thread sleeps in."""
     return bool(_system_call(thread))
@@ -97,12 +140,10 @@ def makes_new_name(thread: int, directory: bytes, name: bytes) -> bool:
     namespace that we do not see.
     """
     words = _system_call(thread)
-    call = _CALLS.get(int(words[0])) if words and words[0].isdigit() else None
+    call = _making(words)
     if call is None:
         return False
     arguments = [int(word, 16) for word in words[1:7]]
-    if call.flags is not None and arguments[call.flags] & _EXCLUSIVE != _EXCLUSIVE:
-        return False
     try:
         made = path_of(thread, arguments, call.made)
         if posixpath.basename(made) != name:
@@ -173,12 +214,24 @@ def _alike(path: bytes, directory: bytes) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
+def _making(words: Sequence[bytes]) -> Call | None:
+    """Return the call that a line of procfs tells of, if it makes a name that must be new."""
+    call = _CALLS.get(int(words[0])) if words and words[0].isdigit() else None
+    if call is None or call.flags is None:
+        return call
+    return call if int(words[1 + call.flags], 16) & _EXCLUSIVE == _EXCLUSIVE else None
+
+
+def _open_call(thread: int) -> int:
+    return os.open(f"/proc/{thread}/syscall", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def _system_call(thread: int) -> list[bytes]:
     """Return number and arguments of the call that a thread sleeps in; empty if nobody knows."""
     for _ in range(_TRIES):
         try:
-            with open(f"/proc/{thread}/syscall", "rb", buffering=0) as file:
-                words = file.read(200).split()
+            with open(_open_call(thread), "rb", buffering=0) as file:
+                words = file.read(_LINE).split()
         except OSError:
             return []
         if words[:1] != [b"running"]:

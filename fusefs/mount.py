@@ -154,7 +154,7 @@ async def _serve(server: _Server, watchdog: Watchdog) -> None:
             nursery.start_soon(attend, signals)
             if service.interval:
                 nursery.start_soon(_live, mountpoint, service)
-            await server.engine.serve()
+            await server.filesystem.serve(server.engine)
             nursery.cancel_scope.cancel()
 
 

@@ -48,6 +48,8 @@ class Namespace:
         except FileExistsError:
             if (parent, name) not in self._view.made:
                 raise
+        except FileNotFoundError:
+            raise stale() from None  # another process removed the directory
         self._view.made.pop((parent, name), None)
         return self._entered(directory, name)
 
@@ -72,7 +74,7 @@ class Namespace:
     def unlink(self, parent: int, name: bytes) -> None:
         """Remove a file's name; of a blob the layout's own link, never the pool's file."""
         directory = self._view.tree[parent]
-        _, content = self._view.peek(directory, name)
+        content = self._view.peek(directory, name).content
         if isinstance(content, Directory):
             raise refused(errno.EISDIR)
         if isinstance(content, Staged):
@@ -91,7 +93,7 @@ class Namespace:
         index, which it moved before, has made and filled.
         """
         directory = self._view.tree[parent]
-        inode = self._view.number(directory, name, *self._view.peek(directory, name))
+        inode = self._view.number(directory, name, self._view.peek(directory, name))
         path = directory.child(name)
         linked = self._view.made.get((parent, name), frozenset())
         for remove, left in self._leftovers(inode, path, linked):
@@ -160,7 +162,7 @@ class Namespace:
             raise refused(errno.EINVAL)
         if flags & RENAME_NOREPLACE and self._exists(new):
             raise refused(errno.EEXIST)
-        _, content = self._view.peek(*old)
+        content = self._view.peek(*old).content
         place = self._view.place_for(*new)
         if isinstance(content, Directory):
             self._rename_directory(old, new)
@@ -302,11 +304,11 @@ class Namespace:
             content.last = last
 
     def _entered(self, parent: Node[Content], name: bytes) -> Attributes:
-        return self._view.introduce(parent, name, *self._view.peek(parent, name))
+        return self._view.introduce(parent, name, self._view.peek(parent, name))
 
     def _number(self, name: Name) -> int | None:
         try:
-            return self._view.number(*name, *self._view.peek(*name))
+            return self._view.number(*name, self._view.peek(*name))
         except FileNotFoundError:
             return None
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from ..oci.digest import Digest
 from ..store.leases import DURATION, Leases
 
+_FEW = 4096
+
 
 class Promises:
     """Leases of one mount. Thread-safe; whatever may wait for the disk is for worker threads.
@@ -20,12 +22,18 @@ class Promises:
         self._owner = leases.owner() if leases else None
         self._lock = threading.Lock()
         self._made: dict[Digest, float] = {}  # when
+        self._kept = _FEW  # how many there were when the others were last thrown away
 
     def is_kept(self, digest: Digest) -> bool:
         """Tell whether a promise is fresh enough for another look: less than half of its time."""
+        return self.rest(digest) > 0
+
+    def rest(self, digest: Digest) -> float:
+        """Return for how many seconds a promise is fresh enough; 0 if it is not, or never was."""
         if self._owner is None:
-            return True
-        return time.monotonic() - self._made.get(digest, -DURATION) < DURATION / 2
+            return DURATION / 2
+        made = self._made.get(digest)
+        return 0.0 if made is None else max(0.0, made + DURATION / 2 - time.monotonic())
 
     def make(self, digests: Iterable[Digest]) -> None:
         """Let garbage collection keep these blobs from now on, for an hour.
@@ -39,6 +47,9 @@ class Promises:
             self._owner.take(new)
             with self._lock:
                 self._made.update(dict.fromkeys(new, time.monotonic()))
+                if len(self._made) > 2 * self._kept:
+                    self._made = {d: made for d, made in self._made.items() if self.is_kept(d)}
+                    self._kept = max(_FEW, len(self._made))
 
     def end(self) -> None:
         """Take all promises back: the mount is gone."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -69,6 +70,9 @@ class Tree(Generic[Content]):
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    def __iter__(self) -> Iterator[Node[Content]]:
+        return iter(self._nodes.values())
 
     def __getitem__(self, inode: int) -> Node[Content]:
         """Return a node.

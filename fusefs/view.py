@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import logging
@@ -19,15 +20,26 @@ from ..oci.digest import HEX_LENGTHS, Digest
 from ..oci.errors import NotFound
 from ..store.files import is_shared
 from ..store.store import Store
-from .attributes import Attributes, Presentation
+from .attributes import SECOND, Attributes, Presentation
 from .calls import Calls
-from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged, Symlink
+from .contents import (
+    Blob,
+    Content,
+    Directory,
+    Found,
+    Guarded,
+    Name,
+    Ordinary,
+    Staged,
+    Symlink,
+)
 from .filling import Fill, Filling
 from .gate import Gate
-from .intent import makes_new_name, opened_name
+from .intent import Callers, makes_new_name, opened_name
 from .places import Place, digest_of, is_hidden, place_of
 from .promises import Promises
-from .tree import ROOT, Node, Tree
+from .tree import ROOT, Node, Tree, stale
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +56,7 @@ class View:
     Attributes:
         passthrough: the kernel reads and writes `Opened.backing` by itself; for the engine to
             set before the first request.
+        watch: tells which blobs leave the pool; without it the kernel asks every second.
     """
 
     def __init__(
@@ -57,6 +70,7 @@ class View:
     ) -> None:
         self.passthrough = False
         self.calls = Calls()
+        self.watch: Watch | None = None
         self.store = store
         self.files = store.files
         self._promises = Promises(None if read_only else store.leases)
@@ -71,6 +85,7 @@ class View:
         self._virtual = virtual
         self._aliases: dict[Digest | tuple[int, bytes], int] = {}
         self._ordinaries: WeakValueDictionary[int, Ordinary] = WeakValueDictionary()
+        self._callers = Callers()
         self._observers = trio.CapacityLimiter(2)  # apart, since they may wait for the others
         self._inodes = itertools.count(_FIRST_STAGED)
         self._threads = trio.CapacityLimiter(2 * (os.cpu_count() or 1))
@@ -125,17 +140,30 @@ class View:
         """
         directory = self.tree[parent]
         await self._look_elsewhere(directory, name)
-        _, content = self.peek(directory, name)
-        if self.is_ours(directory, name) and await self._is_to_be_made(directory, name, thread):
-            raise missing()  # no client made it, so whoever insists on making it may
-        if isinstance(content, Blob) and not self._promises.is_kept(content.digest):
+        found = self.peek(directory, name)
+        if self.is_ours(directory, name) and self._callers.may_make(thread):
+            if await self._is_to_be_made(directory, name, thread):
+                raise missing()  # no client made it, so whoever insists on making it may
+            found = self.peek(directory, name)
+        if isinstance(found.content, Blob) and not self._promises.is_kept(found.content.digest):
             try:
-                await self.blocking(self.gate.promise, content.digest, directory.path)
+                await self.blocking(self.gate.promise, found.content.digest, directory.path)
             except OSError as error:
                 if not self.linked(directory, name):
-                    log.warning("cannot promise %s: %s", content.digest, error)
+                    log.warning("cannot promise %s: %s", found.content.digest, error)
                     raise missing() from error  # it can still be written
-        return self.introduce(directory, name, *self.peek(directory, name))
+            found = self.peek(directory, name)  # it may have gone before
+        return self.introduce(directory, name, found)
+
+    async def promise_listed(self, directory: Node[Content], names: Iterable[bytes]) -> None:
+        """Lease the blobs of a directory that is about to be listed, if it can be done."""
+        for name in names:
+            if self.place(directory, name) is Place.BLOB:
+                digest = self.digest(directory, name)
+                if not self._promises.is_kept(digest):
+                    with contextlib.suppress(OSError):  # who looks one up is told
+                        await self.blocking(self.gate.promise, digest, directory.path)
+                return
 
     async def bring(self, node: Node[Content], digest: Digest, thread: int) -> None:
         """Fetch a blob that is to be opened, if it is absent and may be fetched."""
@@ -168,40 +196,38 @@ class View:
 
     async def close(self) -> None:
         """End the promises that were made."""
+        self._callers.close()
         await self.blocking(self._promises.end)
 
     def is_ours(self, parent: Node[Content], name: bytes) -> bool:
         """Tell whether a name may be there without any client having made it."""
         return (parent.inode, name) in self.made or self.place(parent, name) is Place.BLOB
 
-    def introduce(
-        self, parent: Node[Content], name: bytes, inode: int, content: Content
-    ) -> Attributes:
+    def introduce(self, parent: Node[Content], name: bytes, found: Found) -> Attributes:
         """Tell the kernel of what `peek` found, counting a lookup of that inode."""
-        node = self.enter(parent, name, inode, content)
+        node = self.enter(parent, name, found)
         try:
-            return self.attributes(node)
+            return self.attributes(node, found.status)
         except OSError:
             self.tree.forget(node.inode, 1)  # the kernel is not told
             raise
 
-    def enter(
-        self, parent: Node[Content], name: bytes, inode: int, content: Content
-    ) -> Node[Content]:
+    def enter(self, parent: Node[Content], name: bytes, found: Found) -> Node[Content]:
         """Put what `peek` found into the inode table, counting a lookup."""
-        node = self.tree.enter(self.number(parent, name, inode, content), content)
-        if isinstance(content, Staged):
-            content.node = node
+        node = self.tree.enter(self.number(parent, name, found), found.content)
+        if isinstance(found.content, Staged):
+            found.content.node = node
         self.tree.name(node, parent, name)
         return node
 
-    def number(self, parent: Node[Content], name: bytes, inode: int, content: Content) -> int:
+    def number(self, parent: Node[Content], name: bytes, found: Found) -> int:
         """Return the inode number by which the kernel is to know what `peek` found.
 
         That of the disk, unless the kernel knows something else by it: a file system
         gives the number of a file that is gone to the next one, and the kernel, which forgets
         later, would serve the pages of the one as the other's.
         """
+        inode, content, _ = found
         identity = content.digest if isinstance(content, Blob) else (parent.inode, name)
         alias = self._aliases.get(identity)
         if alias is not None and self._may_be(alias, content):
@@ -225,67 +251,100 @@ class View:
             known = self._ordinaries[status.st_ino] = Ordinary(status.st_ino, shared)
         return known
 
-    def peek(self, parent: Node[Content], name: bytes) -> tuple[int, Content]:
-        """Return inode number and kind of what a name is now.
+    def peek(self, parent: Node[Content], name: bytes) -> Found:
+        """Return what a name is now, after at most two system calls.
 
         Raises:
             OSError: ENOENT.
         """
-        key = (parent.inode, name)
-        staged = self.staged.get(key)
+        staged = self.staged.get((parent.inode, name))
         if staged is not None and staged.node is not None:
-            return staged.node.inode, staged
+            return Found(staged.node.inode, staged)
         place = self.place(parent, name)
         if place is Place.BLOB:
             return self._peek_blob(parent, name)
         if is_hidden(name):
             raise missing()
         status = self.files.stat(parent.child(name))
-        if stat.S_ISDIR(status.st_mode):
-            return status.st_ino, Directory()
-        if stat.S_ISLNK(status.st_mode):
-            return status.st_ino, Symlink()
-        if not stat.S_ISREG(status.st_mode):
+        number, kind = status.st_ino, stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            return Found(number, Directory(number), status)
+        if kind == stat.S_IFLNK:
+            return Found(number, Symlink(), status)
+        if kind != stat.S_IFREG:
             raise missing()
         if place in (Place.INDEX, Place.MARKER):
-            return status.st_ino, Guarded(place, status)
-        return status.st_ino, self.ordinary(status)
+            return Found(number, Guarded(place, status), status)
+        return Found(number, self.ordinary(status), status)
 
-    def attributes(self, node: Node[Content]) -> Attributes:
-        """Return what stat answers for a node.
+    def attributes(self, node: Node[Content], status: os.stat_result | None = None) -> Attributes:
+        """Return what stat answers for a node; `status` is what was just learned of it.
 
         Raises:
-            OSError: it is gone.
+            OSError: ESTALE, since it is gone: the kernel looks its name up again.
         """
-        return replace(self._attributes(node), inode=node.inode)
-
-    def _attributes(self, node: Node[Content]) -> Attributes:
-        content, shown = node.content, self._presentation
+        content, shown, inode = node.content, self._presentation, node.inode
         if isinstance(content, Blob):
-            try:
-                return shown.of_blob(self._stat_blob(node, content.digest))
-            except FileNotFoundError:
-                size = self._absent_size(node.names)
-                if size is None:
-                    raise
-                return shown.of_absent(node.inode, size)
+            return self._blob_attributes(node, content, status)
         if isinstance(content, Staged):
             status = os.fstat(content.staging.ingest.file)
-            return shown.of_staged(status, node.inode, content.staging.mode, content.staging.size)
+            return shown.of_staged(status, inode, content.staging.mode, content.staging.size)
         if isinstance(content, Guarded):
-            return shown.of_guarded(content.status)
+            return shown.of_guarded(content.status, inode)
         if isinstance(content, Directory) and content.last is not None:
-            return replace(shown.of_directory(content.last), links=0)
-        status = self.status(node)
+            return replace(shown.of_directory(content.last, inode), links=0)
+        status = status or self.status(node)
         if isinstance(content, Directory):
-            return shown.of_directory(status)
-        return shown.of_file(status)
+            return shown.of_directory(status, inode)
+        return shown.of_file(status, inode)
+
+    def _blob_attributes(
+        self, node: Node[Content], blob: Blob, status: os.stat_result | None
+    ) -> Attributes:
+        is_lasting = self._virtual and self._is_watched(blob.digest)
+        if status is None and is_lasting:
+            status = blob.pooled
+        try:
+            status = status or self._stat_blob(node, blob.digest)
+        except FileNotFoundError:
+            size = self._absent_size(node.names)
+            if size is None:
+                raise stale() from None
+            return self._presentation.of_absent(node.inode, size)
+        # The kernel may not ask again while the promise lasts, and must before it is renewed.
+        rest = self._promises.rest(blob.digest) if is_lasting and blob.pooled else 0.0
+        return self._presentation.of_blob(status, node.inode, rest or SECOND)
 
     def status(self, node: Node[Content]) -> os.stat_result:
-        """Return what the disk says of a file or directory that is on it by its own name."""
-        if isinstance(node.content, Ordinary) and node.content.files:
-            return os.fstat(node.content.files[-1])
-        return self.files.stat(node.path)
+        """Return what the disk says of a file or directory that is on it by its own name.
+
+        Raises:
+            OSError: ESTALE, since the name is gone, or another's.
+        """
+        content = node.content
+        if isinstance(content, Ordinary) and content.files:
+            return os.fstat(content.files[-1])
+        try:
+            status = self.files.stat(node.path)
+        except FileNotFoundError:
+            raise stale() from None
+        if isinstance(content, (Directory, Ordinary)) and content.inode not in (0, status.st_ino):
+            raise stale()
+        return status
+
+    def lost(self, digests: frozenset[Digest] | None) -> list[int]:
+        """Note that the pool lost blobs, or some that nobody knows for None.
+
+        Returns the inodes of which the kernel knows too much.
+        """
+        known: list[int] = []
+        if digests is None or any(self._promises.rest(digest) for digest in digests):
+            for node in self.tree:
+                blob = node.content
+                if isinstance(blob, Blob) and (digests is None or blob.digest in digests):
+                    blob.pooled = None
+                    known.append(node.inode)
+        return known
 
     def open_blob(self, node: Node[Content], digest: Digest) -> int:
         """Return a descriptor of a blob, which may be in the pool or in this layout alone."""
@@ -316,7 +375,7 @@ class View:
                 parent, linked = directory.inode, frozenset[bytes]()
                 if name != b"blobs":
                     inode = self.files.stat(above).st_ino
-                    parent = self.number(directory, b"blobs", inode, Directory())
+                    parent = self.number(directory, b"blobs", Found(inode, Directory(inode)))
                     linked = frozenset(self.files.list(path))
                 self.made[parent, name] = linked
 
@@ -339,29 +398,47 @@ class View:
             if isinstance(identity, Digest) or identity[0] != inode
         }
 
-    def _peek_blob(self, parent: Node[Content], name: bytes) -> tuple[int, Content]:
-        digest, path = self.digest(parent, name), parent.child(name)
+    def _peek_blob(self, parent: Node[Content], name: bytes) -> Found:
+        digest = self.digest(parent, name)
+        known = self._known_blob(parent, name, digest)
+        if known is not None and known.pooled is not None and self._is_lasting(digest):
+            return Found(known.pooled.st_ino, known, known.pooled)
         try:
-            own: os.stat_result | None = self.files.stat(path)
+            own: os.stat_result | None = self.files.stat(parent.child(name))
         except FileNotFoundError:
             own = None
         if own is not None and stat.S_ISDIR(own.st_mode):
-            return own.st_ino, Directory()
+            return Found(own.st_ino, Directory(own.st_ino), own)
         key = (parent.inode, name)
         may_be_fetched = own is None and self._absent_size([key]) is not None
         if own is None and (key in self.whiteouts or not (self._virtual or may_be_fetched)):
             raise missing()
+        blob = known or Blob(digest)
         try:
-            status = self.store.blobs.stat(digest)
+            blob.pooled = self.store.blobs.stat(digest)
         except NotFound:
+            blob.pooled = None
             if own is not None and stat.S_ISREG(own.st_mode):
-                return own.st_ino, Blob(digest)
+                return Found(own.st_ino, blob, own)
             if not may_be_fetched:
                 raise missing() from None
             if digest not in self._aliases:
                 self._aliases[digest] = self.new_inode()
-            return self._aliases[digest], Blob(digest)
-        return status.st_ino, Blob(digest)
+            return Found(self._aliases[digest], blob)
+        return Found(blob.pooled.st_ino, blob, blob.pooled)
+
+    def _known_blob(self, parent: Node[Content], name: bytes, digest: Digest) -> Blob | None:
+        """Return what was known of a blob when the kernel was last told of this name."""
+        node = self.tree.find(parent, name)
+        content = node.content if node is not None else None
+        return content if isinstance(content, Blob) and content.digest == digest else None
+
+    def _is_lasting(self, digest: Digest) -> bool:
+        """Tell whether a blob of the pool stays for now, and we hear of it if it does not."""
+        return self._virtual and self._promises.is_kept(digest) and self._is_watched(digest)
+
+    def _is_watched(self, digest: Digest) -> bool:
+        return self.watch is not None and self.watch.covers(digest.algorithm)
 
     async def _look_elsewhere(self, parent: Node[Content], name: bytes) -> bool:
         """Tell whether a name is a blob's that is absent and may be fetched."""

@@ -24,7 +24,7 @@ class Engine(Protocol):
     """Speaks FUSE for one mount: a thin adapter around a `FileSystem`, without rules of its own.
 
     It answers with the errno of errors we know, and lets any other end `serve`. Everything but
-    the invalidations is for the event loop's thread.
+    the invalidation is for the event loop's thread.
     """
 
     def mount(self, filesystem: FileSystem, mountpoint: Path, device: Device) -> None:
@@ -47,13 +47,10 @@ class Engine(Protocol):
         """Detach the mount after `serve`, if it is still there."""
         ...
 
-    def invalidate_entry(self, parent: int, name: bytes) -> None:
-        """Make the kernel look a name up again.
-
-        From a worker thread only: waits for requests that are under way in that directory.
-        """
-        ...
-
     def invalidate_inode(self, inode: int) -> None:
-        """Make the kernel ask for attributes again, and drop its pages. From a worker thread."""
+        """Make the kernel ask for attributes again; its pages stay.
+
+        From a worker thread only. Takes no lock that a request under way could hold: to drop a
+        name would, and a server that is killed while it waits for one leaves its client stuck.
+        """
         ...

@@ -298,8 +298,8 @@ def invalid_entry(parent: int, name: bytes) -> bytes:
 
 
 def invalid_inode(inode: int) -> bytes:
-    """Return the message that makes the kernel drop an inode's attributes and pages."""
-    return _notification(_NOTIFY_INODE, _INVALIDATE_INODE.pack(inode, 0, 0))
+    """Return the message that makes the kernel drop an inode's attributes, and no pages."""
+    return _notification(_NOTIFY_INODE, _INVALIDATE_INODE.pack(inode, -1, 0))
 
 
 def _notification(code: int, body: bytes) -> bytes:

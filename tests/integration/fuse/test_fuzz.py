@@ -210,12 +210,13 @@ def is_about_a_marker(lie: str) -> bool:
 
 
 def open_files(mount: Mount) -> int:
-    """Return how many files the server has open, but for the pool's directories and its leases."""
+    """Return how many files the server has open, but for directories, leases and clients."""
     count = 0
     for name in os.listdir(f"/proc/{mount.pid}/fd"):
         with suppress(FileNotFoundError):  # closed meanwhile
             target = Path(os.readlink(f"/proc/{mount.pid}/fd/{name}"))
-            count += target.parent not in (mount.store / "blobs", mount.store / "leases")
+            spared = (mount.store / "blobs", mount.store / "leases")
+            count += target.parent not in spared and not target.is_relative_to("/proc")
     return count
 
 
