@@ -45,7 +45,8 @@ class Shelf:
     """All images of a store, each as one archive of every form. Thread-safe.
 
     Paths are the names of images with the ending of a form, or those of directories with
-    images. The image that a part of a store is has its last name. An archive has the bytes that publishing its image without a name writes.
+    images. Where the store is one image alone, that is called by its last name. An archive has
+    the bytes that publishing its image without a name writes.
     """
 
     def __init__(self, store: Store) -> None:
