@@ -127,9 +127,12 @@ class Generations:
         else:
             self._accept(staged, self._guarded(staged))
 
-    def _end_waiting(self, directory: Node[Content], name: bytes) -> None:
+    def _end_waiting(
+        self, directory: Node[Content], name: bytes, *, but: Staged | None = None
+    ) -> None:
+        """Give up what waits at a name that now is another's: the last to close wins."""
         replaced = self._view.staged.get((directory.inode, name))
-        if replaced is not None:
+        if replaced is not None and replaced is not but:
             self.drop(replaced)
 
     async def _commit_index(self, raw: bytes, directory: Node[Content]) -> None:
@@ -144,6 +147,7 @@ class Generations:
         """
         staged.missing = error.name if isinstance(error.name, Digest) else None
         staged.staging.unsettled = False
+        self._end_waiting(staged.parent, staged.name, but=staged)
         self._waiting.add(staged)
         self._view.staged[staged.parent.inode, staged.name] = staged
         if staged.node is not None:
@@ -155,6 +159,7 @@ class Generations:
         staged.missing = None
         self._waiting.discard(staged)
         key = (staged.parent.inode, staged.name)
+        self._end_waiting(staged.parent, staged.name, but=staged)
         if staged.is_named:
             self._view.note_written(staged.parent, staged.name)
         if staged.node is not None:

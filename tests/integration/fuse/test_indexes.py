@@ -220,6 +220,26 @@ def test_the_last_of_two_writers_wins_whole(layout: Path, images: Sequence[Minim
         assert index.read_bytes() == second
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["commits", "waits too"])
+def test_the_last_of_two_writers_wins_over_one_that_waits(
+    layout: Path, shared_mount: Mount, images: Sequence[MinimalImage], waits: bool
+) -> None:
+    """Both began when there was no index, and the one that closes first has to wait."""
+    index, (first, second, _) = layout / "index.json", images
+    last = index_of(second) if waits else EMPTY
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    files = [os.open(index, flags) for _ in range(2)]
+    for file, content in zip(files, (index_of(first), last), strict=True):
+        os.write(file, content)
+        os.close(file)
+    assert index.read_bytes() == last
+    write_blobs(layout, first)
+    assert index.read_bytes() == last
+    write_blobs(layout, second)
+    assert index.read_bytes() == last
+    assert on_disk(shared_mount, index).read_bytes() == last
+
+
 def test_what_is_read_is_what_is_patched(layout: Path) -> None:
     index = layout / "index.json"
     index.write_bytes(EMPTY)
