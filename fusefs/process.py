@@ -85,7 +85,10 @@ def start(log_file: Path | None) -> Server | Ready:
             os.dup2(messages, 1)
             os.dup2(messages, 2)
             os.close(messages)
-        os.write(writer, b"!")
+        try:
+            os.write(writer, b"!")
+        except BrokenPipeError:  # who waited does so no more
+            os.kill(os.getpid(), signal.SIGTERM)
         os.close(writer)
 
     return ready

@@ -39,8 +39,9 @@ def entries(table: Path = Path("/proc/self/mountinfo")) -> list[Entry]:
 
 def find(mountpoint: Path) -> Entry | None:
     """Return the store that is mounted at a path, alive or dead, whatever is mounted over it."""
-    where = mountpoint.resolve()
-    found = [entry for entry in entries() if entry.path == where and entry.kind == KIND]
+    table = entries()
+    where = _place(mountpoint, table)
+    found = [entry for entry in table if entry.path == where and entry.kind == KIND]
     return found[-1] if found else None
 
 
@@ -60,7 +61,8 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> Sequence[Path]:
         Busy: somebody uses it; the message says who, as far as this user may know.
         OSError: it is not ours to unmount.
     """
-    table, where = entries(), mountpoint.resolve()
+    table = entries()
+    where = _place(mountpoint, table)
     here = [entry for entry in table if entry.path == where]
     if not any(entry.kind == KIND for entry in here):
         raise NotFound(f"a mounted store at {mountpoint}")
@@ -78,14 +80,24 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> Sequence[Path]:
     return [other.path for other in entries() if other.device == entry.device]
 
 
+def _place(mountpoint: Path, table: Sequence[Entry]) -> Path:
+    """Return a mount point as the table has it, without a question to what is mounted there."""
+    place = mountpoint.parent.resolve() / mountpoint.name
+    return place if any(entry.path == place for entry in table) else mountpoint.resolve()
+
+
 def _unmount(path: Path, *, lazy: bool) -> None:
     try:
         libc.umount(path, libc.UMOUNT_NOFOLLOW | (libc.MNT_DETACH if lazy else 0))
     except PermissionError:  # of this namespace, only root may
         command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", str(path)]
-        done = subprocess.run(  # noqa: S603 - a fixed command and one path after `--`
-            command, capture_output=True, text=True, timeout=UNMOUNT_TIMEOUT, check=False
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - a fixed command and one path after `--`
+                command, capture_output=True, text=True, timeout=UNMOUNT_TIMEOUT, check=False
+            )
+        except subprocess.TimeoutExpired:
+            words = f"fusermount3 took longer than {UNMOUNT_TIMEOUT} s"
+            raise OSError(errno.ETIMEDOUT, words, str(path)) from None
         if done.returncode != 0:
             words = done.stderr.strip().removeprefix("fusermount3: ")
             number = errno.EBUSY if "busy" in words.lower() else errno.EPERM

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -208,6 +208,11 @@ def collect_after_a_death(path: Path, disk: Disk) -> None:
     collect(path, disk)
 
 
+def show_a_part(path: Path, disk: Disk) -> None:
+    with Store.open(path, disk) as store:
+        store.below(PurePosixPath("example.com", "other"), create=True).close()
+
+
 def digests(image: MinimalImage) -> frozenset[str]:
     return frozenset(map(str, image.blobs))
 
@@ -260,6 +265,7 @@ OPERATIONS = [
         View(named(_1=A, _2=B), digests(BOTH)),
         replace(REMOVED, images=named(_2=B)),
     ),
+    Operation("show a part", with_image, show_a_part, IMAGE, IMAGE),
     Operation("remove the last", with_image, remove, IMAGE, REMOVED),
     Operation("remove all but", with_a_stranger, remove, IMAGE, REMOVED),
     Operation(

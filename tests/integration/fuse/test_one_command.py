@@ -178,6 +178,35 @@ def test_that_the_mount_was_killed_is_said(tmp_path: Path, mountpoint: Path) -> 
     unmount(mountpoint)
 
 
+def test_an_impatient_user_leaves_no_mount(tmp_path: Path, mountpoint: Path) -> None:
+    """Whoever started it was killed before it could be used."""
+    os.mkfifo(tmp_path / "go")
+    wait = f"os.read(os.open({str(tmp_path / 'go')!r}, os.O_RDONLY), 1)"
+    code = (
+        "import os, sys; from ocistow.fusefs import mount; original = mount.prepare\n"
+        f"def prepare(path): {wait}; original(path)\n"
+        "mount.prepare = prepare; from ocistow.cli.main import main; main()"
+    )
+    _, _, _, *arguments = command_line(
+        tmp_path / "store", "-v", "mount", "--background", str(mountpoint)
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        with (tmp_path / "go").open("w"):  # the child waits
+            process.kill()
+            process.wait(TIMEOUT)
+        assert process.stderr is not None
+        said = process.stderr.read()  # to the end, when it writes to its log instead
+    log = tmp_path / "store" / "mount.log"
+    wait_until(lambda: "stopping on SIGTERM" in log.read_text(), "it stops")
+    wait_until(lambda: mountpoint not in mount_points(), "it is unmounted")
+    assert "Traceback" not in said + log.read_text()
+
+
 PLACES = pytest.mark.parametrize("owner", [UID, 0], ids=["their own", "root's"])
 
 

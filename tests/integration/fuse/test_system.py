@@ -17,6 +17,7 @@ from ocistow.testing.mounts import (
     command_line,
     environment,
     mount_points,
+    mounted,
     run,
     unmount,
     wait_until,
@@ -125,6 +126,18 @@ def test_mount_says_what_is_wrong(
     assert done.returncode == status, done
     assert done.stderr.splitlines()[0].startswith(words)
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("engine", ["pyfuse3", pytest.param("kernel", marks=ROOT)])
+def test_nothing_is_run_from_a_mount_that_forbids_it(
+    tmp_path: Path, fuse: None, engine: str
+) -> None:
+    with mounted(tmp_path / "store", tmp_path / "mnt", "--no-exec", "--engine", engine) as mount:
+        program = mount.path / "program"
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        with pytest.raises(PermissionError):
+            subprocess.run([program], check=True)
 
 
 @pytest.mark.parametrize("name", ["{}/notify", "@{}/notify"], ids=["file", "abstract"])

@@ -1,6 +1,7 @@
 """`ocistow umount`: who keeps a mount busy, and what else is mounted there."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -116,6 +117,20 @@ def test_a_part_that_was_bound_elsewhere_stays(mount_store: Mounter, tmp_path: P
             subprocess.run(["umount", elsewhere], check=True)
         assert mount.wait() == 0
     assert (mount.layouts / "image" / "file").read_bytes() == b"content"
+
+
+def test_a_mount_that_does_not_answer_is_not_asked(mount_store: Mounter) -> None:
+    with mount_store() as mount:
+        (mount.path / "directory").mkdir()
+        with busy(f"os.chdir({str(mount.path / 'directory')!r})") as pid:
+            os.kill(mount.pid, signal.SIGSTOP)
+            try:
+                assert refusal(mount).startswith(f"{pid} (")
+                assert run(mount.store, "umount", "--lazy", str(mount.path)).returncode == 0
+                assert mount.path not in mount_points()
+            finally:
+                os.kill(mount.pid, signal.SIGCONT)
+        assert mount.wait() == 0
 
 
 def test_what_is_no_store_is_not_unmounted(mount_store: Mounter, tmp_path: Path) -> None:
