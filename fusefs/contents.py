@@ -31,7 +31,9 @@ class Directory:
 
 @dataclass(slots=True, eq=False)
 class Symlink:
-    """A symbolic link on disk."""
+    """A symbolic link on disk, where it has the number `inode`."""
+
+    inode: int
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

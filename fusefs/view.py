@@ -228,6 +228,8 @@ class View:
         later, would serve the pages of the one as the other's.
         """
         inode, content, _ = found
+        if (known := self.tree.find(parent, name)) and is_same(known.content, content):
+            return known.inode  # wherever it was when it got that
         identity = content.digest if isinstance(content, Blob) else (parent.inode, name)
         alias = self._aliases.get(identity)
         if alias is not None and self._may_be(alias, content):
@@ -270,7 +272,7 @@ class View:
         if kind == stat.S_IFDIR:
             return Found(number, Directory(number), status)
         if kind == stat.S_IFLNK:
-            return Found(number, Symlink(), status)
+            return Found(number, Symlink(number), status)
         if kind != stat.S_IFREG:
             raise missing()
         if place in (Place.INDEX, Place.MARKER):
@@ -475,9 +477,9 @@ class View:
             return node.content == content
         if not node.names:
             return False  # it is gone, and only not forgotten yet
-        if isinstance(content, (Ordinary, Staged)):
-            return node.content is content
-        return type(node.content) is type(content)
+        if isinstance(content, Guarded):
+            return isinstance(node.content, Guarded)
+        return is_same(node.content, content)
 
     def _stat_blob(self, node: Node[Content], digest: Digest) -> os.stat_result:
         try:
@@ -491,6 +493,15 @@ class View:
         except FileNotFoundError:
             return False
         return True
+
+
+def is_same(known: Content, content: Content) -> bool:
+    """Tell whether two things are one and the same of the disk, blobs and indexes aside."""
+    if isinstance(known, Directory):
+        return isinstance(content, Directory) and known.inode == content.inode
+    if isinstance(known, Symlink):
+        return isinstance(content, Symlink) and known.inode == content.inode
+    return known is content and isinstance(content, (Ordinary, Staged))
 
 
 def missing() -> OSError:

@@ -38,3 +38,45 @@ def test_an_ordinary_file_does_not_become_the_one_before_it(here: Path) -> None:
         file.write_bytes(b"%d" % number * 100)
         assert file.read_bytes() == b"%d" % number * 100
         file.unlink()
+
+
+def test_a_directory_that_moves_stays_itself(here: Path) -> None:
+    """Although its number on the disk was that of one which is gone and still open."""
+    gone = list[int]()
+    for number in range(20):
+        (here / "gone").mkdir()
+        gone.append(os.open(here / "gone", os.O_RDONLY))
+        (here / "gone").rmdir()
+        (here / "one").mkdir()
+        held = os.open(here / "one", os.O_RDONLY)
+        (here / "one").rename(here / "other")
+        (here / "one").mkdir()
+        assert set(os.listdir(here)) == {"one", "other"}
+        assert os.path.samestat(os.stat(here / "other"), os.fstat(held))
+        assert not (here / "one").samefile(here / "other")
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=held))
+        assert (os.listdir(here / "one"), os.listdir(here / "other")) == ([], ["file"]), number
+        (here / "other" / "file").unlink()
+        (here / "other").rmdir()
+        (here / "one").rmdir()
+        os.close(held)
+    for file in gone:
+        os.close(file)
+
+
+def test_a_link_that_moves_stays_itself(here: Path) -> None:
+    for number in range(20):
+        (here / "gone").symlink_to("gone")
+        gone = os.open(here / "gone", os.O_PATH | os.O_NOFOLLOW)
+        (here / "gone").unlink()
+        (here / "one").symlink_to("first")
+        held = os.open(here / "one", os.O_PATH | os.O_NOFOLLOW)
+        (here / "one").rename(here / "other")
+        (here / "one").symlink_to("second")
+        assert set(os.listdir(here)) == {"one", "other"}
+        links = os.readlink(here / "one"), os.readlink(here / "other"), os.readlink("", dir_fd=held)
+        assert links == ("second", "first", "first"), number
+        (here / "one").unlink()
+        (here / "other").unlink()
+        os.close(held)
+        os.close(gone)
