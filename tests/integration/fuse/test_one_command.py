@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -260,3 +261,24 @@ def test_an_ordinary_user_gets_an_ordinary_mount_else(
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.strip() == os.readlink("/proc/self/ns/user")
         assert (path / "store" / "layouts" / "file").read_text() == "content\n"
+
+
+@ROOT
+def test_an_ordinary_user_mounts_in_the_background_and_unmounts(fuse: None) -> None:
+    with home() as path:
+        (path / "mnt").mkdir()
+        os.chown(path / "mnt", UID, UID)
+        store, place = path / "store", str(path / "mnt")
+        steps = [
+            shlex.join(command_line(store, "mount", "--background", place)),
+            f"stat -c '%u %U' {place}",
+            f"(cd {place} && {shlex.join(command_line(store, 'umount', place))}; echo $?)",
+            shlex.join(command_line(store, "umount", place)),
+            f"! mountpoint -q {place}",
+        ]
+        done = run_as_stranger("sh", "-c", " && ".join(steps))
+        assert done.stdout == f"{UID} nobody\n{os.EX_TEMPFAIL}\n"
+        assert re.fullmatch(
+            rf"ocistow: {place}: in use: [0-9]+ \(sh, cwd \.\), .*cwd \.\)\n", done.stderr
+        )
+        assert done.returncode == 0
