@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeAlias
 
 import trio
 
-from ..oci.digest import CANONICAL, Digest, Hash, new_hash
+from ..oci.digest import CANONICAL, Digest
+from ..store.hashing import Hashing, Seen
 from .places import Place
 from .shelf import Archived, OpenArchive
 from .staging import Staging
@@ -49,22 +50,29 @@ class Ordinary:
     is_blob: bool = False  # it, or a copy, became one: nobody writes to what was open then
     lock: trio.Lock = field(default_factory=trio.Lock)
     files: list[int] = field(default_factory=list[int])
-    hash: Hash | None = None
-    hashed: int = 0
+    hashing: Hashing | None = None
+    length: int = 0  # bytes that were written in order
     changed_ns: int = 0  # ctime after the last change; another one means another writer
 
-    def follow(self, file: int, offset: int, data: bytes | memoryview) -> None:
+    def follow(self, file: int, offset: int, size: int) -> None:
         """Hash what was just written, or give up when it did not come in order."""
-        if self.hash is not None and offset == self.hashed:
-            self.hash.update(data)
-            self.hashed += len(data)
+        if self.hashing is not None and offset == self.length:
+            self.length += size
+            self.hashing.follow(file, self.length)
             self.note(os.fstat(file))
         else:
-            self.hash = None
+            self.give_up()
 
-    def restart(self, file: int) -> None:
-        """Begin to hash again: the file is empty now."""
-        self.hash, self.hashed = new_hash(CANONICAL), 0
+    def give_up(self) -> None:
+        """Hash no more: not all that is written is seen in order."""
+        if self.hashing is not None:
+            self.hashing.stop()
+            self.hashing = None
+
+    def restart(self, file: int, seen: Seen | None = None) -> None:
+        """Begin to hash again: the file is empty now; `seen` as in `Hashing`."""
+        self.give_up()
+        self.hashing, self.length = Hashing([CANONICAL], seen), 0
         self.note(os.fstat(file))
 
     def note(self, status: os.stat_result) -> None:
@@ -73,18 +81,19 @@ class Ordinary:
 
     def is_followed(self, status: os.stat_result) -> bool:
         """Tell whether all that `status` tells of was seen. Nobody can set a ctime."""
-        seen = (self.inode, self.hashed, self.changed_ns)
-        return self.hash is not None and seen == (
+        seen = (self.inode, self.length, self.changed_ns)
+        return self.hashing is not None and seen == (
             status.st_ino,
             status.st_size,
             status.st_ctime_ns,
         )
 
-    def digest(self, status: os.stat_result, algorithm: str) -> Digest | None:
+    def digest(self, file: int, algorithm: str) -> Digest | None:
         """Return the digest taken on the way, if it is of this algorithm and of all there is."""
-        if self.hash is None or algorithm != CANONICAL or not self.is_followed(status):
+        status = os.fstat(file)
+        if self.hashing is None or algorithm != CANONICAL or not self.is_followed(status):
             return None
-        return Digest(CANONICAL, self.hash.hexdigest())
+        return Digest(CANONICAL, self.hashing.finish(file, status.st_size)[0])
 
 
 @dataclass(slots=True, eq=False)

@@ -17,7 +17,7 @@ from ..store.store import Store
 from .promises import Promises
 from .staging import Staging
 
-KnownDigest = Callable[[os.stat_result, str], Digest | None]
+KnownDigest = Callable[[int, str], Digest | None]
 
 
 class Gate:
@@ -76,8 +76,7 @@ class Gate:
         """
         with self._store.files.fenced(file) as alone:
             if alone:
-                actual = known(os.fstat(file), digest.algorithm)
-                actual = actual or digest_of_file(file, digest.algorithm)
+                actual = known(file, digest.algorithm) or digest_of_file(file, digest.algorithm)
                 if actual != digest:
                     raise DigestMismatch(digest, actual)
                 self._promises.make([digest])

@@ -28,7 +28,8 @@ class Generations:
     def stage(self, parent: Node[Content], name: bytes, place: Place, mode: int) -> Staged:
         """Begin a generation of a file; its first handle is the caller's."""
         digest = self._view.digest(parent, name) if place is Place.BLOB else None
-        ingest = self._view.store.blobs.ingest(digest.algorithm if digest else CANONICAL)
+        algorithm = digest.algorithm if digest else CANONICAL
+        ingest = self._view.store.blobs.ingest(algorithm, behind=True)
         self._view.tree.hold(parent)  # whose path is needed when all is written
         return Staged(Staging(ingest, place, mode & 0o777), parent, name, digest=digest)
 

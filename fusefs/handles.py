@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ..oci.digest import Digest
@@ -146,7 +147,7 @@ class Handles:
         self, content: Ordinary, file: int, offset: int, data: bytes | memoryview
     ) -> None:
         self._view.files.write(file, offset, data)
-        content.follow(file, offset, data)
+        content.follow(file, offset, len(data))
 
     async def copy(self, source: int, offset: int, target: int, at: int, length: int) -> int:
         """Copy up to `length` bytes between open files; returns how many, 0 at the source's end.
@@ -170,7 +171,7 @@ class Handles:
             async with content.lock:
                 if content.is_blob:
                     raise refused(errno.EPERM)  # it belongs to the pool now
-                content.hash = None
+                content.give_up()
                 copy_range = self._view.files.copy_range
                 return await self._view.blocking(copy_range, file, offset, taker.file, at, length)
         finally:
@@ -265,8 +266,16 @@ class Handles:
             raise stale()
         staged = self._generations.stage(parent, last, place, 0o644)
         staged.is_named = name is not None
-        if not flags & os.O_TRUNC:
-            staged.staging.start_from(self._open_file(node))
+        try:
+            if not flags & os.O_TRUNC:
+                staged.staging.start_from(self._open_file(node))
+            elif staged.digest is not None:
+                with suppress(FileNotFoundError):  # what is absent can be written all the same
+                    staged.staging.expect(self._open_file(node), staged.digest)
+        except BaseException:
+            staged.staging.handles = 0
+            self._generations.drop_if_over(staged)
+            raise
         return self._add_staged(node, staged, flags)
 
     def _create_ordinary(
@@ -283,9 +292,10 @@ class Handles:
             raise stale() from None  # … or removed the directory
         status = os.fstat(file)
         content = self._view.ordinary(status, is_new=True)
-        content.restart(file)
+        is_streamed = name.startswith(STREAMED)
+        content.restart(file, self._view.files.begin_sync if is_streamed else None)
         node = self._view.enter(directory, name, Found(status.st_ino, content, status))
-        opened = self._add_ordinary(node, content, file, direct=name.startswith(STREAMED))
+        opened = self._add_ordinary(node, content, file, direct=is_streamed)
         return opened, self._view.attributes(node, status)
 
     async def _open_ordinary(self, node: Node[Content], content: Ordinary, flags: int) -> Opened:
@@ -325,7 +335,7 @@ class Handles:
     def _resize(self, content: Ordinary, file: int, length: int) -> None:
         self._view.files.resize(file, length)
         if length:
-            content.hash = None
+            content.give_up()
         else:
             content.restart(file)
 

@@ -34,6 +34,13 @@ class Staging:
         self._base, self._copied = base, os.fstat(base).st_size
         self.unsettled = False
 
+    def expect(self, blob: int, name: Digest) -> None:
+        """Look whether what is written first is an open blob again, which is ours to close.
+
+        While it is, nothing is written: to compare takes a third of the time, and no disk.
+        """
+        self._base, self._name = blob, name
+
     @property
     def known(self) -> Digest | None:
         """The digest, if this is nothing but the copy of a whole blob."""
@@ -67,10 +74,16 @@ class Staging:
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
         """Write at `offset`; returns how many bytes, which is all of them."""
-        self.fill()
         self.unsettled = True
-        self.ingest.write_at(offset, data)
+        if self._name is not None and offset == self._copied and self._has_next(data):
+            self._copied += len(data)
+        else:
+            self.fill()
+            self.ingest.write_at(offset, data)
         return len(data)
+
+    def _has_next(self, data: bytes | memoryview) -> bool:
+        return os.pread(self._base, len(data), self._copied) == bytes(data)
 
     def copy(self, source: int, offset: int, at: int, length: int, name: Digest | None) -> int:
         """Take up to `length` bytes of an open file, whose digest is `name`; returns how many.
@@ -79,7 +92,8 @@ class Staging:
         is to be changed.
         """
         if name is not None and offset == at == self.size:
-            if self._base < 0 and not at:
+            if not at and self._name != name:
+                self._drop_base()
                 self._base, self._name = os.dup(source), name
             if self._name == name:
                 count = max(0, min(length, os.fstat(self._base).st_size - at))
@@ -118,7 +132,10 @@ class Staging:
         if self._base < 0:
             return
         offset = 0
-        while count := self.ingest.copy(self._base, offset, offset, self._copied - offset):
+        while offset < self._copied:
+            count = self.ingest.copy(self._base, offset, offset, self._copied - offset)
+            if not count:
+                raise InvalidContent(f"what was copied ends at byte {offset} of {self._copied}")
             offset += count
         self._drop_base()
 

@@ -96,6 +96,10 @@ class Files:
         """Copy bytes between open files; see `Disk.copy_range`."""
         return self._disk.copy_range(source, offset, file, at, length)
 
+    def begin_sync(self, file: int, offset: int, length: int) -> None:
+        """Let the disk begin with what will be synced; see `Disk.begin_sync`."""
+        self._disk.begin_sync(file, offset, length)
+
     def sync(self, file: int) -> None:
         """Return once an open file's bytes, or a directory's names, survive power loss."""
         self._disk.sync(file)

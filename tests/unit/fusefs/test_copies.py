@@ -142,3 +142,57 @@ async def test_nothing_is_copied_into_a_file_that_became_a_blob(client: Client) 
     with pytest.raises(PermissionError):
         await client.handles.copy(source, 0, target, 0, 100)
     assert violations(client.store.path) == []
+
+
+async def test_a_blob_that_is_written_again_is_compared_and_not_written(client: Client) -> None:
+    await client.close(await opened_blob(client))
+    target = await client.open(f"{HERE}/{NAME}", os.O_RDWR | os.O_TRUNC)
+    for offset in range(0, len(CONTENT), 100_000):
+        await client.handles.write(target, offset, CONTENT[offset : offset + 100_000])
+        assert (
+            await client.handles.read(target, offset, 1 << 20)
+            == (CONTENT[offset : offset + 100_000])
+        )
+    await client.close(target)
+    assert not COPIES & set(client.disk.calls)
+    assert violations(client.store.path) == []
+
+
+@pytest.mark.parametrize("at", [0, 1, 150_000, len(CONTENT) - 1, len(CONTENT)])
+async def test_what_begins_as_the_blob_and_goes_on_otherwise_is_what_was_written(
+    client: Client, at: int
+) -> None:
+    await client.close(await opened_blob(client))
+    target = await client.open(f"{HERE}/{NAME}", os.O_RDWR | os.O_TRUNC)
+    written = CONTENT[:at] + b"another"
+    await client.handles.write(target, 0, written[:100_000])
+    await client.handles.write(target, 100_000, written[100_000:]) if at > 100_000 else None
+    assert await client.handles.read(target, 0, 1 << 20) == written
+    with pytest.raises(DigestMismatch):
+        await client.handles.flush(target)
+    await client.handles.write(target, at, CONTENT[at:] or b"")
+    await client.handles.truncate(client.view.new_inode(), target, len(CONTENT))
+    await client.close(target)
+    assert await client.read_file(f"{HERE}/{NAME}") == CONTENT
+    assert violations(client.store.path) == []
+
+
+async def test_a_blob_of_which_less_is_written_is_refused(client: Client) -> None:
+    await client.close(await opened_blob(client))
+    target = await client.open(f"{HERE}/{NAME}", os.O_WRONLY | os.O_TRUNC)
+    await client.handles.write(target, 0, CONTENT[:-1])
+    with pytest.raises(DigestMismatch):
+        await client.close(target)
+    assert await client.read_file(f"{HERE}/{NAME}") == CONTENT
+
+
+async def test_a_blob_that_the_pool_just_lost_can_be_written_over(client: Client) -> None:
+    await client.close(await opened_blob(client))
+    inode = await client.inode(f"{THERE}/{NAME}")
+    for lost in (client.store.path / "blobs/sha256" / NAME, client.store.layouts / HERE / NAME):
+        lost.unlink()
+    opened = await client.handles.open(inode, os.O_WRONLY | os.O_TRUNC)
+    await client.handles.write(opened.handle, 0, CONTENT)
+    await client.close(opened.handle)
+    assert (client.store.path / "blobs/sha256" / NAME).read_bytes() == CONTENT
+    assert violations(client.store.path) == []
