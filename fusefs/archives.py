@@ -148,8 +148,10 @@ class Archives:
     ) -> Archived | os.stat_result:
         known = node.content.archived if node and isinstance(node.content, ArchiveFile) else None
         try:
-            index = known.index if known else None
-            found = await self._view.blocking(self._shelf.find, path, index)
+            if known is not None:  # one look at the index, which a thread would make no faster
+                found = self._shelf.find(path, known.index)
+            else:
+                found = await self._view.blocking(self._shelf.find, path)
         except (NotFound, InvalidContent) as error:
             log.debug("no archive %s: %s", path, error)
             raise missing() from error
@@ -161,8 +163,9 @@ class Archives:
     async def _opened(self, content: ArchiveFile, thread: int) -> OpenArchive:
         path = content.path
         try:
-            image, lacking = await self._view.blocking(self._shelf.lacking, path)
-            await self._view.fetch(image, lacking, thread)
+            if self._view.fills:
+                image, lacking = await self._view.blocking(self._shelf.lacking, path)
+                await self._view.fetch(image, lacking, thread)
             archive = await self._view.blocking(self._shelf.open, path)
         except NotFound as error:
             now = await self._find(path)

@@ -184,6 +184,11 @@ class View:
         index = await self._observe(opened_name, thread, paths)
         return None if index is None else names[index]
 
+    @property
+    def fills(self) -> bool:
+        """Tell whether absent blobs may be fetched."""
+        return self._filling is not None
+
     async def fetch(self, layout: PurePosixPath, wanted: Mapping[Digest, int], thread: int) -> None:
         """Fetch blobs that a layout lacks, of these sizes, if they may be fetched."""
         if self._filling is not None:
