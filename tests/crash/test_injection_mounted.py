@@ -1,6 +1,11 @@
-"""What a mount leaves when strace fails, or kills it at, any system call that serves a writer."""
+"""What a mount leaves when strace fails, or kills it at, any system call that serves a writer.
+
+The engines take turns, since what they call for a change is the same: every fault befalls one of
+them. OCISTOW_FUZZ lets every fault befall all.
+"""
 
 import errno
+import itertools
 import json
 import os
 import queue
@@ -16,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from ocistow.fusefs.engines.choice import NAMES
 from ocistow.oci.digest import Digest
 from ocistow.oci.reference import Reference
 from ocistow.store.store import Store
@@ -37,7 +43,8 @@ CHANGES = (
     "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir",
     "fchmod", "symlinkat",
 )  # fmt: skip
-OTHERS = ("openat",)
+OTHERS = ("openat", "ioctl")
+ENGINES = NAMES if os.geteuid() == 0 else ("pyfuse3",)
 REFUSED = {errno.EIO, errno.ENOSPC}
 DEAD = {errno.ENOTCONN, errno.ECONNABORTED}
 MAX_CALLS = 300
@@ -45,10 +52,12 @@ TIMEOUT = 30.0  # seconds until a mount that hangs is killed
 
 
 class Runs:
-    """Mounts a store again and again, and writes to it."""
+    """Mounts a store again and again with one engine, and writes to it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, engine: str) -> None:
+        self.engine = engine
         self._directory = directory
+        directory.mkdir()
         self._numbers = count()
         self._template = directory / "template"
         self._template.mkdir()
@@ -63,7 +72,7 @@ class Runs:
         """Write without a fault."""
         root = self._new()
         with (
-            mounted(warm, root, []) as pid,
+            mounted(warm, self.engine, root, []) as pid,
             traced([*CHANGES, *OTHERS], pid, root / "log", ends=False),
         ):
             write(root / "mounted")
@@ -77,7 +86,7 @@ class Runs:
             fault = Fault(call, effect, at)
             wrong: list[str] = []
             missed = 0 if self._disturb(warm, fault, wrong) else missed + 1
-            yield from (f"{fault}: {one}" for one in wrong)
+            yield from (f"{self.engine}: {fault}: {one}" for one in wrong)
             if missed == 2:  # once may be chance: each worker thread has its own count
                 return
         raise AssertionError(f"over {MAX_CALLS} {call}")
@@ -86,7 +95,7 @@ class Runs:
         """Write while the fault happens, see what that leaves, and write again."""
         root = self._new()
         error: OSError | None = None
-        with mounted(warm, root, wrong) as pid:
+        with mounted(warm, self.engine, root, wrong) as pid:
             with injected(fault, pid, root / "log", ends=False):
                 try:
                     write(root / "mounted")
@@ -97,7 +106,7 @@ class Runs:
             if not dead:
                 write(root / "mounted")
         if dead:
-            with mounted(warm, root, wrong):
+            with mounted(warm, self.engine, root, wrong):
                 write(root / "mounted")
         wrong += violations(root / "store")
         if found(root / "store") != {NEW: str(B.root.digest)}:
@@ -115,10 +124,11 @@ class Runs:
 
 
 @contextmanager
-def mounted(warm: Warm, root: Path, wrong: list[str]) -> Generator[int]:
+def mounted(warm: Warm, engine: str, root: Path, wrong: list[str]) -> Generator[int]:
     """Mount a store for the block, in a process with the number that this yields."""
     path = root / "mounted"
-    pid = warm.prepare([f"--store={root / 'store'}", "mount", str(path)], root / "output")
+    command = [f"--store={root / 'store'}", "mount", f"--engine={engine}", str(path)]
+    pid = warm.prepare(command, root / "output")
     warm.go()
     wait_until(lambda: path.is_mount() or not alive(pid), "it is mounted")
     watch = threading.Timer(TIMEOUT, os.kill, [pid, signal.SIGKILL])
@@ -192,9 +202,9 @@ def found(store: Path) -> dict[Path, str]:
 def test_no_fault_of_a_mount_breaks_a_promise(
     scratch: Path, warm: "queue.SimpleQueue[Warm]"
 ) -> None:
-    runs = Runs(scratch)
+    all_runs = [Runs(scratch / engine, engine) for engine in ENGINES]
 
-    def sweep(fault: tuple[str, str]) -> list[str]:
+    def sweep(runs: Runs, fault: tuple[str, str]) -> list[str]:
         process = warm.get()
         try:
             return list(runs.sweep(process, *fault))
@@ -202,12 +212,24 @@ def test_no_fault_of_a_mount_breaks_a_promise(
             warm.put(process)
 
     process = warm.get()
-    runs.start(process)
+    for runs in all_runs:
+        runs.start(process)
     warm.put(process)
-    faults = [
-        *product(sorted(runs.calls), ["error=EIO"]),
-        *product(sorted(runs.calls & {*CHANGES}), ["error=ENOSPC", "signal=SIGKILL"]),
-    ]
+    faults = [list(faults_of(runs)) for runs in all_runs]
+    if "OCISTOW_FUZZ" in os.environ:
+        work = [(runs, fault) for runs, own in zip(all_runs, faults, strict=True) for fault in own]
+    else:
+        turns = itertools.cycle(all_runs)
+        everything = sorted({fault for own in faults for fault in own})
+        work = [
+            (next(runs for runs in turns if fault[0] in runs.calls), fault) for fault in everything
+        ]
     with ThreadPoolExecutor(warm.qsize()) as threads:
-        wrong = list(threads.map(sweep, faults))
+        wrong = list(threads.map(lambda one: sweep(*one), work))
     assert [one for part in wrong for one in part] == []
+
+
+def faults_of(runs: Runs) -> Iterator[tuple[str, str]]:
+    """Yield calls with what is to happen to them."""
+    yield from product(sorted(runs.calls), ["error=EIO"])
+    yield from product(sorted(runs.calls & {*CHANGES}), ["error=ENOSPC", "signal=SIGKILL"])

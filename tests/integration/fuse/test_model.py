@@ -124,11 +124,12 @@ class Mounted(RuleBasedStateMachine):
     """One client, and other processes on the store.
 
     Attributes:
+        kind: of engine.
         server: becomes a mount, again and again.
         command: becomes the other processes.
     """
 
-    engine: ClassVar[str]
+    kind: ClassVar[str]
     server: ClassVar[Warm]
     command: ClassVar[Warm]
 
@@ -165,7 +166,7 @@ class Mounted(RuleBasedStateMachine):
     # The life of the mount
 
     def _mount(self) -> None:
-        command = [f"--store={self.store}", "mount", f"--engine={self.engine}"]
+        command = [f"--store={self.store}", "mount", f"--engine={self.kind}"]
         self.pid = self.server.prepare([*command, str(self.mountpoint)], self.output)
         self.server.go()
         wait_until(lambda: is_usable(self.mountpoint), "it is mounted")
@@ -746,11 +747,11 @@ def snapshot(root: Path) -> list[object]:
     return found
 
 
-def test_a_mount_keeps_to_its_rules(fuse: None) -> None:
+def test_a_mount_keeps_to_its_rules(engine: str) -> None:
     with Warm() as one, Warm() as other:
 
         class Story(Mounted):
-            engine = os.environ.get("OCISTOW_ENGINE", "auto")
+            kind = engine
             server = one
             command = other
 
