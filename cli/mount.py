@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
 import click
+from click.core import ParameterSource
 
 from ..fusefs.engines.choice import AUTO, NAMES
 from ..oci.digest import Digest
@@ -23,7 +24,7 @@ DEFAULT = "/oci"
 FILL_TIMEOUT = (5.0, 30.0)  # seconds, as in `Access`: readers wait in open(2) meanwhile
 OWNER = click.IntRange(0, 2**32 - 2)
 PATIENCE = 30.0  # seconds until a request that is not answered is looked into
-MOUNTPOINT = click.Path(path_type=Path, readable=False)  # a dead mount cannot be read
+MOUNTPOINT = Path  # not click.Path, which asks the mount: it may be dead, or stuck
 
 
 def octal(_: click.Context, __: click.Parameter, text: str) -> int:
@@ -89,6 +90,9 @@ def below(_: click.Context, __: click.Parameter, text: str) -> PurePosixPath:
     help="With a command: let nobody else see the mount, where the system can.",
 )
 @click.option("--patience", type=click.FloatRange(min=0.1), default=PATIENCE, hidden=True)
+@click.option("--status", is_flag=True, help="Tell what running mounts do, and do nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="With --status: print a JSON document.")
+@click.option("--prometheus", is_flag=True, help="With --status: print Prometheus' text format.")
 @click.option("--background", is_flag=True, help="Return when the mount can be used.")
 @click.option(
     "--log-file",
@@ -112,6 +116,9 @@ def mount(
     engine: str,
     private: bool,
     patience: float,
+    status: bool,
+    as_json: bool,
+    prometheus: bool,
     background: bool,
     log_file: Path | None,
 ) -> int:
@@ -120,6 +127,15 @@ def mount(
     Ends on SIGTERM, SIGINT or `ocistow umount`. With `-- COMMAND`, runs that with the store
     mounted, where possible for it alone, and exits with its status.
     """
+    if (as_json or prometheus) and not status:
+        raise click.UsageError("--json and --prometheus are for --status")
+    if status:
+        from .mount_status import show
+
+        source = click.get_current_context().get_parameter_source("mountpoint")
+        asked = None if source is ParameterSource.DEFAULT else mountpoint.absolute()
+        show(asked, settings.store, as_json=as_json, prometheus=prometheus)
+        return 0
     if command and background:
         raise click.UsageError("--background and a command exclude each other")
     if not read_only and _is_protected(settings.store):

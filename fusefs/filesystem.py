@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import trio
 from .attributes import Attributes
 from .calls import Calls
 from .contents import Ordinary
+from .counters import Counters
 from .generations import Generations
 from .handles import Handles, Opened
 from .namespace import Namespace
@@ -93,6 +94,22 @@ class FileSystem:
     def calls(self) -> Calls:
         """The calls that worker threads make for requests."""
         return self._view.calls
+
+    @property
+    def counters(self) -> Counters:
+        """What became of content."""
+        return self._view.counters
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """How much a mount keeps, by what that is. From any thread."""
+        return {
+            "handles": len(self._handles),
+            "directories": len(self._listings),
+            "staged": len(self._view.staged),
+            "waitingIndexes": len(self._generations),
+            "inodes": len(self._view.tree),
+        }
 
     def describe(self) -> Iterator[tuple[str, Iterable[str]]]:
         """Yield what a mount keeps, each kind with a line for every entry. From any thread."""

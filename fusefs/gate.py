@@ -14,6 +14,7 @@ from ..store.ingest import Ingest
 from ..store.layout import Layout
 from ..store.reading import READ_SIZE, digest_of_file
 from ..store.store import Store
+from .counters import Counters
 from .promises import Promises
 from .staging import Staging
 
@@ -23,9 +24,10 @@ KnownDigest = Callable[[int, str], Digest | None]
 class Gate:
     """The ways into the pool and into a layout's index. Paths are below the layout root."""
 
-    def __init__(self, store: Store, promises: Promises) -> None:
+    def __init__(self, store: Store, promises: Promises, counters: Counters) -> None:
         self._store = store
         self._promises = promises
+        self._counters = counters
 
     def promise(self, digest: Digest, directory: bytes) -> None:
         """Keep a blob, and the others that its layout has, from garbage collection.
@@ -50,6 +52,7 @@ class Gate:
             self._promises.make([digest])
             if digest in self._store.blobs:
                 self._link(digest, path)
+                self._counters.add("present", staging.size)
                 return
         staging.fill()
         self._commit(staging.ingest, digest, path)
@@ -57,8 +60,10 @@ class Gate:
     def _commit(self, ingest: Ingest, digest: Digest, path: bytes | None) -> None:
         if ingest.digest(digest.algorithm) == digest:
             self._promises.make([digest])  # before it is seen whether the pool has it already
+        kind = "present" if digest in self._store.blobs else "committed"
         ingest.commit(digest)
         self._link(digest, path)
+        self._counters.add(kind, ingest.size)
 
     def _link(self, digest: Digest, path: bytes | None) -> None:
         if path is not None:
@@ -80,8 +85,10 @@ class Gate:
                 if actual != digest:
                     raise DigestMismatch(digest, actual)
                 self._promises.make([digest])
-                if digest not in self._store.blobs:
+                kind = "present" if digest in self._store.blobs else "committed"
+                if kind == "committed":
                     self._store.blobs.adopt(file, digest)
+                size = os.fstat(file).st_size
             else:
                 with self._store.blobs.ingest(digest.algorithm) as ingest:
                     for chunk in _chunks(file):
@@ -89,6 +96,7 @@ class Gate:
                     self._commit(ingest, digest, path)
                 return False
         self._store.files.link_blob(digest, path)
+        self._counters.add(kind, size)
         return True
 
     def index(self, raw: bytes, directory: bytes) -> None:
@@ -99,7 +107,9 @@ class Gate:
             InvalidContent: it is no index, or what it reaches is malformed.
         """
         layout = self._layout(directory)
-        layout.commit(Index.parse(raw, f"index.json of {layout.name}"), existing=True)
+        index = Index.parse(raw, f"index.json of {layout.name}")
+        for descriptor in layout.commit(index, existing=True):
+            self._counters.add("saved", descriptor.size)
 
     def marker(self, raw: bytes, directory: bytes) -> None:
         """Let a document become the `oci-layout` file in `directory`.

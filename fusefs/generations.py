@@ -25,6 +25,9 @@ class Generations:
         self._view = view
         self._waiting: set[Staged] = set()  # indexes whose manifests are still to come
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def stage(self, parent: Node[Content], name: bytes, place: Place, mode: int) -> Staged:
         """Begin a generation of a file; its first handle is the caller's."""
         digest = self._view.digest(parent, name) if place is Place.BLOB else None
@@ -106,6 +109,8 @@ class Generations:
             return
         if staged.staging.unsettled and staged.staging.refusal:
             log.warning("refused %s: %s", _path(staged), staged.staging.refusal)
+            if not staged.is_over:
+                self._view.counters.add("refused", staged.staging.size)
         if not staged.is_over:
             staged.is_over = True
             staged.staging.discard()

@@ -121,7 +121,9 @@ class Handles:
         if handle.staged is not None:
             return handle.staged.staging.read(offset, size)
         if (data := read_cached(handle.file, offset, size)) is not None:
+            self._view.counters.cached_reads += 1
             return data
+        self._view.counters.disk_reads += 1
         return await self._view.blocking(os.pread, handle.file, size, offset)
 
     async def write(self, number: int, offset: int, data: bytes | memoryview) -> int:

@@ -28,6 +28,7 @@ from .filling import Fill
 from .notify import NOBODY, Service
 from .places import has_rules
 from .shelf import Shelf
+from .status import About, Status
 from .table import is_mounted, unmount
 from .view import View
 from .watchdog import Watchdog
@@ -101,8 +102,10 @@ def serve(
     with Watchdog(filesystem, options.patience, partial(abort, where)) as watchdog:
         engine = choice.mount(options.engine, filesystem, mountpoint, device)
         server = _Server(engine, filesystem, mountpoint, ready, service)
+        about = About(where, store.path, type(engine).__name__.lower(), options.read_only)
         try:
-            trio.run(_serve, server, watchdog)
+            with Status(filesystem, about):
+                trio.run(_serve, server, watchdog)
         except Exception as error:
             if is_foreseen(error):
                 raise

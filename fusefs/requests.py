@@ -35,12 +35,14 @@ class Latencies:
 
     def __init__(self) -> None:
         self.count = 0
+        self.total = 0  # nanoseconds
         self.longest = 0  # nanoseconds
         self._buckets = [0] * _BUCKETS
 
     def note(self, elapsed: int) -> None:
         """Count one, of `elapsed` nanoseconds."""
         self.count += 1
+        self.total += elapsed
         if elapsed > self.longest:
             self.longest = elapsed
         # four buckets between two powers of two: 0.2 us, and 1 KiB, whatever happens

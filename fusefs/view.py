@@ -33,6 +33,7 @@ from .contents import (
     Staged,
     Symlink,
 )
+from .counters import Counters
 from .filling import Fill, Filling
 from .gate import Gate
 from .intent import Callers, makes_new_name, opened_name
@@ -74,7 +75,8 @@ class View:
         self.store = store
         self.files = store.files
         self._promises = Promises(None if read_only else store.leases)
-        self.gate = Gate(store, self._promises)
+        self.counters = Counters()
+        self.gate = Gate(store, self._promises, self.counters)
         self._filling = Filling(fill, self.gate, self.files) if fill else None
         self.tree: Tree[Content] = Tree(Directory())
         self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name

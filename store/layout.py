@@ -150,12 +150,12 @@ class Layout:
                 present[descriptor.digest] = descriptor
         return list(present.values())
 
-    def commit(self, index: Index, *, existing: bool = False) -> None:
+    def commit(self, index: Index, *, existing: bool = False) -> list[Descriptor]:
         """Make `index` the layout's index, with links to all it reaches in the pool.
 
         When this returns the image survives power loss; before that, the old
         index is in force. `existing=True` changes only a directory that is there, and
-        leaves `oci-layout` to whoever made that.
+        leaves `oci-layout` to whoever made that. Returns the blobs that the layout had not.
 
         Raises:
             NotFound: a manifest or config is absent; `name` is its digest.
@@ -169,10 +169,12 @@ class Layout:
                 self._disk.sweep(directory)
                 if not existing and MARKER not in os.listdir(directory):
                     self._disk.put(directory, MARKER, MARKER_CONTENT)
+                new: list[Descriptor] = []
                 for algorithm in sorted({d.digest.algorithm for d in reachable}):
-                    self._link_all(directory, algorithm, reachable)
+                    new += self._link_all(directory, algorithm, reachable)
                 self._disk.put(directory, INDEX, index.raw)
                 self._disk.sync(directory)
+        return new
 
     def own(self, digest: Digest) -> os.stat_result | None:
         """Return the attributes of the layout's own file for a blob, whatever the pool has."""
@@ -279,18 +281,24 @@ class Layout:
         except NotFound:
             return None
 
-    def _link_all(self, directory: int, algorithm: str, reachable: list[Descriptor]) -> None:
-        """Give the layout all blobs of one algorithm, so that they survive power loss."""
+    def _link_all(
+        self, directory: int, algorithm: str, reachable: list[Descriptor]
+    ) -> list[Descriptor]:
+        """Give the layout all blobs of one algorithm, so that they survive power loss.
+
+        Returns those that it had not.
+        """
         with self.directory.blobs_of(directory, algorithm, create=True) as names:
             self._disk.sweep(names)
-            for digest in (descriptor.digest for descriptor in reachable):
-                if digest.algorithm != algorithm:
-                    continue
+            before = set(os.listdir(names))
+            own = [d for d in reachable if d.digest.algorithm == algorithm]
+            for digest in (descriptor.digest for descriptor in own):
                 if digest in self._blobs:
                     self._blobs.link(digest, names, digest.encoded)
                 else:
                     self._keep(digest)
             self._disk.sync(names)
+        return [descriptor for descriptor in own if descriptor.digest.encoded not in before]
 
     def _keep(self, digest: Digest) -> None:
         """Sync a file of this layout alone, from before the store knew it."""
