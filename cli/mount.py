@@ -17,6 +17,7 @@ from ..oci.digest import Digest
 from ..oci.errors import NotFound
 from ..store.store import Store
 from .config import Settings
+from .options import json_option
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +92,8 @@ def below(_: click.Context, __: click.Parameter, text: str) -> PurePosixPath:
 )
 @click.option("--patience", type=click.FloatRange(min=0.1), default=PATIENCE, hidden=True)
 @click.option("--status", is_flag=True, help="Tell what running mounts do, and do nothing else.")
-@click.option("--json", "as_json", is_flag=True, help="With --status: print a JSON document.")
-@click.option("--prometheus", is_flag=True, help="With --status: print Prometheus' text format.")
+@json_option
+@click.option("--prometheus", is_flag=True, help="Print the status for Prometheus.")
 @click.option("--background", is_flag=True, help="Return when the mount can be used.")
 @click.option(
     "--log-file",
@@ -127,8 +128,6 @@ def mount(
     Ends on SIGTERM, SIGINT or `ocistow umount`. With `-- COMMAND`, runs that with the store
     mounted, where possible for it alone, and exits with its status.
     """
-    if (as_json or prometheus) and not status:
-        raise click.UsageError("--json and --prometheus are for --status")
     if status:
         from .mount_status import show
 
