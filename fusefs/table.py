@@ -26,15 +26,14 @@ class Entry:
     number: int
     above: int  # the number of the mount that it is mounted on
     device: str  # major:minor, one for each file system however often it is mounted
-    root: str  # which part of it is shown: / for all
     path: Path
     kind: str
     source: str
 
 
-def entries(table: Path = Path("/proc/self/mountinfo")) -> list[Entry]:
-    """Return what this process, or the one whose table it is, sees mounted, oldest first."""
-    return [_entry(line) for line in table.read_bytes().splitlines()]
+def entries() -> list[Entry]:
+    """Return what this process sees mounted, oldest first."""
+    return [_entry(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
 
 
 def find(mountpoint: Path) -> Entry | None:
@@ -106,13 +105,12 @@ def _unmount(path: Path, *, lazy: bool) -> None:
 
 def _entry(line: bytes) -> Entry:
     place, _, kind = line.partition(b" - ")
-    number, above, device, root, path, *_ = place.split(b" ")
+    number, above, device, _, path, *_ = place.split(b" ")
     name, source, *_ = kind.split(b" ")
     return Entry(
         int(number),
         int(above),
         device.decode(),
-        _plain(root),
         Path(_plain(path)),
         _plain(name),
         _plain(source),

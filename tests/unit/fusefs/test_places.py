@@ -1,10 +1,11 @@
 import os
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocistow.fusefs.places import Place, digest_of, is_hidden, place_of, role_of
+from ocistow.fusefs.places import Place, digest_of, has_rules, is_hidden, place_of, role_of
 from ocistow.oci.digest import HEX_LENGTHS, Digest
 from ocistow.oci.errors import InvalidContent
 
@@ -72,3 +73,21 @@ def test_every_algorithm_has_its_role() -> None:
 def test_the_stores_own_files_are_hidden() -> None:
     assert is_hidden(b".ocistow-1")
     assert not is_hidden(b"index.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("", False),
+        ("a", False),
+        ("a/b/1", False),
+        ("blobs", True),
+        ("a/blobs", True),
+        ("a/blobs/sha256", True),
+        ("a/blobs/other", True),
+        ("a/blobs/other/b", False),
+        ("a/sha256", False),
+    ],
+)
+def test_directories_in_which_files_are_what_they_are_called(path: str, expected: bool) -> None:
+    assert has_rules(PurePosixPath(path)) == expected

@@ -343,3 +343,28 @@ def test_two_may_put_under_one_name_at_once(store: Store) -> None:
     [root] = store.find("a:b").index().manifests
     assert root in (A.root, B.root)
     assert violations(store.path) == []
+
+
+def test_a_part_of_a_store_stands_in_for_the_whole(store: Store) -> None:
+    A.add_to(store.blobs)
+    whole = store.put(Reference.parse("example.com/app:1"), A.root)
+    with store.below(PurePosixPath("example.com", "app"), create=False) as part:
+        assert part.layouts == store.layouts / "example.com" / "app"
+        assert part.layout(PurePosixPath("1")).index() == whole.index()
+        assert part.files.list(b".") == [b"1"]
+    with store.below(PurePosixPath("example.com", "new"), create=True) as part:
+        assert part.files.list(b".") == []
+    with pytest.raises(NotFound):
+        store.below(PurePosixPath("example.com", "absent"), create=False)
+
+
+@pytest.mark.parametrize(
+    "path", ["", ".", "..", "/etc", "a/../../b", "a\0b", "link", "link/a", "file"]
+)
+def test_what_is_no_part_of_a_store_does_not(store: Store, tmp_path: Path, path: str) -> None:
+    (store.layouts / "link").symlink_to(tmp_path)
+    (store.layouts / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InvalidContent):
+        store.below(PurePosixPath(path), create=True)
+    assert sorted(tmp_path.rglob("*")) == before
