@@ -143,6 +143,19 @@ def add(path: Path, disk: Disk) -> None:
         blobs.sync()
 
 
+def add_a_copy(path: Path, disk: Disk) -> None:
+    """Put a blob together from what was written and what is copied in the kernel."""
+    with BlobStore(path / "blobs", disk) as blobs, blobs.ingest(behind=True) as ingest:
+        ingest.write(CONTENT[:3])
+        with (path.parent / "source").open("w+b") as source:
+            source.write(CONTENT)
+            source.flush()
+            while ingest.copy(source.fileno(), ingest.size, ingest.size, 2):
+                pass
+        ingest.commit()
+        blobs.sync()
+
+
 def put(reference: Reference, image: MinimalImage) -> Callable[[Path, Disk], None]:
     def run(path: Path, disk: Disk) -> None:
         with Store.open(path, disk) as store:
@@ -240,6 +253,7 @@ OPERATIONS = [
     Operation("create again", half_created, create, View(created=False), EMPTY),
     Operation("add the first blob", created, add, EMPTY, View(pool=frozenset({ADDED}))),
     Operation("add a blob", with_blobs, add, BLOBS, View(pool=digests(BOTH) | {ADDED})),
+    Operation("add a copy", with_blobs, add_a_copy, BLOBS, View(pool=digests(BOTH) | {ADDED})),
     Operation("take an image in", created, take_in, EMPTY, View(named(_1=A), digests(A))),
     Operation("put", with_blobs, put(ONE, BOTH), BLOBS, View(named(_1=BOTH), digests(BOTH))),
     Operation("replace", with_image, put(ONE, B), IMAGE, View(named(_1=B), digests(BOTH))),

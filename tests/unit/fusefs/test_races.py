@@ -203,3 +203,23 @@ async def test_a_blob_that_is_written_again_is_not_put_into_another_layout(clien
     await client.close(opened.handle)
     client.names.rmdir(await client.inode("two"), b"blobs")
     assert violations(client.store.path) == []
+
+
+async def test_pages_of_a_bad_file_go_when_the_blob_is_another_file(client: Client) -> None:
+    """The kernel, which still knows the name, opens the inode without looking it up again."""
+    await client.mkdir("blobs/sha256")
+    await client.write_file(f"blobs/sha256/{name_of(LARGE)}", LARGE)
+    inode = await client.inode(f"blobs/sha256/{name_of(LARGE)}")
+
+    async def keeps() -> bool:
+        opened = await client.handles.open(inode, os.O_RDONLY)
+        await client.close(opened.handle)
+        return opened.keep
+
+    assert await keeps()
+    pool = client.store.path / "blobs" / "sha256" / name_of(LARGE)
+    bad = pool.rename(client.store.path / "bad")
+    client.store.blobs.add([LARGE])
+    assert not await keeps()
+    assert await keeps()
+    bad.unlink()
