@@ -282,9 +282,22 @@ def test_git_keeps_a_repository_there(here: Path, run_tool: Run) -> None:
         (here / f"file-{number}").write_text(str(number) * 1000)
         run_tool(*git, "add", ".", cwd=here)
         run_tool(*git, "commit", "-qm", f"{number}", cwd=here)
-    run_tool(*git, "gc", "-q", cwd=here)
+    hook = here / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    run_tool(*git, "mv", "file-0", "moved", cwd=here)
+    run_tool(*git, "commit", "-qm", "moved", cwd=here)  # the hook is no program yet
+    run_tool(*git, "gc", "-q", "--aggressive", "--prune=now", cwd=here)
     run_tool(*git, "fsck", "--strict", cwd=here)
     assert subprocess.run(["git", "status", "-s"], cwd=here, capture_output=True).stdout == b""
+    hook.chmod(0o755)
+    again = (*git, "commit", "-q", "--amend", "-m", "refused")
+    assert subprocess.run(again, cwd=here, capture_output=True).returncode == 1
+    for how in ("--no-local", "--local", "--shared"):
+        run_tool(*git, "clone", "-q", how, ".", here / how, cwd=here)
+        run_tool(*git, "checkout", "-q", "-b", "other", "HEAD~2", cwd=here / how)
+        run_tool(*git, "rebase", "-q", "origin", cwd=here / how)
+        assert sorted(os.listdir(here / how)) == [".git", "file-1", "file-2", "moved"]
 
 
 @tools
