@@ -142,6 +142,7 @@ class Namespace:
             self._view.note_written(directory, name)
         elif isinstance(content, (Ordinary, Symlink)) and place is Place.ORDINARY:
             self._view.files.link(node.path, path)
+            self._view.tree.name(node, directory, name)  # by which it is the same file
         elif isinstance(content, Guarded) and place is content.place:
             await self._copy_guarded(node.path, (directory, name), place)
         else:

@@ -486,6 +486,8 @@ class View:
             return False  # it is gone, and only not forgotten yet
         if isinstance(content, Guarded):
             return isinstance(node.content, Guarded)
+        if isinstance(content, Ordinary):
+            return node.content is content
         return is_same(node.content, content)
 
     def _stat_blob(self, node: Node[Content], digest: Digest) -> os.stat_result:
@@ -503,12 +505,19 @@ class View:
 
 
 def is_same(known: Content, content: Content) -> bool:
-    """Tell whether two things are one and the same of the disk, blobs and indexes aside."""
+    """Tell whether what had a name is what has it; never of blobs and indexes.
+
+    An ordinary file that only got a second name, or lost it, is the same, although it may be
+    a blob's file with two: git compares the numbers of what it links.
+    """
     if isinstance(known, Directory):
         return isinstance(content, Directory) and known.inode == content.inode
     if isinstance(known, Symlink):
         return isinstance(content, Symlink) and known.inode == content.inode
-    return known is content and isinstance(content, (Ordinary, Staged))
+    if isinstance(known, Ordinary) and isinstance(content, Ordinary):
+        relinked = known.inode == content.inode and known.shared != content.shared
+        return known is content or (relinked and not known.is_blob)
+    return known is content and isinstance(content, Staged)
 
 
 def missing() -> OSError:

@@ -80,3 +80,20 @@ def test_a_link_that_moves_stays_itself(here: Path) -> None:
         (here / "other").unlink()
         os.close(held)
         os.close(gone)
+
+
+def test_a_file_has_one_number_by_all_its_names(here: Path) -> None:
+    for number in range(20):
+        (here / "gone").touch()
+        gone = os.open(here / "gone", os.O_RDONLY)
+        (here / "gone").unlink()
+        (here / "one").touch()
+        (here / "one").chmod(0o444 if number % 2 else 0o644)
+        before = (here / "one").stat()
+        (here / "other").hardlink_to(here / "one")
+        assert os.path.samestat((here / "other").stat(), before), number
+        assert os.path.samestat((here / "one").stat(), before), number
+        assert len({entry.inode() for entry in os.scandir(here)}) == 1, number
+        (here / "one").unlink()
+        (here / "other").unlink()
+        os.close(gone)
