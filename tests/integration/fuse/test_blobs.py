@@ -462,8 +462,8 @@ def test_an_unlinked_blob_can_still_be_read_by_who_has_it_open(blobs: Path) -> N
 
 
 def test_symbolic_links_are_refused_where_blobs_belong(here: Path, blobs: Path) -> None:
-    (here / "elsewhere").write_bytes(b"content")
-    for name in (name_of(b"content"), "some-name"):
+    (here / "elsewhere").write_bytes(b"content of no blob")
+    for name in (name_of(b"content of no blob"), "some-name"):
         with pytest.raises(PermissionError):
             (blobs / name).symlink_to(here / "elsewhere")
     assert os.listdir(blobs) == []
