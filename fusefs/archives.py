@@ -78,7 +78,9 @@ class Archives:
             content, is_known = known, True
         else:
             content, is_known = ArchiveFile(path, found), False
-        node = tree.enter(before.inode if before and is_known else self._view.new_inode(), content)
+        node = tree.enter(
+            before.inode if before and is_known else self._view.numbers.new(), content
+        )
         tree.name(node, directory, name)
         return self.attributes(node)
 

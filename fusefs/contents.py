@@ -168,7 +168,8 @@ class Found(NamedTuple):
     """What a name is on disk or in the pool, with what was learned when looking.
 
     Attributes:
-        inode: its number there, which may not be that by which the kernel knows it.
+        inode: its number there, which may not be that by which the kernel knows it; 0 of what is
+            nowhere yet.
         status: None of what is being written, and of a blob that is absent.
     """
 

@@ -251,7 +251,7 @@ class FileSystem:
         listing = self._listings[handle]
         directory = self._view.tree[listing.inode]
         if start == 0:
-            listing.names = self._names.list(listing.inode)
+            listing.names = await self._names.list(listing.inode)
             await self._view.promise_listed(directory, listing.names)
         for position in range(start, len(listing.names)):
             name = listing.names[position]

@@ -51,7 +51,7 @@ class Filling:
         self._fill = fill
         self._gate = gate
         self._files = files
-        self._sizes: dict[Name, int] = {}
+        self._sizes: dict[int, dict[bytes, int]] = {}  # by directory
         self._mentions: dict[int, tuple[tuple[int, ...], Mapping[Digest, int]]] = {}  # by layout
         self._fetches: dict[Digest, _Fetch] = {}
         self._threads = trio.CapacityLimiter(FETCHES)  # apart: they wait for the network
@@ -60,16 +60,16 @@ class Filling:
 
     def size(self, name: Name) -> int | None:
         """Return the size of an absent blob that may be fetched, as `look` found out."""
-        return self._sizes.get(name)
+        return self._sizes.get(name[0], {}).get(name[1])
 
     async def look(self, parent: Node[Content], name: bytes, digest: Digest) -> None:
         """Find out whether the layout around `parent` mentions a blob that is absent."""
         layout = _layout_of(parent)
         size = (await self._mentioned(layout)).get(digest) if layout is not None else None
         if size is None:
-            self._sizes.pop((parent.inode, name), None)
+            self._sizes.get(parent.inode, {}).pop(name, None)
         else:
-            self._sizes[parent.inode, name] = size
+            self._sizes.setdefault(parent.inode, {})[name] = size
 
     async def bring(self, parent: Node[Content], name: bytes, digest: Digest, thread: int) -> None:
         """Return once the store has a blob; `thread` is the client's that waits.
@@ -105,7 +105,7 @@ class Filling:
 
     def forget_directory(self, inode: int) -> None:
         """Forget what was found out about a directory that is gone."""
-        self._sizes = {name: size for name, size in self._sizes.items() if name[0] != inode}
+        self._sizes.pop(inode, None)
         self._mentions.pop(inode, None)
 
     def _begun(self, layout: PurePosixPath, digest: Digest, size: int) -> _Fetch:

@@ -88,7 +88,7 @@ class Generations:
             waiting = self.stage(directory, name, Place.INDEX, 0o644)
             waiting.staging.handles = 0
             waiting.staging.write(0, raw)
-            waiting.node = Node(self._view.new_inode(), waiting)  # of which nobody knows yet
+            waiting.node = Node(self._view.numbers.new(), waiting)  # of which nobody knows yet
             self._end_waiting(directory, name)
             self._wait_for(waiting, error)
         else:
@@ -167,7 +167,7 @@ class Generations:
         key = (staged.parent.inode, staged.name)
         self._end_waiting(staged.parent, staged.name, but=staged)
         if staged.is_named:
-            self._view.note_written(staged.parent, staged.name)
+            self._view.traces.write(staged.parent, staged.name)
         if staged.node is not None:
             if self._view.staged.get(key) is staged:
                 del self._view.staged[key]

@@ -88,7 +88,7 @@ class Handles:
                 keep = content.is_same(file)
                 return self._add(Handle(node, file), keep=keep, backing=file)
             if self._is_passed(node):
-                self._view.renumber(content.digest)
+                self._view.numbers.renumber(content.digest)
                 raise stale()  # the kernel looks again
             name = await self._view.opened_name(node, thread)
             return self._regenerate(node, Place.BLOB, flags, name)
@@ -109,7 +109,7 @@ class Handles:
         if place is Place.ORDINARY:
             return self._create_ordinary(directory, name, mode, flags)
         staged = self._generations.stage(directory, name, place, mode)
-        node = staged.node = self._view.tree.enter(self._view.new_inode(), staged)
+        node = staged.node = self._view.tree.enter(self._view.numbers.new(), staged)
         if place is Place.TEMPORARY:
             self._view.tree.name(node, directory, name)
             self._view.staged[directory.inode, name] = staged

@@ -46,11 +46,11 @@ class Namespace:
                 self._view.files.mkdir(algorithm)
                 self._view.note_made(directory, [algorithm])
         except FileExistsError:
-            if (parent, name) not in self._view.made:
+            if self._view.traces.made(parent, name) is None:
                 raise
         except FileNotFoundError:
             raise stale() from None  # another process removed the directory
-        self._view.made.pop((parent, name), None)
+        self._view.traces.claim(parent, name)
         return self._entered(directory, name)
 
     def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:
@@ -65,11 +65,17 @@ class Namespace:
         """Return where a symbolic link leads."""
         return self._view.files.readlink(self._view.tree[inode].path)
 
-    def list(self, inode: int) -> list[bytes]:
-        """Return the names in a directory: what the layout really has, not what the pool could."""
-        names = set(self._view.files.list(self._view.tree[inode].path))
-        names.update(name for parent, name in self._view.staged if parent == inode)
-        return sorted(name for name in names if not is_hidden(name))
+    async def list(self, inode: int) -> list[bytes]:
+        """Return the names in a directory: what the layout really has, not what the pool could.
+
+        Each is there once, and none is missing that was there all the time.
+        """
+        node = self._view.tree[inode]
+        size = self._view.status(node).st_size
+        names = await self._view.blocking(self._view.files.list, node.path, size=size)
+        found = {name for name in names if not is_hidden(name)}
+        found.update(name for parent, name in self._view.staged if parent == inode)
+        return sorted(found)
 
     def unlink(self, parent: int, name: bytes) -> None:
         """Remove a file's name; of a blob the layout's own link, never the pool's file."""
@@ -83,7 +89,7 @@ class Namespace:
         if not isinstance(content, Blob) or self._view.linked(directory, name):
             self._view.files.unlink(directory.child(name))
         if isinstance(content, Blob):
-            self._view.whiteouts.add((parent, name))
+            self._view.traces.unlink(parent, name)
         self._view.tree.unname(directory, name)
 
     def rmdir(self, parent: int, name: bytes) -> None:
@@ -93,14 +99,14 @@ class Namespace:
         index, which it moved before, has made and filled.
         """
         directory = self._view.tree[parent]
-        inode = self._view.number(directory, name, self._view.peek(directory, name))
+        inode = self._view.numbers.number(directory, name, self._view.peek(directory, name))
         path = directory.child(name)
-        linked = self._view.made.get((parent, name), frozenset())
+        linked = self._view.traces.made(parent, name) or frozenset()
         for remove, left in self._leftovers(inode, path, linked):
             remove(left)
         self._end((directory, name), lambda: self._view.files.rmdir(path))
         self._view.tree.unname(directory, name)
-        self._view.made.pop((parent, name), None)
+        self._view.traces.claim(parent, name)
         self._view.forget_directory(inode)
 
     def _leftovers(
@@ -121,10 +127,9 @@ class Namespace:
             below = b"%b/%b" % (path, entry)
             if is_hidden(entry) or entry in linked:
                 found.append((self._view.files.unlink, below))
-            elif (inode, entry) in self._view.made:
-                child = self._view.tree.find(node, entry) if node else None
-                number = child.inode if child else 0  # of which then nothing is known
-                found += self._leftovers(number, below, self._view.made[inode, entry])
+            elif (child := self._view.traces.made(inode, entry)) is not None:
+                known = self._view.tree.find(node, entry) if node is not None else None
+                found += self._leftovers(known.inode if known else 0, below, child)
                 found.append((self._view.files.rmdir, below))
             else:
                 raise refused(errno.ENOTEMPTY)
@@ -139,7 +144,7 @@ class Namespace:
             if place is Place.BLOB and content.digest != self._view.digest(directory, name):
                 raise InvalidContent(f"{os.fsdecode(path)} is {content.digest}")
             await self._view.blocking(self._view.files.link_blob, content.digest, path)
-            self._view.note_written(directory, name)
+            self._view.traces.write(directory, name)
         elif isinstance(content, (Ordinary, Symlink)) and place is Place.ORDINARY:
             self._view.files.link(node.path, path)
             self._view.tree.name(node, directory, name)  # by which it is the same file
@@ -286,7 +291,7 @@ class Namespace:
         self._view.tree.move(*old, *new)
 
     def _renamed(self, old: Name, new: Name, node: Node[Content] | None, content: Content) -> None:
-        self._view.note_written(*new)
+        self._view.traces.write(*new)
         self._view.tree.unname(*old)
         if node is not None:
             node.content = content
@@ -309,7 +314,7 @@ class Namespace:
 
     def _number(self, name: Name) -> int | None:
         try:
-            return self._view.number(*name, self._view.peek(*name))
+            return self._view.numbers.number(*name, self._view.peek(*name))
         except FileNotFoundError:
             return None
 

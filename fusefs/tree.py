@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -64,7 +64,11 @@ class Node(Generic[Content]):
 class Tree(Generic[Content]):
     """Nodes by inode and by name. Not thread-safe: its owner is the event loop."""
 
-    def __init__(self, root: Content) -> None:
+    def __init__(
+        self, root: Content, dropped: Callable[[Node[Content]], None] = lambda node: None
+    ) -> None:
+        """Begin with a root; `dropped` hears of each node that leaves the table."""
+        self._dropped = dropped
         self._nodes: dict[int, Node[Content]] = {ROOT: Node(ROOT, root, lookups=1)}
         self._names: dict[tuple[int, bytes], Node[Content]] = {}
 
@@ -145,15 +149,20 @@ class Tree(Generic[Content]):
             self._drop_if_unknown(node)
 
     def _drop_if_unknown(self, node: Node[Content]) -> None:
-        if node.inode == ROOT or node.lookups > 0 or node.below > 0:
-            return
-        if self._nodes.get(node.inode) is node:
-            del self._nodes[node.inode]
-        for key, parent in list(node.names.items()):
-            if self._names.get(key) is node:
-                del self._names[key]
-            del node.names[key]
-            self.let_go(parent)
+        left = [node]
+        while left:
+            node = left.pop()
+            if node.inode == ROOT or node.lookups > 0 or node.below > 0:
+                continue
+            if self._nodes.get(node.inode) is node:
+                del self._nodes[node.inode]
+                self._dropped(node)
+            for key, parent in list(node.names.items()):
+                if self._names.get(key) is node:
+                    del self._names[key]
+                del node.names[key]
+                parent.below -= 1
+                left.append(parent)
 
 
 def path_of(node: Node[Content]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import logging
 import os
 import stat
@@ -37,14 +36,15 @@ from .counters import Counters
 from .filling import Fill, Filling
 from .gate import Gate
 from .intent import Callers, makes_new_name, opened_name
+from .numbers import Numbers
 from .places import Place, digest_of, is_hidden, place_of
 from .promises import Promises
+from .traces import Traces
 from .tree import ROOT, Node, Tree, stale
 from .watch import Watch
 
 log = logging.getLogger(__name__)
 
-_FIRST_STAGED = 1 << 62  # inode numbers of files that are on no disk yet; no file system gets there
 _PATIENCE = 5.0  # seconds to read a client's memory, which may be swapped out
 _INLINE = 64 << 10  # bytes; a thread costs 60 us, copying and hashing this much less
 
@@ -78,18 +78,15 @@ class View:
         self.counters = Counters()
         self.gate = Gate(store, self._promises, self.counters)
         self._filling = Filling(fill, self.gate, self.files) if fill else None
-        self.tree: Tree[Content] = Tree(Directory())
+        self.tree: Tree[Content] = Tree(Directory(), self._dropped)
+        self.numbers = Numbers(self.tree)
+        self.traces = Traces()
         self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name
-        self.whiteouts: set[tuple[int, bytes]] = set()  # blobs that were unlinked on purpose
-        # directories that a commit made, and the blobs that it linked there
-        self.made: dict[tuple[int, bytes], frozenset[bytes]] = {}
         self._presentation = presentation
         self._virtual = virtual
-        self._aliases: dict[Digest | tuple[int, bytes], int] = {}
         self._ordinaries: WeakValueDictionary[int, Ordinary] = WeakValueDictionary()
         self._callers = Callers()
         self._observers = trio.CapacityLimiter(2)  # apart, since they may wait for the others
-        self._inodes = itertools.count(_FIRST_STAGED)
         self._threads = trio.CapacityLimiter(2 * (os.cpu_count() or 1))
 
     async def blocking(self, call: Callable[..., Result], *args: object, size: int = -1) -> Result:
@@ -127,10 +124,6 @@ class View:
     def digest(self, parent: Node[Content], name: bytes) -> Digest:
         """Return the digest that a name in a BLOB place is."""
         return digest_of(parent.name, name)
-
-    def new_inode(self) -> int:
-        """Return a number for a file that is on no disk yet."""
-        return next(self._inodes)
 
     async def lookup(self, parent: int, name: bytes, thread: int) -> Attributes:
         """Tell the kernel what a name is; `thread` is the client's.
@@ -208,7 +201,10 @@ class View:
 
     def is_ours(self, parent: Node[Content], name: bytes) -> bool:
         """Tell whether a name may be there without any client having made it."""
-        return (parent.inode, name) in self.made or self.place(parent, name) is Place.BLOB
+        return (
+            self.traces.made(parent.inode, name) is not None
+            or self.place(parent, name) is Place.BLOB
+        )
 
     def introduce(self, parent: Node[Content], name: bytes, found: Found) -> Attributes:
         """Tell the kernel of what `peek` found, counting a lookup of that inode."""
@@ -221,36 +217,14 @@ class View:
 
     def enter(self, parent: Node[Content], name: bytes, found: Found) -> Node[Content]:
         """Put what `peek` found into the inode table, counting a lookup."""
-        node = self.tree.enter(self.number(parent, name, found), found.content)
+        number, before = self.numbers.number(parent, name, found), self.tree.find(parent, name)
+        if before is not None and before.inode != number:
+            self.forget_directory(before.inode)  # if it was one, another process has replaced it
+        node = self.tree.enter(number, found.content)
         if isinstance(found.content, Staged):
             found.content.node = node
         self.tree.name(node, parent, name)
         return node
-
-    def number(self, parent: Node[Content], name: bytes, found: Found) -> int:
-        """Return the inode number by which the kernel is to know what `peek` found.
-
-        That of the disk, unless the kernel knows something else by it: a file system
-        gives the number of a file that is gone to the next one, and the kernel, which forgets
-        later, would serve the pages of the one as the other's.
-        """
-        inode, content, _ = found
-        if (known := self.tree.find(parent, name)) and is_same(known.content, content):
-            return known.inode  # wherever it was when it got that
-        identity = content.digest if isinstance(content, Blob) else (parent.inode, name)
-        alias = self._aliases.get(identity)
-        if alias is not None and self._may_be(alias, content):
-            return alias
-        # A blob under an ordinary name must not be mistaken for the blob when it is opened.
-        shared = isinstance(content, Ordinary) and content.shared
-        if not shared and self._may_be(inode, content):
-            return inode
-        alias = self._aliases[identity] = self.new_inode()
-        return alias
-
-    def renumber(self, digest: Digest) -> None:
-        """Let the kernel know a blob by another number when it looks it up again."""
-        self._aliases[digest] = self.new_inode()
 
     def ordinary(self, status: os.stat_result, *, is_new: bool = False) -> Ordinary:
         """Return what is known of a plain file: what is open on it, and its hash."""
@@ -384,28 +358,22 @@ class View:
                 parent, linked = directory.inode, frozenset[bytes]()
                 if name != b"blobs":
                     inode = self.files.stat(above).st_ino
-                    parent = self.number(directory, b"blobs", Found(inode, Directory(inode)))
+                    found = Found(inode, Directory(inode))
+                    parent = self.numbers.number(directory, b"blobs", found)
                     linked = frozenset(self.files.list(path))
-                self.made[parent, name] = linked
-
-    def note_written(self, directory: Node[Content], name: bytes) -> None:
-        """Remember that a client made a file, whatever was unlinked or linked there before."""
-        self.whiteouts.discard((directory.inode, name))
-        above = directory.parent
-        if above is not None and (linked := self.made.get((above.inode, directory.name))):
-            self.made[above.inode, directory.name] = linked - {name}
+                self.traces.make(parent, name, linked)
 
     def forget_directory(self, inode: int) -> None:
         """Forget what was remembered of names in a directory that is gone."""
-        self.whiteouts = {key for key in self.whiteouts if key[0] != inode}
-        self.made = {key: linked for key, linked in self.made.items() if key[0] != inode}
+        self.traces.forget(inode)
         if self._filling is not None:
             self._filling.forget_directory(inode)
-        self._aliases = {
-            identity: alias
-            for identity, alias in self._aliases.items()
-            if isinstance(identity, Digest) or identity[0] != inode
-        }
+
+    def _dropped(self, node: Node[Content]) -> None:
+        """Forget what only matters while the kernel remembers."""
+        self.numbers.forget(node.inode)
+        if self._filling is not None:
+            self._filling.forget_directory(node.inode)
 
     def _peek_blob(self, parent: Node[Content], name: bytes) -> Found:
         digest = self.digest(parent, name)
@@ -420,7 +388,7 @@ class View:
             return Found(own.st_ino, Directory(own.st_ino), own)
         key = (parent.inode, name)
         may_be_fetched = own is None and self._absent_size([key]) is not None
-        if own is None and (key in self.whiteouts or not (self._virtual or may_be_fetched)):
+        if own is None and (self.traces.is_unlinked(*key) or not (self._virtual or may_be_fetched)):
             raise missing()
         blob = known or Blob(digest)
         try:
@@ -431,9 +399,7 @@ class View:
                 return Found(own.st_ino, blob, own)
             if not may_be_fetched:
                 raise missing() from None
-            if digest not in self._aliases:
-                self._aliases[digest] = self.new_inode()
-            return Found(self._aliases[digest], blob)
+            return Found(0, blob)
         return Found(blob.pooled.st_ino, blob, blob.pooled)
 
     def _known_blob(self, parent: Node[Content], name: bytes, digest: Digest) -> Blob | None:
@@ -475,21 +441,6 @@ class View:
             )
         return None
 
-    def _may_be(self, number: int, content: Content) -> bool:
-        """Tell whether what the kernel knows by a number, if anything, is this."""
-        node = self.tree.get(number)
-        if node is None:
-            return True
-        if isinstance(content, Blob):
-            return node.content == content
-        if not node.names:
-            return False  # it is gone, and only not forgotten yet
-        if isinstance(content, Guarded):
-            return isinstance(node.content, Guarded)
-        if isinstance(content, Ordinary):
-            return node.content is content
-        return is_same(node.content, content)
-
     def _stat_blob(self, node: Node[Content], digest: Digest) -> os.stat_result:
         try:
             return self.store.blobs.stat(digest)
@@ -502,22 +453,6 @@ class View:
         except FileNotFoundError:
             return False
         return True
-
-
-def is_same(known: Content, content: Content) -> bool:
-    """Tell whether what had a name is what has it; never of blobs and indexes.
-
-    An ordinary file that only got a second name, or lost it, is the same, although it may be
-    a blob's file with two: git compares the numbers of what it links.
-    """
-    if isinstance(known, Directory):
-        return isinstance(content, Directory) and known.inode == content.inode
-    if isinstance(known, Symlink):
-        return isinstance(content, Symlink) and known.inode == content.inode
-    if isinstance(known, Ordinary) and isinstance(content, Ordinary):
-        relinked = known.inode == content.inode and known.shared != content.shared
-        return known is content or (relinked and not known.is_blob)
-    return known is content and isinstance(content, Staged)
 
 
 def missing() -> OSError:

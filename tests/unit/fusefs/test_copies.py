@@ -171,7 +171,7 @@ async def test_what_begins_as_the_blob_and_goes_on_otherwise_is_what_was_written
     with pytest.raises(DigestMismatch):
         await client.handles.flush(target)
     await client.handles.write(target, at, CONTENT[at:] or b"")
-    await client.handles.truncate(client.view.new_inode(), target, len(CONTENT))
+    await client.handles.truncate(client.view.numbers.new(), target, len(CONTENT))
     await client.close(target)
     assert await client.read_file(f"{HERE}/{NAME}") == CONTENT
     assert violations(client.store.path) == []
