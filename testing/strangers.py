@@ -14,6 +14,8 @@ from .mounts import TIMEOUT, environment
 
 UID = 65534  # nobody, and nogroup
 
+_SCRATCH = "/mnt"  # which is there, and only covered
+
 # In a mount namespace of its own: /dev/fuse is for everybody, as udev makes it, and so is the
 # interpreter, wherever root keeps it. $1 is a scratch directory, $2 an interpreter's prefix.
 _STAGE = f"""
@@ -54,9 +56,7 @@ def as_stranger(*command: str | Path) -> Sequence[str | Path]:
     The process that is started becomes the command, and gets its signals. What it mounts is
     seen by it and its children only.
     """
-    scratch = Path(tempfile.gettempdir(), "ocistow-stranger")
-    scratch.mkdir(exist_ok=True)  # and stays empty: each command's own tmpfs covers it
-    stage = ("unshare", "--mount", "sh", "-c", _STAGE, "sh", scratch, sys.base_prefix)
+    stage = ("unshare", "--mount", "sh", "-c", _STAGE, "sh", _SCRATCH, sys.base_prefix)
     return [*stage, *command]
 
 
