@@ -35,7 +35,9 @@ _IGNORED = frozenset(
     )
 )
 _FOR_OTHERS = ("x-", "X-", "comment=", "user=")
-_NOT_HERE = frozenset({"background", "help", "private", "no-private"})
+_NOT_HERE = frozenset(
+    {"background", "help", "json", "private", "no-private", "prometheus", "status"}
+)
 
 
 def run(program: str, words: Sequence[str]) -> int:

@@ -46,6 +46,7 @@ def test_options_are_those_of_the_command(text: str, options: list[str]) -> None
     [
         ([*WORDS, "-o", "ro,readonly"], "unknown mount option 'readonly'"),
         ([*WORDS, "-o", "background"], "unknown mount option 'background'"),
+        ([*WORDS, "-o", "ro,status"], "unknown mount option 'status'"),
         ([*WORDS, "-o", "-v"], "unknown mount option '-v'"),
         ([*WORDS, "-o", "ro=1"], "mount option 'ro' has no value"),
         ([*WORDS, "-o", "uid"], "mount option 'uid' needs a value"),
