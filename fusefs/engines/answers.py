@@ -15,7 +15,7 @@ from ..handles import Opened
 from ..requests import Refusal
 from . import wire
 from .backings import Backings
-from .wire import Opcode, Request, Valid
+from .wire import Opcode, Open, Request, Valid
 
 Answer: TypeAlias = bytes | bytearray
 Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
@@ -137,12 +137,14 @@ class Answers:
     async def _open(self, request: Request) -> Answer:
         (flags,) = request.numbers
         opened = await self._open_or_give_up(request, flags)
-        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        writable = flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY
         try:
             how, backing = self._backings.add(request.inode, opened, writable=writable)
         except OSError:
             await self._filesystem.release(opened.handle)
             raise
+        if not writable:
+            how |= Open.NOFLUSH  # its close decides about nothing, and costs a request less
         return wire.opened(opened.handle, how, backing)
 
     async def _open_or_give_up(self, request: Request, flags: int) -> Opened:
@@ -197,7 +199,7 @@ class Answers:
         return b""
 
     async def _opendir(self, request: Request) -> Answer:
-        return wire.opened(await self._filesystem.opendir(request.inode), wire.Open(0), 0)
+        return wire.opened(await self._filesystem.opendir(request.inode), Open(0), 0)
 
     async def _readdirplus(self, request: Request) -> Answer:
         handle, start, size = request.numbers

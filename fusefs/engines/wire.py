@@ -84,6 +84,7 @@ class Open(enum.IntFlag):
 
     DIRECT_IO = 1 << 0
     KEEP_CACHE = 1 << 1
+    NOFLUSH = 1 << 5
     PASSTHROUGH = 1 << 7
 
 
