@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # How skopeo, podman and buildah call a blob that they write. They begin with 8 bytes, after which
 # the page cache would split each of their writes into two requests: 1.9 s instead of 1.3 s.
+# Where the kernel can, it writes them by itself, and they are hashed from the page cache when they
+# are renamed: 0.3 s for 64 MiB in writes of 32 KiB, as on the disk, instead of 1.0 s.
 STREAMED = b"oci-put-blob"
 
 
@@ -294,10 +296,10 @@ class Handles:
             raise stale() from None  # … or removed the directory
         status = os.fstat(file)
         content = self._view.ordinary(status, is_new=True)
-        is_streamed = name.startswith(STREAMED)
-        content.restart(file, self._view.files.begin_sync if is_streamed else None)
+        content.is_streamed = name.startswith(STREAMED)
+        content.restart(file, self._view.files.begin_sync if content.is_streamed else None)
         node = self._view.enter(directory, name, Found(status.st_ino, content, status))
-        opened = self._add_ordinary(node, content, file, direct=is_streamed)
+        opened = self._add_ordinary(node, content, file, direct=content.is_streamed)
         return opened, self._view.attributes(node, status)
 
     async def _open_ordinary(self, node: Node[Content], content: Ordinary, flags: int) -> Opened:
@@ -345,7 +347,8 @@ class Handles:
         self, node: Node[Content], content: Ordinary, file: int, *, direct: bool = False
     ) -> Opened:
         content.files.append(file)
-        return self._add(Handle(node, file, ordinary=content), direct=direct)
+        backing = file if content.is_streamed else -1
+        return self._add(Handle(node, file, ordinary=content), direct=direct, backing=backing)
 
     def _add_staged(self, node: Node[Content], staged: Staged, flags: int) -> Opened:
         handle = Handle(node, staged=staged, appends=bool(flags & os.O_APPEND))

@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -94,3 +94,46 @@ def test_readers_and_writers_take_turns(mount: Mount, blob: Path) -> None:
                     writer.write(CONTENT)
             assert {reader.read() for reader in readers} == {CONTENT}
     assert os.stat(blob).st_size == len(CONTENT)
+
+
+def test_what_a_copier_streams_is_a_blob_whoever_wrote_it(mount: Mount, blob: Path) -> None:
+    content = random.Random(8).randbytes(200_000)
+    streamed = blob.parents[2] / "oci-put-blob17"
+    with streamed.open("xb", buffering=0) as writer:
+        writer.write(content[:70_000])
+        with streamed.open("rb") as reader:
+            assert reader.read() == content[:70_000]
+        writer.write(content[70_000:])
+        os.fsync(writer.fileno())
+    assert streamed.stat().st_size == len(content)
+    name = Digest.of(content).encoded
+    streamed.rename(blob.parent / name)
+    assert (blob.parent / name).read_bytes() == content
+    assert (mount.store / "blobs" / "sha256" / name).read_bytes() == content
+
+
+def test_a_copier_that_goes_on_after_the_rename_changes_no_blob(mount: Mount, blob: Path) -> None:
+    content = random.Random(9).randbytes(200_000)
+    streamed, target = blob.parents[2] / "oci-put-blob17", blob.parent / Digest.of(content).encoded
+    with streamed.open("xb", buffering=0) as writer, ExitStack() as closing:
+        writer.write(content)
+        streamed.rename(target)
+        closing.enter_context(target.open("rb"))
+        with suppress(PermissionError):  # where we see it
+            os.pwrite(writer.fileno(), b"EVIL", 0)
+        assert target.read_bytes() == content
+
+
+def test_a_blob_is_spliced_and_inherited(mount: Mount, blob: Path) -> None:
+    with blob.open("rb") as file:
+        reader, writer = os.pipe()
+        try:
+            assert os.splice(file.fileno(), writer, 4096, offset_src=4096) == 4096
+            assert os.read(reader, 4096) == CONTENT[4096:8192]
+        finally:
+            os.close(reader)
+            os.close(writer)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(os.pread(file.fileno(), 10, 0) != CONTENT[:10])
+        assert os.waitpid(pid, 0) == (pid, 0)

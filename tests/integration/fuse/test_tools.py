@@ -302,7 +302,7 @@ def test_git_keeps_a_repository_there(here: Path, run_tool: Run) -> None:
 
 @tools
 def test_skopeo_does_not_write_what_the_pool_has(
-    shared_mount: Mount, here: Path, tmp_path: Path, run_tool: Run
+    shared_mount: Mount, engine: str, here: Path, tmp_path: Path, run_tool: Run
 ) -> None:
     image = image_layout(tmp_path / "large", seed=77, layers=1, layer_size=1 << 20)
 
@@ -315,7 +315,8 @@ def test_skopeo_does_not_write_what_the_pool_has(
         run_tool("skopeo", "copy", f"oci:{image.path}:latest", f"oci:{here / name}:latest")
         assert_holds(here / name, image)
         counts.append(written())
-    assert counts[1] - counts[0] > 1 << 20
+    # that engine lets the kernel write
+    assert engine == "kernel" or counts[1] - counts[0] > 1 << 20
     assert counts[2] - counts[1] < 1 << 16
 
 
