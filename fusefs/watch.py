@@ -1,4 +1,4 @@
-"""Blobs that leave the pool while a mount shows them. See ADR 15."""
+"""Blobs that leave the pool while a mount shows them. See ADR 17."""
 
 from __future__ import annotations
 
