@@ -106,10 +106,6 @@ class Kernel(trio.abc.Instrument):
             with contextlib.suppress(OSError):  # it was never mounted, or just unmounted
                 _umount(self._mountpoint)
 
-    def invalidate_entry(self, parent: int, name: bytes) -> None:
-        """Make the kernel look a name up again."""
-        self._notify(wire.invalid_entry(parent, name))
-
     def invalidate_inode(self, inode: int) -> None:
         """Make the kernel ask for attributes again."""
         self._notify(wire.invalid_inode(inode))

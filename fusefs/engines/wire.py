@@ -152,10 +152,9 @@ _LONG_COUNT = Struct("=Q")
 _STATFS = Struct("=QQQQQIII28x")
 _INIT = Struct("=IIIIHHIIHHII24x")
 _INVALIDATE_INODE = Struct("=Qqq")
-_INVALIDATE_ENTRY = Struct("=QI4x")
 BACKING = Struct("=iI8x")  # a descriptor, flags: of the ioctl that makes a backing file
 
-_NOTIFY_INODE, _NOTIFY_ENTRY = 2, 3
+_NOTIFY_INODE = 2
 _TIME_GRAN = 1  # nanoseconds
 
 
@@ -291,11 +290,6 @@ def accepted(
         flags >> 32,
         depth,
     )
-
-
-def invalid_entry(parent: int, name: bytes) -> bytes:
-    """Return the message that makes the kernel look a name up again."""
-    return _notification(_NOTIFY_ENTRY, _INVALIDATE_ENTRY.pack(parent, len(name)) + name + b"\0")
 
 
 def invalid_inode(inode: int) -> bytes:
