@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ocistow.fusefs.engines.choice import NAMES
 from ocistow.oci.reference import Reference
 from ocistow.store.disk import Disk
 from ocistow.store.store import Store
@@ -135,11 +136,12 @@ def commands(warm: Warm, scratch: Path) -> Callable[[Path], Iterator[None]]:
         yield
         command("dedupe", "--undo")
         yield
-        with mounted(root / "store", scratch / "mount") as mount:
-            A.write_to(mount.path / "example.com" / "written" / "1")
-            yield
-            B.write_to(mount.path / "example.com" / "written" / "1")
-            yield
+        for engine in NAMES:
+            with mounted(root / "store", scratch / "mount", f"--engine={engine}") as mount:
+                A.write_to(mount.path / "example.com" / "written" / engine)
+                yield
+                B.write_to(mount.path / "example.com" / "written" / engine)
+                yield
         command("rm", TWO)
         yield
         command("rm", THREE)
