@@ -94,6 +94,7 @@ def below(_: click.Context, __: click.Parameter, text: str) -> PurePosixPath:
 @click.option("--status", is_flag=True, help="Tell what running mounts do, and do nothing else.")
 @json_option
 @click.option("--prometheus", is_flag=True, help="Print the status for Prometheus.")
+@click.option("--supervise", is_flag=True, help="Start the server again when it crashes.")
 @click.option("--background", is_flag=True, help="Return when the mount can be used.")
 @click.option(
     "--log-file",
@@ -120,6 +121,7 @@ def mount(
     status: bool,
     as_json: bool,
     prometheus: bool,
+    supervise: bool,
     background: bool,
     log_file: Path | None,
 ) -> int:
@@ -143,7 +145,8 @@ def mount(
     with _opened(settings.store, sub, read_only):
         pass  # what is wrong with the store is said before anything is detached
     mountpoint = mountpoint.absolute()
-    ready = _nobody_waits
+    ready: Callable[[], None] = _nobody_waits
+    log_messages: Callable[[], None] = _nobody_waits
     if command or background:
         from ..fusefs import process
 
@@ -154,7 +157,11 @@ def mount(
         started = process.start(None if command else _log(settings.store, log_file))
         if isinstance(started, process.Server):
             return process.run_with(started, command) if command else 0
-        ready = started
+        ready, log_messages = started, started.log_messages
+    if supervise:
+        from ..fusefs.supervision import Limits, Supervisor
+
+        ready = Supervisor(mountpoint, Limits()).supervise(ready, log_messages)
     from ..fusefs.mount import Options, serve
     from ..fusefs.notify import Service
     from ..publish.archives.shelf import Shelf

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..fusefs.status import statuses
+from ..oci.document import inner
 from ..oci.errors import NotFound
 from . import output
 
@@ -156,12 +157,10 @@ def _number(status: Status, name: str) -> float:
 
 
 def _numbers(status: Status, name: str) -> Mapping[str, float]:
-    members = status[name]
-    assert isinstance(members, Mapping), name
-    return {str(key): _number(members, key) for key in members}
+    members = inner(status, name, "status")
+    return {key: _number(members, key) for key in members}
 
 
 def _members(status: Status, name: str) -> Mapping[str, Mapping[str, float]]:
-    members = status[name]
-    assert isinstance(members, Mapping), name
-    return {str(key): _numbers(members, key) for key in members}
+    members = inner(status, name, "status")
+    return {key: _numbers(members, key) for key in members}

@@ -28,7 +28,7 @@ class Counters:
         self.cached_reads = 0
         self.disk_reads = 0
         self._lock = threading.Lock()
-        self._amounts = dict.fromkeys(self.KINDS, Amount())
+        self._amounts: dict[str, Amount] = {kind: Amount() for kind in self.KINDS}
 
     def add(self, kind: str, size: int) -> None:
         """Count a file: a blob that was `committed`, or written though it was `present`.

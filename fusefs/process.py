@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,6 @@ from typing import NoReturn
 from . import libc
 
 log = logging.getLogger(__name__)
-
-Ready = Callable[[], None]
 
 _FORWARDED = {
     signal.SIGINT,
@@ -43,6 +41,30 @@ class Server:
         status = _status(os.waitpid(self.pid, 0)[1])
         if status:
             log.warning("the mount ended before, with status %d", status)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """To be called by a child process that can serve; `log_messages` alone where another tells."""
+
+    messages: int  # the log's file; -1 for none
+    writer: int  # of the pipe that the parent reads
+
+    def __call__(self) -> None:
+        """Begin to log, and let the parent go on."""
+        self.log_messages()
+        try:
+            os.write(self.writer, b"!")
+        except BrokenPipeError:  # who waited does so no more
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.close(self.writer)
+
+    def log_messages(self) -> None:
+        """Write to the log in place of stdout and stderr from now on."""
+        if self.messages >= 0:
+            os.dup2(self.messages, 1)
+            os.dup2(self.messages, 2)
+            os.close(self.messages)
 
 
 def start(log_file: Path | None) -> Server | Ready:
@@ -80,18 +102,7 @@ def start(log_file: Path | None) -> Server | Ready:
         if os.getppid() != parent:
             os._exit(0)
 
-    def ready() -> None:
-        if messages >= 0:
-            os.dup2(messages, 1)
-            os.dup2(messages, 2)
-            os.close(messages)
-        try:
-            os.write(writer, b"!")
-        except BrokenPipeError:  # who waited does so no more
-            os.kill(os.getpid(), signal.SIGTERM)
-        os.close(writer)
-
-    return ready
+    return Ready(messages, writer)
 
 
 def run(command: Sequence[str]) -> int:
