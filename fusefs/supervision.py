@@ -53,8 +53,8 @@ class Supervisor:
         """Return in a child process that is to serve, each time there is a new one.
 
         What it returns is called when the mount can be used. `ready` is called once, in the
-        parent, when that was so for the first time; `begin` in each child then. A child ends
-        with its parent.
+        parent, when that was so for the first time, and `begin` in that child. A child ends with
+        its parent.
 
         Raises:
             SystemExit: in the parent, when it is over: with 0, the status of a server that
@@ -72,7 +72,7 @@ class Supervisor:
                 libc.end_with_parent(signal.SIGTERM)
                 if os.getppid() != parent:
                     os._exit(0)
-                return lambda: _tell(begin, writer)
+                return lambda: _tell(None if self._was_ready else begin, writer)
             os.close(writer)
             with open(reader, "rb", buffering=0):
                 status = self._attend(child, reader, ready)
@@ -126,7 +126,8 @@ class Supervisor:
             raise SystemExit(0)
 
 
-def _tell(begin: Callable[[], None], writer: int) -> None:
-    begin()
+def _tell(begin: Callable[[], None] | None, writer: int) -> None:
+    if begin is not None:  # else the parent has begun, and this process as a part of it
+        begin()
     os.write(writer, b"!")
     os.close(writer)

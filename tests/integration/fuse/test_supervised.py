@@ -38,6 +38,11 @@ def answers(path: Path) -> bool:
     return os.path.ismount(path)
 
 
+def pid_of(path: Path, store: Path) -> int:
+    status = run(store, "mount", "--status", "--json", str(path)).stdout
+    return int(json.loads(status)["mounts"][0]["pid"])
+
+
 def crash(mount: Mount) -> None:
     [server] = children(mount.pid)
     os.kill(server, signal.SIGKILL)
@@ -85,12 +90,14 @@ def test_in_the_background(fuse: None, tmp_path: Path) -> None:
         done = run(store, "mount", *options, str(path))
         assert (done.returncode, done.stderr) == (0, "")
         assert answers(path)
-        status = run(store, "mount", "--status", "--json", str(path)).stdout
-        pid = json.loads(status)["mounts"][0]["pid"]
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid_of(path, store), signal.SIGKILL)
         wait_until(lambda: "removing the dead mount" in log.read_text(), "another one starts")
         wait_until(lambda: answers(path), "it can be used again")
+        supervisor = int(Path(f"/proc/{pid_of(path, store)}/stat").read_text().split()[3])
         assert run(store, "umount", str(path)).returncode == 0
+        wait_until(lambda: not Path(f"/proc/{supervisor}").exists(), "the supervisor ends")
+        assert log.read_text().count("ERROR") == 1
+        assert path not in mount_points()
     finally:
         unmount(path)
 
