@@ -46,6 +46,9 @@ class Generations:
         async with staged.lock:
             if not (staging.unsettled or (again and staged in self._waiting)):
                 return  # perhaps somebody settled it while we waited
+            if self._is_unlinked(staged):
+                staging.unsettled = False
+                return
             try:
                 if staging.place is Place.BLOB:
                     await self._settle_blob(staged)
@@ -115,6 +118,18 @@ class Generations:
             staged.is_over = True
             staged.staging.discard()
             self._view.tree.let_go(staged.parent)
+
+    def _is_unlinked(self, staged: Staged) -> bool:
+        """Tell whether what was opened again has lost its name since, which does not come back."""
+        if staged.node is not None or not staged.is_named:
+            return False
+        try:
+            there = self._view.linked(staged.parent, staged.name)
+        except OSError:  # ESTALE: its directory is gone, too
+            return True
+        if staged.staging.place is Place.BLOB:  # it need not have had a link
+            return self._view.traces.is_unlinked(staged.parent.inode, staged.name)
+        return not there
 
     async def _settle_blob(self, staged: Staged) -> None:
         if staged.digest is None:
