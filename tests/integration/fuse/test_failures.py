@@ -8,7 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,10 +78,11 @@ def test_a_store_that_becomes_read_only_is_still_read(
     for digest in image.layers:
         blob = on_disk.path / "image" / "blobs" / "sha256" / digest.encoded
         assert hashlib.sha256(blob.read_bytes()).hexdigest() == digest.encoded
-    for change in (
+    changes: list[Callable[[], object]] = [
         lambda: (on_disk.path / "new").mkdir(),
         lambda: (on_disk.path / "image" / "index.json").unlink(),
-    ):
+    ]
+    for change in changes:
         with pytest.raises(OSError, match="Read-only"):
             change()
     assert on_disk.stop() == 0
