@@ -1,5 +1,7 @@
 """Blobs that the kernel reads by itself, and who else opens them meanwhile."""
 
+import errno
+import fcntl
 import mmap
 import os
 import random
@@ -137,3 +139,25 @@ def test_a_blob_is_spliced_and_inherited(mount: Mount, blob: Path) -> None:
         if pid == 0:
             os._exit(os.pread(file.fileno(), 10, 0) != CONTENT[:10])
         assert os.waitpid(pid, 0) == (pid, 0)
+
+
+def test_what_the_engine_does_not_know_is_not_supported(mount: Mount, blob: Path) -> None:
+    beside = blob.parents[2] / "ordinary"
+    with beside.open("w+b") as file, pytest.raises(OSError, match="Inappropriate ioctl"):
+        fcntl.ioctl(file, 0x5401)
+    with blob.open("rb") as file:
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == len(CONTENT)
+
+
+def test_a_reader_survives_the_server(mount_store: Mounter) -> None:
+    with mount_store("--engine", "kernel" if os.geteuid() == 0 else "auto") as mount:
+        (mount.path / "file").write_bytes(b"kept")
+        with (mount.path / "file").open("rb") as file:
+            mount.kill()
+            with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is checked
+                os.stat(mount.path / "other")
+            assert caught.value.errno == errno.ENOTCONN
+            with suppress(OSError):
+                file.read()
+    with mount_store() as mount:
+        assert (mount.path / "file").read_bytes() == b"kept"
