@@ -90,7 +90,7 @@ class Handles:
                 keep = content.is_same(file)
                 return self._add(Handle(node, file), keep=keep, backing=file)
             if self._is_passed(node):
-                self._view.numbers.renumber(content.digest)
+                self._view.numbers.renumber(node, content.digest)
                 raise stale()  # the kernel looks again
             name = await self._view.opened_name(node, thread)
             return self._regenerate(node, Place.BLOB, flags, name)

@@ -50,9 +50,12 @@ class Numbers:
             return inode
         return self._alias(identity)
 
-    def renumber(self, digest: Digest) -> None:
+    def renumber(self, node: Node[Content], digest: Digest) -> None:
         """Let the kernel know a blob by another number when it looks it up again."""
-        self._alias(digest)
+        alias = self._alias(digest)
+        del self._identities[alias]  # for good: the kernel forgets it once before it opens it
+        for (_, name), parent in list(node.names.items()):
+            self._tree.unname(parent, name)
 
     def _alias(self, identity: Identity) -> int:
         before = self._aliases.get(identity)
