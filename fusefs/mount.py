@@ -29,7 +29,7 @@ from .notify import NOBODY, Service
 from .places import has_rules
 from .shelf import Shelf
 from .status import About, Status
-from .table import is_mounted, unmount
+from .table import find, is_mounted, unmount
 from .view import View
 from .watchdog import Watchdog
 
@@ -170,11 +170,15 @@ async def _live(mountpoint: Path, service: Service) -> None:
 
 
 async def _announce(mountpoint: Path, ready: Callable[[], None]) -> None:
-    """Say that the mount can be used, once a client has seen that it can."""
-    device = await trio.to_thread.run_sync(lambda: os.stat(mountpoint).st_dev)
-    bdi = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
-    with contextlib.suppress(OSError):  # only root may; it is speed, not function
-        await trio.to_thread.run_sync(bdi.write_text, str(READ_AHEAD))
+    """Say that the mount can be used: who asks it something from now on gets an answer.
+
+    It is not asked here. A server that waits for its own answer when it is killed never ends:
+    its thread waits for good, and keeps the device open, so that all clients wait, too.
+    """
+    if entry := await trio.to_thread.run_sync(find, mountpoint):
+        bdi = Path(f"/sys/class/bdi/{entry.device}/read_ahead_kb")
+        with contextlib.suppress(OSError):  # only root may; it is speed, not function
+            await trio.to_thread.run_sync(bdi.write_text, str(READ_AHEAD))
     ready()
 
 
