@@ -166,6 +166,8 @@ class Watchdog:
             log.warning("%s", words)
 
     def _report_bug(self, request: Request, error: Exception) -> None:
+        if self.is_bug_known:
+            return  # others may meet it, too, until the mount has ended
         self.is_bug_known = True
         self.expect_end()
         log.error("%s: a bug ends the mount", request, exc_info=error, extra=self._dump())
