@@ -121,7 +121,7 @@ def assert_ended(mount: Mount, reason: str) -> None:
 
 
 def test_an_exception_that_nobody_foresaw_ends_the_mount(faulty: Faulty) -> None:
-    with faulty() as mount:
+    with faulty(patience=20) as mount:  # which the end takes no part of
         with pytest.raises(OSError, match=r"abort|not connected") as caught:
             os.stat(mount.path / "bug")
         assert caught.value.errno in ABORTED
