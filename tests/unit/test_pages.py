@@ -1,0 +1,55 @@
+"""The pages lead where they say, and the README leads to all of them."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+_TRACKED = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=ROOT, capture_output=True)
+PAGES = [ROOT / name for name in _TRACKED.stdout.decode().split("\0") if name] or [
+    ROOT / "README.md",
+    *DOCS.rglob("*.md"),  # not a clone
+]
+DECISIONS = sorted((DOCS / "adr").glob("*.md"))
+
+_CODE = re.compile(r"^(```+).*?^\1$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(\s*(?!https?://)([^)#\s]*)(?:#([^)\s]+))?\s*\)")
+_HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+
+
+def links(page: Path) -> Iterator[tuple[Path, str | None]]:
+    """Yield where a page leads: the file, and the anchor in it."""
+    for target, anchor in _LINK.findall(_CODE.sub("", page.read_text())):
+        yield (page.parent / target).resolve() if target else page, anchor or None
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    text = re.sub(r"^(```+).*?^\1$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in _HEADING.findall(text)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target, anchor in links(page):
+        assert target.exists(), f"{target} is not there"
+        assert anchor is None or anchor in anchors(target), f"{target.name} has no #{anchor}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    known = {target for target, _ in links(ROOT / "README.md")}
+    assert set(DOCS.glob("*.md")) <= known
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem[:4])
+def test_a_decision_is_called_by_the_number_of_its_file(page: Path) -> None:
+    assert page.read_text().startswith(f"# {int(page.name[:4])}. ")
+
+
+def test_no_two_decisions_share_a_number() -> None:
+    numbers = [page.name[:4] for page in DECISIONS]
+    assert len(set(numbers)) == len(numbers)
