@@ -148,7 +148,7 @@ def mount(
     ready: Callable[[], None] = _nobody_waits
     log_messages: Callable[[], None] = _nobody_waits
     if command or background:
-        from ..fusefs import process
+        from ..fusefs.system import process
 
         if command and shutil.which(command[0]) is None:
             raise NotFound(command[0])
@@ -159,11 +159,11 @@ def mount(
             return process.run_with(started, command) if command else 0
         ready, log_messages = started, started.log_messages
     if supervise:
-        from ..fusefs.supervision import Limits, Supervisor
+        from ..fusefs.system.supervision import Limits, Supervisor
 
         ready = Supervisor(mountpoint, Limits()).supervise(ready, log_messages)
     from ..fusefs.mount import Options, serve
-    from ..fusefs.notify import Service
+    from ..fusefs.system.notify import Service
     from ..publish.archives.shelf import Shelf
 
     options = Options(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ..fusefs.status import statuses
+from ..fusefs.health.status import statuses
 from ..oci.document import inner
 from ..oci.errors import NotFound
 from . import output

@@ -18,7 +18,7 @@ def umount(mountpoint: Path, lazy: bool) -> None:
 
     While somebody uses it, says who, and leaves it as it is.
     """
-    from ..fusefs.table import unmount
+    from ..fusefs.system.table import unmount
 
     for path in unmount(mountpoint.absolute(), lazy=lazy):
         line(f"still to be seen at {path}", aside=True)

@@ -19,19 +19,19 @@ from ..oci.errors import Busy, InvalidContent
 from ..store.store import Store
 from .archives import Archives, ArchivingFileSystem
 from .attributes import Presentation
-from .dump import state
-from .ending import abort, is_foreseen
 from .engines import choice
 from .engines.engine import Device, Engine
 from .filesystem import FileSystem
 from .filling import Fill
-from .notify import NOBODY, Service
+from .health.dump import state
+from .health.ending import abort, is_foreseen
+from .health.status import About, Status
+from .health.watchdog import Watchdog
 from .places import has_rules
 from .shelf import Shelf
-from .status import About, Status
-from .table import find, is_mounted, unmount
+from .system.notify import NOBODY, Service
+from .system.table import find, is_mounted, unmount
 from .view import View
-from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 

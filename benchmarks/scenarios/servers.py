@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocistow.fusefs.mount import READ_AHEAD
-from ocistow.fusefs.table import is_mounted
+from ocistow.fusefs.system.table import is_mounted
 
 from .processes import ENVIRONMENT, OCISTOW
 

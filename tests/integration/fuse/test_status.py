@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ocistow.fusefs.status import PREFIX
+from ocistow.fusefs.health.status import PREFIX
 from ocistow.testing.images import GeneratedImage
 from ocistow.testing.layout_writer import image_of, write_image
 from ocistow.testing.mounts import Mount, command_line, environment, mounted, run

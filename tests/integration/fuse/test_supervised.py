@@ -128,7 +128,7 @@ def test_for_one_command(fuse: None, tmp_path: Path) -> None:
 def test_it_gives_up(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from ocistow.fusefs.supervision import Limits, Supervisor\n"
+        "from ocistow.fusefs.system.supervision import Limits, Supervisor\n"
         "limits = Limits(crashes=3, first=0.01)\n"
         "supervisor = Supervisor(Path(sys.argv[1]), limits)\n"
         "told = supervisor.supervise(lambda: print('ready', flush=True), lambda: None)\n"

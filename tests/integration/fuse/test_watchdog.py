@@ -239,7 +239,7 @@ def test_sigusr1_shows_the_state(
             with (tmp_path / "fifo").open("wb"):
                 assert isinstance(client.exception(20), FileNotFoundError)
         said = "\n".join(mount.log.lines)
-        assert "WARNING ocistow.fusefs.watchdog: asked for the state of the mount" in said
+        assert "WARNING ocistow.fusefs.health.watchdog: asked for the state of the mount" in said
         assert "lookup 1 b'disk'" in said
         assert "ordinary file" in said
         assert "part: 14 bytes, 1 open" in said

@@ -9,8 +9,8 @@ from types import FrameType
 
 import trio
 
-from .calls import Calls, Doing
-from .filling import Filling
+from ..calls import Calls, Doing
+from ..filling import Filling
 
 _DEEPEST = 100
 _BRINGING = inspect.unwrap(Filling.bring).__code__

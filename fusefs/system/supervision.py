@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..oci.errors import OcistowError
+from ...oci.errors import OcistowError
 from . import libc
 from .table import unmount
 

@@ -12,8 +12,8 @@ import traceback
 from collections.abc import Iterator
 from itertools import islice
 
+from ..filesystem import FileSystem
 from .causes import frames
-from .filesystem import FileSystem
 
 _MOST = 100  # entries of a kind; a mount may have thousands of open files
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ..oci.document import parse_object
-from ..oci.errors import InvalidContent
-from .counters import Counters
-from .filesystem import FileSystem
+from ...oci.document import parse_object
+from ...oci.errors import InvalidContent
+from ..counters import Counters
+from ..filesystem import FileSystem
 
 PREFIX = "ocistow/mount/"
 LIMIT = 1 << 20  # bytes of a document; one has some kilobytes

@@ -14,11 +14,11 @@ from typing import Self
 
 import trio
 
-from .calls import Doing
+from ..calls import Doing
+from ..filesystem import FileSystem
+from ..requests import Request
 from .causes import Cause, Causes
 from .dump import state
-from .filesystem import FileSystem
-from .requests import Request
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import NoReturn, cast
 
-from ..oci.errors import OcistowError
-from . import libc
-from .table import entries
+from ...oci.errors import OcistowError
+from ..system import libc
+from ..system.table import entries
 
 ABORT = "/sys/fs/fuse/connections/{}/abort"  # where fusectl is mounted
 TIMEOUT = 10.0  # seconds for fusermount3

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..oci.errors import Busy, NotFound
+from ...oci.errors import Busy, NotFound
 from . import libc, users
 
 KIND = "fuse.ocistow"

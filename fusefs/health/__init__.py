@@ -1,0 +1,1 @@
+"""Whether a mount gets on, and what it says of itself."""

@@ -1,0 +1,1 @@
+"""What a mount asks of the system around it: processes, mount points, service managers."""
