@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,9 +84,17 @@ def _let_go(strace: subprocess.Popen[str]) -> None:
         strace.kill()
 
 
-def made(log: Path) -> set[str]:
-    """Return the names of the calls that a log has."""
-    return set(re.findall(r"^(?:\d+ +)?(\w+)\(", log.read_text(), re.MULTILINE))
+def made(log: Path) -> dict[str, int]:
+    """Return how often a process made each of the calls that a log has.
+
+    That is the most that one thread made, as faults count. A process that does the same again
+    makes as many before a fault: there is none at any later call.
+    """
+    found = Counter(re.findall(r"^(\d+ +)?(\w+)\(", log.read_text(), re.MULTILINE))
+    most: dict[str, int] = {}
+    for (_, call), times in found.items():
+        most[call] = max(times, most.get(call, 0))
+    return most
 
 
 def happened(fault: Fault, log: Path, status: int) -> bool:
