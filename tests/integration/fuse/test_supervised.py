@@ -30,6 +30,10 @@ def children(pid: int) -> list[int]:
     return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def answers(path: Path) -> bool:
     try:
         os.statvfs(path)
@@ -86,19 +90,25 @@ def test_in_the_background(fuse: None, tmp_path: Path) -> None:
     path, store, log = tmp_path / "mnt", tmp_path / "store", tmp_path / "log"
     path.mkdir()
     options = ("--supervise", "--background", f"--log-file={log}")
+    supervisor = 0
     try:
         done = run(store, "mount", *options, str(path))
         assert (done.returncode, done.stderr) == (0, "")
         assert answers(path)
+        supervisor = parent(pid_of(path, store))
         os.kill(pid_of(path, store), signal.SIGKILL)
         wait_until(lambda: "removing the dead mount" in log.read_text(), "another one starts")
         wait_until(lambda: answers(path), "it can be used again")
-        supervisor = int(Path(f"/proc/{pid_of(path, store)}/stat").read_text().split()[3])
+        assert parent(pid_of(path, store)) == supervisor
         assert run(store, "umount", str(path)).returncode == 0
         wait_until(lambda: not Path(f"/proc/{supervisor}").exists(), "the supervisor ends")
         assert log.read_text().count("ERROR") == 1
         assert path not in mount_points()
+        supervisor = 0
     finally:
+        if supervisor > 1:  # or it would mount again
+            os.kill(supervisor, signal.SIGTERM)
+            wait_until(lambda: not Path(f"/proc/{supervisor}").exists(), "the supervisor ends")
         unmount(path)
 
 
