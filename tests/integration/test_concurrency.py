@@ -1,4 +1,4 @@
-"""Everything at once on one store, for a minute: nothing is lost, and nothing stays for nothing.
+"""Everything at once on one store, for a while: nothing is lost, and nothing stays for nothing.
 
 OCISTOW_TRAFFIC is the number of seconds, OCISTOW_SEED makes the same choices again.
 """
@@ -32,7 +32,7 @@ from .conftest import DockerRegistry
 
 pytestmark = [pytest.mark.slow, pytest.mark.fuse, pytest.mark.registry]
 
-SECONDS = float(os.environ.get("OCISTOW_TRAFFIC", "60"))
+SECONDS = float(os.environ.get("OCISTOW_TRAFFIC", "25"))
 ADDERS = 8
 REMOVED = "a.io/writer"  # begins the names that may be removed at any time
 TAGS = 3  # of each adder and writer; each is replaced again and again
