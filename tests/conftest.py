@@ -27,6 +27,14 @@ def without_credentials(tmp_path_factory: pytest.TempPathFactory) -> Generator[N
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_strays() -> Generator[None]:
+    """Fail when a root folder was imported by its bare name: that makes every class twice."""
+    yield
+    strays = ROOT_FOLDERS & sys.modules.keys()
+    assert not strays, f"imported without the ocistow. prefix: {sorted(strays)}"
+
+
 @pytest.fixture
 def file_system(tmp_path: Path) -> Generator[Callable[[str], Path]]:
     """Mount new file systems: `file_system("xfs")` is an empty directory of one.
@@ -44,13 +52,6 @@ def file_system(tmp_path: Path) -> Generator[Callable[[str], Path]]:
                 pytest.skip(str(reason))
 
         yield mount
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail when a root folder was imported by its bare name: that makes every class twice."""
-    if strays := ROOT_FOLDERS & sys.modules.keys():
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        sys.stderr.write(f"imported without the ocistow. prefix: {sorted(strays)}\n")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,12 +18,27 @@ EXPECTED_FAILURE = "import pytest\n@pytest.mark.xfail\ndef test_fails(): assert 
 STRAY_IMPORT = "def test_imports(): import oci"
 
 
-def session(directory: Path, source: str, *, no_skip: str) -> int:
+@pytest.fixture(params=[0, 1], ids=["alone", "worker"])
+def workers(request: pytest.FixtureRequest) -> int:
+    """How many processes run the tests for the session; it runs them itself if there are none."""
+    return int(request.param)
+
+
+def session(directory: Path, source: str, *, no_skip: str, workers: int) -> int:
     """Run one test file under our conftest.py and return pytest's exit status."""
     shutil.copy(CONFTEST, directory)
     (directory / "test_sample.py").write_text(f"{PASSES}\n{source}\n")
     (directory / "oci.py").touch()
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "xdist",
+        f"-n{workers}",
+    ]
     env = os.environ | {"OCISTOW_NO_SKIP": no_skip, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         command, cwd=directory, env=env, check=False, capture_output=True, timeout=60
@@ -33,21 +48,23 @@ def session(directory: Path, source: str, *, no_skip: str) -> int:
 @pytest.mark.parametrize(
     "source", [SKIPPED_BY_MARK, SKIPPED_INSIDE, SKIPPED_MODULE], ids=["mark", "inside", "module"]
 )
-def test_a_skip_fails_only_on_request(tmp_path: Path, source: str) -> None:
-    assert session(tmp_path, source, no_skip="") in {
+def test_a_skip_fails_only_on_request(tmp_path: Path, source: str, workers: int) -> None:
+    assert session(tmp_path, source, no_skip="", workers=workers) in {
         pytest.ExitCode.OK,
         pytest.ExitCode.NO_TESTS_COLLECTED,  # the whole module is skipped
     }
-    assert session(tmp_path, source, no_skip="1") in {
+    assert session(tmp_path, source, no_skip="1", workers=workers) in {
         pytest.ExitCode.TESTS_FAILED,
         pytest.ExitCode.INTERRUPTED,  # while collecting
     }
 
 
 @pytest.mark.parametrize("source", [PASSES, EXPECTED_FAILURE], ids=["pass", "xfail"])
-def test_what_is_not_a_skip_passes(tmp_path: Path, source: str) -> None:
-    assert session(tmp_path, source, no_skip="1") == pytest.ExitCode.OK
+def test_what_is_not_a_skip_passes(tmp_path: Path, source: str, workers: int) -> None:
+    assert session(tmp_path, source, no_skip="1", workers=workers) == pytest.ExitCode.OK
 
 
-def test_a_stray_import_fails(tmp_path: Path) -> None:
-    assert session(tmp_path, STRAY_IMPORT, no_skip="") == pytest.ExitCode.TESTS_FAILED
+def test_a_stray_import_fails(tmp_path: Path, workers: int) -> None:
+    assert (
+        session(tmp_path, STRAY_IMPORT, no_skip="", workers=workers) == pytest.ExitCode.TESTS_FAILED
+    )
