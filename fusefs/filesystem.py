@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
@@ -19,7 +20,7 @@ from .generations import Generations
 from .handles import Handles, Opened
 from .namespace import Namespace
 from .requests import Requests
-from .view import View
+from .view import View, refused
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -168,6 +169,10 @@ class FileSystem:
     async def readlink(self, inode: int) -> bytes:
         """Return where a symbolic link leads."""
         return self._names.readlink(inode)
+
+    async def mknod(self, parent: int, name: bytes) -> NoReturn:
+        """Refuse: there are only files, directories and symbolic links."""
+        raise refused(errno.EPERM)
 
     async def mkdir(self, parent: int, name: bytes, thread: int) -> Attributes:
         """Make a directory."""

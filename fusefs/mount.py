@@ -100,8 +100,10 @@ def serve(
     device = Device(_plain(shown), options.read_only, options.allow_other, options.no_exec)
     _postpone(ENDING)
     with Watchdog(filesystem, options.patience, partial(abort, where)) as watchdog:
-        engine = choice.mount(options.engine, filesystem, mountpoint, device)
-        server = _Server(engine, filesystem, mountpoint, ready, service)
+        # not the mount point as it was given: umount2(2) follows no links, and to resolve one is a
+        # question to what is mounted at its end
+        engine = choice.mount(options.engine, filesystem, where, device)
+        server = _Server(engine, filesystem, where, ready, service)
         about = About(where, store.path, type(engine).__name__.lower(), options.read_only)
         try:
             with Status(filesystem, about):
@@ -156,15 +158,17 @@ async def _serve(server: _Server, watchdog: Watchdog) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(attend, signals)
             if service.interval:
-                nursery.start_soon(_live, mountpoint, service)
+                nursery.start_soon(_live, service)
             await server.filesystem.serve(server.engine)
             nursery.cancel_scope.cancel()
 
 
-async def _live(mountpoint: Path, service: Service) -> None:
-    """Give signs of life while requests are answered."""
+async def _live(service: Service) -> None:
+    """Give signs of life while the event loop turns; `Watchdog` looks at single requests.
+
+    The mount is not asked, as little as in `_announce`.
+    """
     while True:
-        await trio.to_thread.run_sync(os.statvfs, mountpoint, abandon_on_cancel=True)
         service.tell(WATCHDOG="1")
         await trio.sleep(service.interval)
 

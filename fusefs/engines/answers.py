@@ -39,6 +39,7 @@ class Answers:
             Opcode.SETATTR: self._setattr,
             Opcode.READLINK: self._readlink,
             Opcode.SYMLINK: self._symlink,
+            Opcode.MKNOD: self._mknod,
             Opcode.MKDIR: self._mkdir,
             Opcode.UNLINK: self._unlink,
             Opcode.RMDIR: self._rmdir,
@@ -112,6 +113,10 @@ class Answers:
     async def _symlink(self, request: Request) -> Answer:
         name, target = request.names
         return wire.entry(await self._filesystem.symlink(request.inode, name, target))
+
+    async def _mknod(self, request: Request) -> Answer:
+        await self._filesystem.mknod(request.inode, *request.names)
+        return b""
 
     async def _mkdir(self, request: Request) -> Answer:
         (name,) = request.names

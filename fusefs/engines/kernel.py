@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import mmap
 import os
@@ -14,6 +13,8 @@ import trio
 
 from ..filesystem import FileSystem
 from ..requests import Refusal
+from ..system import libc
+from ..system.table import KIND
 from . import wire
 from .answers import SILENT, Answer, Answers
 from .backings import Backings
@@ -40,12 +41,8 @@ _WANTED = (
 _DEPTH = 1  # what lies below must be no overlay itself; an overlay on top remains possible
 _BUFFER = MAX_WRITE + 4096  # the kernel refuses to fill less
 _UMOUNT_PATIENCE = 5.0  # seconds that it may take to write what is left in mappings
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 _CAP_SYS_ADMIN = 21
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Kernel(trio.abc.Instrument):
@@ -57,7 +54,7 @@ class Kernel(trio.abc.Instrument):
 
     def __init__(self) -> None:
         self._device = -1
-        self._mountpoint = b""
+        self._mountpoint = Path()
         self._is_over = False
         self._is_ending = False
         self._answering: trio.lowlevel.Task | None = None
@@ -66,7 +63,7 @@ class Kernel(trio.abc.Instrument):
 
     def mount(self, filesystem: FileSystem, mountpoint: Path, device: Device) -> None:
         """Mount, and agree with the kernel on what both can do."""
-        self._mountpoint = os.fsencode(mountpoint)
+        self._mountpoint = mountpoint
         self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
         try:
             _mount(self._device, self._mountpoint, device)
@@ -234,23 +231,18 @@ def lacking() -> str | None:
     return None
 
 
-def _mount(file: int, mountpoint: bytes, device: Device) -> None:
+def _mount(file: int, mountpoint: Path, device: Device) -> None:
     options = f"fd={file},rootmode=40000,user_id={os.geteuid()},group_id={os.getegid()}"
     if device.allow_other:
         options += ",allow_other"
-    flags = _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if device.read_only else 0)
-    flags |= _MS_NOEXEC if device.no_exec else 0
-    source = device.source.encode()
-    if _libc.mount(source, mountpoint, b"fuse.ocistow", flags, options.encode()) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"mount(2): {os.strerror(code)}", os.fsdecode(mountpoint))
+    flags = libc.MS_NOSUID | libc.MS_NODEV | (libc.MS_RDONLY if device.read_only else 0)
+    flags |= libc.MS_NOEXEC if device.no_exec else 0
+    libc.mount(device.source, mountpoint, KIND, flags, options)
 
 
-def _umount(mountpoint: bytes) -> None:
+def _umount(mountpoint: Path) -> None:
     """Detach what is mounted there; returns when it is written, if nobody uses it."""
-    if _libc.umount2(mountpoint, _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), os.fsdecode(mountpoint))
+    libc.umount(mountpoint, libc.MNT_DETACH | libc.UMOUNT_NOFOLLOW)
 
 
 def _is_gone(device: int) -> bool:

@@ -27,6 +27,7 @@ class Opcode(enum.IntEnum):
     SETATTR = 4
     READLINK = 5
     SYMLINK = 6
+    MKNOD = 8
     MKDIR = 9
     UNLINK = 10
     RMDIR = 11
@@ -110,6 +111,7 @@ FORMS: dict[int, Form] = {
     Opcode.SETATTR: Form(Struct("=I4xQQ8xqq8xII4xI16x")),
     Opcode.READLINK: Form(_NOTHING),
     Opcode.SYMLINK: Form(_NOTHING, names=2),  # name, target
+    Opcode.MKNOD: Form(Struct("=16x"), names=1),
     Opcode.MKDIR: Form(Struct("=8x"), names=1),
     Opcode.UNLINK: Form(_NOTHING, names=1),
     Opcode.RMDIR: Form(_NOTHING, names=1),

@@ -157,7 +157,7 @@ def test_modes_and_times_are_kept_and_owners_are_the_mounts(here: Path) -> None:
 
 @pytest.mark.parametrize("mode", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
 def test_only_files_directories_and_links_can_be_made(here: Path, mode: int) -> None:
-    with pytest.raises(OSError, match=r"not (permitted|implemented)"):
+    with pytest.raises(PermissionError):
         os.mknod(here / "node", mode | 0o600, os.makedev(1, 3))
     assert os.listdir(here) == []
 

@@ -170,6 +170,47 @@ def test_a_service_manager_hears_how_a_mount_is(
             mount.end()
 
 
+MORTAL = """
+import os, signal, sys
+from ocistow.cli.main import main
+from ocistow.fusefs.filesystem import FileSystem
+
+for request in ("getattr", "lookup", "statfs"):
+    setattr(FileSystem, request, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+sys.argv[0] = "ocistow"
+main()
+"""
+
+
+def test_a_server_asks_nothing_of_its_own_mount(
+    tmp_path: Path, mountpoint: Path, engine: str
+) -> None:
+    """One that is killed meanwhile would never end, and keep the device open for all clients."""
+    (tmp_path / "link").symlink_to(mountpoint)
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(TIMEOUT)
+        manager.bind(address)
+        arguments = ("mount", "--engine", engine, str(tmp_path / "link"))
+        _, _, _, *words = command_line(tmp_path / "store", *arguments)
+        process = subprocess.Popen(
+            [sys.executable, "-c", MORTAL, *words],
+            env={**environment(), "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        mount = Mount(tmp_path / "store", mountpoint, process)
+        try:
+            while not (said := manager.recv(1000)).startswith(b"READY=1\n"):
+                assert said == b"WATCHDOG=1"
+            for _ in range(3):
+                assert manager.recv(1000) == b"WATCHDOG=1"
+            assert mount.stop() == 0
+            assert mountpoint not in mount_points()
+        finally:
+            mount.end()
+
+
 def test_a_service_manager_that_is_gone_ends_no_mount(tmp_path: Path, mountpoint: Path) -> None:
     process = subprocess.Popen(
         command_line(tmp_path / "store", "mount", str(mountpoint)),
