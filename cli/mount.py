@@ -46,7 +46,7 @@ def below(_: click.Context, __: click.Parameter, text: str) -> PurePosixPath:
 
 @click.command()
 @click.argument("mountpoint", type=MOUNTPOINT, default=DEFAULT)
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.argument("command", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "--sub",
     metavar="PATH",
@@ -60,10 +60,15 @@ def below(_: click.Context, __: click.Parameter, text: str) -> PurePosixPath:
     default=None,
     help="Let other users in; they may do all that you may.  [default: on for root]",
 )
-@click.option("--uid", type=OWNER, help="Owner to show.  [default: yours]")
-@click.option("--gid", type=OWNER, help="Group to show.  [default: yours]")
+@click.option("--uid", metavar="N", type=OWNER, help="Owner to show.  [default: yours]")
+@click.option("--gid", metavar="N", type=OWNER, help="Group to show.  [default: yours]")
 @click.option(
-    "--umask", callback=octal, default="022", show_default=True, help="For directories, octal."
+    "--umask",
+    metavar="MASK",
+    callback=octal,
+    default="022",
+    show_default=True,
+    help="For directories, octal.",
 )
 @click.option("--no-exec", is_flag=True, help="Let no program be run that lies there.")
 @click.option(
@@ -130,6 +135,10 @@ def mount(
     Ends on SIGTERM, SIGINT or `ocistow umount`. With `-- COMMAND`, runs that with the store
     mounted, where possible for it alone, and exits with its status.
     """
+    if (as_json or prometheus) and not status:
+        raise click.UsageError("--json and --prometheus are for --status")
+    if as_json and prometheus:
+        raise click.UsageError("--json and --prometheus exclude each other")
     if status:
         from .mount_status import show
 

@@ -33,7 +33,12 @@ def show(mountpoint: Path | None, store: Path, *, as_json: bool, prometheus: boo
     Raises:
         NotFound: there is no such mount, or it does not tell this user.
     """
-    found = [status for status in statuses() if _is_meant(status, mountpoint, store)]
+    known = [*statuses()]
+    if mountpoint is None:
+        found = [status for status in known if status.get("store") == str(store.resolve())]
+    else:
+        found = _at(mountpoint.parent.resolve() / mountpoint.name, known)
+        found = found or _at(mountpoint.resolve(), known)  # which asks the mount, if it is one
     if not found:
         raise NotFound(f"a running mount {f'at {mountpoint}' if mountpoint else f'of {store}'}")
     found.sort(key=lambda status: str(status["mountpoint"]))
@@ -48,10 +53,8 @@ def show(mountpoint: Path | None, store: Path, *, as_json: bool, prometheus: boo
             _print(status)
 
 
-def _is_meant(status: Status, mountpoint: Path | None, store: Path) -> bool:
-    if mountpoint is not None:
-        return status.get("mountpoint") == str(mountpoint.parent.resolve() / mountpoint.name)
-    return status.get("store") == str(store.resolve())
+def _at(place: Path, known: Iterable[Status]) -> list[Status]:
+    return [status for status in known if status.get("mountpoint") == str(place)]
 
 
 def _print(status: Status) -> None:

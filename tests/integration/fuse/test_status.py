@@ -93,6 +93,9 @@ def test_every_mount_of_a_store_is_told_and_each_by_its_place(
         assert str(other.path) in done.stdout
         assert "read-only" in done.stdout
         assert "three" not in done.stdout
+        (tmp_path / "link").symlink_to(other.path)
+        done = run(mount.store, "mount", "--status", str(tmp_path / "link"))
+        assert done.stdout.splitlines()[0].strip() == str(other.path), done.stderr
         done = run(mount.store, "mount", "--status", str(tmp_path / "nowhere"))
         assert done.returncode == os.EX_NOINPUT
         assert done.stderr == f"ocistow: a running mount at {tmp_path / 'nowhere'}: not found\n"

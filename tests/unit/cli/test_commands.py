@@ -43,6 +43,22 @@ def test_help_lists_every_command(run: Ocistow, word: str) -> None:
     assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in NAMES)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--json"], "are for --status"),
+        (["--prometheus", "place", "--", "true"], "are for --status"),
+        (["--status", "--json", "--prometheus"], "exclude each other"),
+    ],
+)
+def test_a_mount_has_a_status_in_one_form_only(
+    run: Ocistow, options: list[str], words: str
+) -> None:
+    done = run("mount", *options)
+    assert done.returncode == 2
+    assert re.fullmatch(f"ocistow: .*{words}.*\n", done.stderr)
+
+
 @pytest.mark.parametrize("word", ["--help", "--version"])
 def test_help_and_version_import_nothing_heavy(run: Ocistow, word: str) -> None:
     look = (
