@@ -3,11 +3,14 @@
 import hashlib
 import itertools
 from collections.abc import Generator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import trio
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from ocistow.fusefs.requests import Requests
 from ocistow.store.store import Store
 from ocistow.testing.mounts import mounted
 
@@ -74,3 +77,22 @@ def test_write(benchmark: BenchmarkFixture, directories: Mapping[str, Path], pla
         temporary.rename(directories[place] / name(number))
 
     benchmark(write)
+
+
+@pytest.mark.benchmark(group="count a request")
+@pytest.mark.parametrize("is_counted", [True, False], ids=["counted", "empty"])
+def test_counting(benchmark: BenchmarkFixture, is_counted: bool) -> None:
+    requests = Requests()
+
+    def count() -> None:
+        with requests.answering("lookup", 1, b"name"):
+            pass
+
+    def do_nothing() -> None:
+        with nullcontext():
+            pass
+
+    async def main() -> None:
+        benchmark(count if is_counted else do_nothing)
+
+    trio.run(main)

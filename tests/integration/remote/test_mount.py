@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -124,6 +125,26 @@ def test_others_are_served_while_a_layer_comes(
         assert str(slow) not in pool(mount.store)
         stall.go_on.set()
         assert hashlib.sha256(waiting.communicate(timeout=30)[0]).hexdigest() == slow.encoded
+
+
+def test_a_remote_that_hangs_is_no_bug_to_the_watchdog(
+    store: Path, tmp_path: Path, registry: Registry, image: GeneratedImage
+) -> None:
+    layer, patience = image.layers[0], 0.2
+    stall = Stall(LAYER_SIZE // 2)
+    registry.faults.append(Fault("GET", str(layer), stall))
+    with mounted(store, tmp_path / "mnt", "--fill", f"--patience={patience}") as mount:
+        with cat(blob(mount, layer)) as waiting:
+            assert stall.reached.wait(30)
+            threading.Event().wait(6 * patience)  # in which a bug would have ended it, twice
+            assert mount.log.matching("^(ERROR|WARNING)") == []
+            os.kill(mount.pid, signal.SIGUSR1)
+            [asked] = mount.log.wait_for("^(ERROR|WARNING)")
+            assert "asked for the state" in asked
+            stall.go_on.set()
+            assert hashlib.sha256(waiting.communicate(timeout=30)[0]).hexdigest() == layer.encoded
+        assert mount.stop() == 0
+        assert len(mount.log.matching("^(ERROR|WARNING)")) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
