@@ -173,6 +173,8 @@ def perform(demo: Demo) -> None:
                 build(demo, base, app, number)
             grown = on_disk(demo.work / "store") - before
             demo.note(f"The store grew by {grown / 1000:.0f} kB: the base was not written again.")
+            demo.run("ls", f"oci/.archives/{HOST}/{APPS[0]}")
+            demo.note("The mount computes these archives of the image while they are read.")
         else:
             demo.say("Two app images are added; /dev/fuse cannot be opened, so nothing is mounted.")
             for number, app in enumerate(APPS, start=2):
