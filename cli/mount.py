@@ -135,16 +135,19 @@ def mount(
     Ends on SIGTERM, SIGINT or `ocistow umount`. With `-- COMMAND`, runs that with the store
     mounted, where possible for it alone, and exits with its status.
     """
-    if (as_json or prometheus) and not status:
+    source_of = click.get_current_context().get_parameter_source
+    forms = [source_of(form) for form in ("as_json", "prometheus")]
+    asked_for = forms.count(ParameterSource.COMMANDLINE)  # OCISTOW_JSON is for all commands
+    if asked_for and not status:
         raise click.UsageError("--json and --prometheus are for --status")
-    if as_json and prometheus:
+    if asked_for > 1:
         raise click.UsageError("--json and --prometheus exclude each other")
     if status:
         from .mount_status import show
 
-        source = click.get_current_context().get_parameter_source("mountpoint")
-        asked = None if source is ParameterSource.DEFAULT else mountpoint.absolute()
-        show(asked, settings.store, as_json=as_json, prometheus=prometheus)
+        is_anywhere = source_of("mountpoint") is ParameterSource.DEFAULT
+        asked = None if is_anywhere else mountpoint.absolute()
+        show(asked, settings.store, as_json=as_json and not prometheus, prometheus=prometheus)
         return 0
     if command and background:
         raise click.UsageError("--background and a command exclude each other")

@@ -59,6 +59,11 @@ def test_a_mount_has_a_status_in_one_form_only(
     assert re.fullmatch(f"ocistow: .*{words}.*\n", done.stderr)
 
 
+def test_json_for_all_commands_does_not_keep_from_mounting(run: Ocistow, tmp_path: Path) -> None:
+    done = run("mount", str(tmp_path / "absent"), OCISTOW_JSON="1")
+    assert done.stderr == f"ocistow: {tmp_path / 'absent'}: No such file or directory\n"
+
+
 @pytest.mark.parametrize("word", ["--help", "--version"])
 def test_help_and_version_import_nothing_heavy(run: Ocistow, word: str) -> None:
     look = (
