@@ -383,11 +383,16 @@ def _name(node: Node[Content]) -> Name | None:
 def read_cached(file: int, offset: int, size: int) -> bytearray | None:
     """Return the bytes if the page cache holds them all; None instead of waiting for a disk.
 
-    As they came, since a copy of 1 MiB would triple the time that a read takes.
+    There are fewer than `size` at the file's end. As they came, since a copy of 1 MiB would triple
+    the time that a read takes.
     """
     buffer = bytearray(size)
     try:
         count = os.preadv(file, [buffer], offset, os.RWF_NOWAIT)
     except OSError:  # EAGAIN: not cached.  EOPNOTSUPP: this file system cannot tell.
         return None
-    return buffer if count == size else None
+    if count < size:
+        if offset + count < os.fstat(file).st_size:
+            return None
+        del buffer[count:]
+    return buffer

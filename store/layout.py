@@ -154,8 +154,10 @@ class Layout:
         """Make `index` the layout's index, with links to all it reaches in the pool.
 
         When this returns the image survives power loss; before that, the old
-        index is in force. `existing=True` changes only a directory that is there, and
-        leaves `oci-layout` to whoever made that. Returns the blobs that the layout had not.
+        index is in force. With the empty index that a writer begins a layout with nothing would
+        be lost, so nobody waits for the disk to have its name. `existing=True` changes only a
+        directory that is there, and leaves `oci-layout` to whoever made that. Returns the blobs
+        that the layout had not.
 
         Raises:
             NotFound: a manifest or config is absent; `name` is its digest.
@@ -165,7 +167,8 @@ class Layout:
         self._blobs.sync()
         with self._lock.held():
             reachable = self.reachable(index)  # what it finds cannot be removed until it is linked
-            with self.directory.opened(create=not existing, sync=True) as directory:
+            lasts = bool(index.manifests) or self._is_committed()
+            with self.directory.opened(create=not existing, sync=lasts) as directory:
                 self._disk.sweep(directory)
                 if not existing and MARKER not in os.listdir(directory):
                     self._disk.put(directory, MARKER, MARKER_CONTENT)
@@ -173,7 +176,8 @@ class Layout:
                 for algorithm in sorted({d.digest.algorithm for d in reachable}):
                     new += self._link_all(directory, algorithm, reachable)
                 self._disk.put(directory, INDEX, index.raw)
-                self._disk.sync(directory)
+                if lasts:
+                    self._disk.sync(directory)
         return new
 
     def own(self, digest: Digest) -> os.stat_result | None:
@@ -265,6 +269,13 @@ class Layout:
                     self._disk.sync(directory)
             self.directory.remove_empty()
         return left
+
+    def _is_committed(self) -> bool:
+        try:
+            self.directory.index_status()
+        except NotFound:
+            return False
+        return True
 
     def _require(self, descriptor: Descriptor) -> None:
         if self._size(descriptor.digest) is None:

@@ -15,6 +15,8 @@ import pytest
 
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound
+from ocistow.oci.image_layout import MARKER_CONTENT
+from ocistow.oci.manifest import Index
 from ocistow.oci.reference import Reference
 from ocistow.store.blobs import BlobStore
 from ocistow.store.collection.collector import Collector
@@ -380,6 +382,39 @@ class FailingThenForgetful(ForgetfulDisk):
         self.left -= 1
         if self.left == -1:
             raise OSError(errno.EIO, f"{call} failed")
+
+
+def test_no_power_loss_leaves_half_of_what_a_writer_begins_with(scratch: Path) -> None:
+    """go-containerregistry's marker and empty index: whole or not there, and no more is synced."""
+    root = scratch / "now"
+    with_blobs(root)
+    (root / "below" / "store" / "layouts" / "app").mkdir()
+    disk = ForgetfulDisk(root)
+    with Store.open(root / "below" / "store", disk) as store:
+        layout = store.layout(PurePosixPath("app"))
+        layout.mark(MARKER_CONTENT)
+        layout.commit(Index.of([]), existing=True)
+        assert disk.calls.count("sync") == 3
+        layout.commit(Index.of([A.root]), existing=True)
+    found: set[str] = set()
+    for number, state in disk.states(scratch / "after"):
+        assert violations(state / "below" / "store") == [], disk.calls[number]
+        for marker in (state / "below" / "store").rglob("oci-layout"):
+            assert marker.read_bytes() == MARKER_CONTENT
+        for index in (state / "below" / "store").rglob("index.json"):
+            found.add(str(len(Index.parse(index.read_bytes(), "index").manifests)))
+    assert found == {"0", "1"}
+
+
+def test_untagging_all_survives_power_loss(scratch: Path) -> None:
+    root = scratch / "now"
+    with_image(root)
+    disk = ForgetfulDisk(root)
+    with Store.open(root / "below" / "store", disk) as store:
+        store.layout(PurePosixPath(ONE.path)).commit(Index.of([]), existing=True)
+    for _, state in disk.states(scratch / "after", first=len(disk.calls) - 1):
+        (index,) = (state / "below" / "store").rglob("index.json")
+        assert Index.parse(index.read_bytes(), "index").manifests == ()
 
 
 @each_operation

@@ -228,3 +228,12 @@ async def test_a_large_directory_is_listed_in_a_thread(client: Client) -> None:
     names = await listed(filesystem, handle, 0, 10_000)
     assert sorted(names) == names
     assert len(names) == len(set(names)) == 3000
+
+
+async def test_the_end_of_a_file_in_memory_is_read_without_the_disk(client: Client) -> None:
+    await client.mkdir("image")
+    await client.write_file("image/file", b"content")
+    handle = await client.open("image/file")
+    assert await client.handles.read(handle, 0, 4096) == b"content"
+    assert await client.handles.read(handle, 7, 4096) == b""
+    assert client.view.counters.disk_reads == 0

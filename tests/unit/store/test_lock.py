@@ -125,3 +125,13 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"), Lock(tmp_path / "lock").held():
         pytest.fail("followed")
     assert victim.read_text() == "precious"
+
+
+def test_who_holds_a_lock_again_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text("1234567\n")
+    with Lock(path, SHORT).held():
+        assert path.read_text() == f"{os.getpid()}\n"
+    os.utime(path, ns=(0, 0))
+    with Lock(path, SHORT).held():
+        assert path.stat().st_mtime_ns == 0
