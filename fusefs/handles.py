@@ -88,10 +88,9 @@ class Handles:
             if not writing:
                 file = self._view.open_blob(node, content.digest)
                 keep = content.is_same(file)
-                return self._add(Handle(node, file), keep=keep, backing=file)
-            if self._is_passed(node):
-                self._view.numbers.renumber(node, content.digest)
-                raise stale()  # the kernel looks again
+                backing = -1 if self._view.numbers.is_lent(inode) else file
+                return self._add(Handle(node, file), keep=keep, backing=backing)
+            self._set_apart(node, content.digest, flags, thread)
             name = await self._view.opened_name(node, thread)
             return self._regenerate(node, Place.BLOB, flags, name)
         if isinstance(content, Guarded):
@@ -359,14 +358,24 @@ class Handles:
             return self._view.open_blob(node, node.content.digest)
         return self._view.files.open(node.path, os.O_RDONLY)
 
-    def _is_passed(self, node: Node[Content]) -> bool:
-        """Tell whether the kernel reads a blob by itself.
+    def _set_apart(self, node: Node[Content], digest: Digest, flags: int, thread: int) -> None:
+        """See to it that a writer opens a blob by an inode that no reader has.
 
-        Then all that opens its inode has the pool's file behind it, and could change that
-        through a mapping. A writer needs another inode.
+        When the kernel has opened something with O_TRUNC, it believes for a moment that it is
+        empty, and so does whoever reads that inode then. When the kernel reads a blob by itself,
+        all that opens its inode has the pool's file behind it, and could change that through a
+        mapping.
+
+        Raises:
+            OSError: ESTALE, for the kernel to look again.
         """
         handles = self._handles.values() if self._view.passthrough else ()
-        return any(handle.node is node and handle.file >= 0 for handle in handles)
+        is_passed = any(handle.node is node and handle.file >= 0 for handle in handles)
+        numbers = self._view.numbers
+        was_lent = numbers.take(thread, node.inode, digest)
+        if is_passed or (flags & os.O_TRUNC and not was_lent):
+            numbers.lend(thread, digest)
+            raise stale()
 
     def _add(
         self, handle: Handle, *, direct: bool = False, keep: bool = False, backing: int = -1

@@ -22,6 +22,8 @@ class Numbers:
         self._inodes = itertools.count(_FIRST)
         self._aliases: dict[Identity, int] = {}
         self._identities: dict[int, Identity] = {}  # the other way round
+        self._loans: dict[int, tuple[Digest, int]] = {}  # by the thread that is to open it
+        self._lent: set[int] = set()  # what was opened
 
     def __len__(self) -> int:
         return len(self._aliases)
@@ -50,12 +52,29 @@ class Numbers:
             return inode
         return self._alias(identity)
 
-    def renumber(self, node: Node[Content], digest: Digest) -> None:
-        """Let the kernel know a blob by another number when it looks it up again."""
-        alias = self._alias(digest)
-        del self._identities[alias]  # for good: the kernel forgets it once before it opens it
-        for (_, name), parent in list(node.names.items()):
-            self._tree.unname(parent, name)
+    def lend(self, thread: int, digest: Digest) -> None:
+        """Let one client's thread know a blob by a number of its own, when it looks again."""
+        self._loans[thread] = digest, self.new()
+
+    def take(self, thread: int, inode: int, digest: Digest) -> bool:
+        """End what was lent to a thread, which opens a blob for writing now.
+
+        Returns whether it does so by a number of its own, or cannot: who opens a descriptor of
+        /proc/self/fd does not look again.
+        """
+        known, number = self._loans.pop(thread, (None, 0))
+        if (known, number) == (digest, inode):
+            self._lent.add(inode)
+        return known == digest or inode in self._lent
+
+    def lent(self, thread: int, content: Content) -> int | None:
+        """Return the number that was lent to a thread, by which only it is to know this."""
+        digest, number = self._loans.get(thread, (None, 0))
+        return number if isinstance(content, Blob) and content.digest == digest else None
+
+    def is_lent(self, inode: int) -> bool:
+        """Tell whether a writer has opened a blob by this number, which others do not know."""
+        return inode in self._lent
 
     def _alias(self, identity: Identity) -> int:
         before = self._aliases.get(identity)
@@ -66,7 +85,12 @@ class Numbers:
         return alias
 
     def forget(self, inode: int) -> None:
-        """Forget a number that the kernel does not know any more."""
+        """Forget a number that the kernel does not know any more.
+
+        But not one that is to be opened yet: the kernel looks twice when a number changed, and
+        forgets the first answer in between.
+        """
+        self._lent.discard(inode)
         identity = self._identities.pop(inode, None)
         if identity is not None and self._aliases.get(identity) == inode:
             del self._aliases[identity]

@@ -113,6 +113,12 @@ class Tree(Generic[Content]):
         node.names[parent.inode, name] = parent
         self._names[parent.inode, name] = node
 
+    def name_beside(self, node: Node[Content], parent: Node[Content], name: bytes) -> None:
+        """Record that a node has this name, as long as it is known, whatever else has it."""
+        if (parent.inode, name) not in node.names:
+            self.hold(parent)
+            node.names[parent.inode, name] = parent
+
     def unname(self, parent: Node[Content], name: bytes) -> None:
         """Record that nothing has this name any more."""
         node = self._names.pop((parent.inode, name), None)

@@ -148,7 +148,12 @@ class View:
                     log.warning("cannot promise %s: %s", found.content.digest, error)
                     raise missing() from error  # it can still be written
             found = self.peek(directory, name)  # it may have gone before
-        return self.introduce(directory, name, found)
+        own = self.numbers.lent(thread, found.content)
+        if own is None or not isinstance(found.content, Blob):
+            return self.introduce(directory, name, found)
+        node = self.tree.enter(own, replace(found.content, file=0))  # with pages of its own
+        self.tree.name_beside(node, directory, name)
+        return replace(self._introduced(node, found), entry_timeout=0.0)
 
     async def promise_listed(self, directory: Node[Content], names: Iterable[bytes]) -> None:
         """Lease the blobs of a directory that is about to be listed, if it can be done."""
@@ -208,7 +213,9 @@ class View:
 
     def introduce(self, parent: Node[Content], name: bytes, found: Found) -> Attributes:
         """Tell the kernel of what `peek` found, counting a lookup of that inode."""
-        node = self.enter(parent, name, found)
+        return self._introduced(self.enter(parent, name, found), found)
+
+    def _introduced(self, node: Node[Content], found: Found) -> Attributes:
         try:
             return self.attributes(node, found.status)
         except OSError:

@@ -1,5 +1,6 @@
 """A view of a store without a kernel before it."""
 
+import errno
 import os
 import threading
 from collections.abc import Generator
@@ -94,7 +95,12 @@ class Client:
 
     async def open(self, path: str, flags: int = os.O_RDONLY) -> int:
         """Open a file that exists; returns a handle."""
-        return (await self.handles.open(await self.inode(path), flags)).handle
+        try:
+            return (await self.handles.open(await self.inode(path), flags)).handle
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        return (await self.handles.open(await self.inode(path), flags)).handle  # as the kernel does
 
     async def close(self, handle: int) -> None:
         """Flush and release a handle."""

@@ -191,6 +191,8 @@ async def test_a_blob_that_the_pool_just_lost_can_be_written_over(client: Client
     inode = await client.inode(f"{THERE}/{NAME}")
     for lost in (client.store.path / "blobs/sha256" / NAME, client.store.layouts / HERE / NAME):
         lost.unlink()
+    with pytest.raises(OSError, match="Stale"):
+        await client.handles.open(inode, os.O_WRONLY | os.O_TRUNC)
     opened = await client.handles.open(inode, os.O_WRONLY | os.O_TRUNC)
     await client.handles.write(opened.handle, 0, CONTENT)
     await client.close(opened.handle)

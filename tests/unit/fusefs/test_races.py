@@ -9,12 +9,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from ocistow.oci.digest import Digest
+from ocistow.oci.errors import InvalidContent
 from ocistow.oci.manifest import Index
 from ocistow.testing.invariants import violations
 from ocistow.testing.minimal import minimal_image
 
 from .conftest import Client
 
+READER, WRITER = 1, 2  # threads
 LARGE = bytes(range(256)) * 1024  # more than is written without a thread
 
 
@@ -197,12 +199,51 @@ async def test_a_blob_that_is_written_again_is_not_put_into_another_layout(clien
     await client.write_file(f"one/blobs/sha256/{name_of(LARGE)}", LARGE)
     inode = await client.inode(f"one/blobs/sha256/{name_of(LARGE)}")
     assert await client.inode(f"two/blobs/sha256/{name_of(LARGE)}") == inode
-    opened = await client.handles.open(inode, os.O_WRONLY | os.O_TRUNC)
+    opened = await client.handles.open(inode, os.O_WRONLY)
     await client.handles.write(opened.handle, 0, LARGE)
     client.names.rmdir(await client.inode("two/blobs"), b"sha256")
     await client.close(opened.handle)
     client.names.rmdir(await client.inode("two"), b"blobs")
     assert violations(client.store.path) == []
+
+
+async def test_a_blob_is_not_emptied_by_the_inode_that_others_read(client: Client) -> None:
+    """The kernel believes that an inode is empty once it has opened it with O_TRUNC.
+
+    It may send that when the file has become a blob since it found the name.
+    """
+    await client.mkdir("blobs/sha256")
+    await client.write_file("file", LARGE)
+    parent, name = await client.inode("blobs/sha256"), name_of(LARGE).encode()
+    known = await client.inode("file")
+    await client.rename("file", f"blobs/sha256/{name.decode()}")
+    assert (await client.view.lookup(parent, name, READER)).inode == known
+    with pytest.raises(OSError, match="Stale"):
+        await client.handles.open(known, os.O_WRONLY | os.O_TRUNC, WRITER)
+    for _ in range(2):  # the kernel looks twice when a number changed, and forgets the first
+        shown = await client.view.lookup(parent, name, WRITER)
+        client.view.tree.forget(shown.inode, 1)
+    shown = await client.view.lookup(parent, name, WRITER)
+    assert shown.inode != known
+    assert shown.entry_timeout == 0
+    assert (await client.view.lookup(parent, name, READER)).inode == known
+    opened = await client.handles.open(shown.inode, os.O_WRONLY | os.O_TRUNC, WRITER)
+    assert (await client.view.lookup(parent, name, WRITER)).inode == known
+    await client.handles.write(opened.handle, 0, LARGE)
+    await client.close(opened.handle)
+    assert violations(client.store.path) == []
+
+
+async def test_a_reader_of_a_descriptor_may_empty_it(client: Client) -> None:
+    """By /proc/self/fd the kernel comes to the same inode however often it looks."""
+    await client.mkdir("blobs/sha256")
+    await client.write_file(f"blobs/sha256/{name_of(LARGE)}", LARGE)
+    inode = await client.inode(f"blobs/sha256/{name_of(LARGE)}")
+    with pytest.raises(OSError, match="Stale"):
+        await client.handles.open(inode, os.O_WRONLY | os.O_TRUNC, WRITER)
+    opened = await client.handles.open(inode, os.O_WRONLY | os.O_TRUNC, WRITER)
+    with pytest.raises(InvalidContent):
+        await client.close(opened.handle)
 
 
 async def test_pages_of_a_bad_file_go_when_the_blob_is_another_file(client: Client) -> None:
