@@ -111,8 +111,8 @@ class Archives:
             raise missing() from None
         return [os.fsencode(name) for name in names]
 
-    async def open(self, node: Node[Content], flags: int, thread: int) -> Opened:
-        """Open an archive; `thread` is the client's that waits.
+    async def open(self, node: Node[Content], flags: int) -> Opened:
+        """Open an archive.
 
         Raises:
             OSError: ENODATA, since its image lacks a blob; ESTALE, since it is another by now.
@@ -124,7 +124,7 @@ class Archives:
             raise refused(errno.EROFS)
         async with content.lock:
             if content.archive is None:
-                content.archive = await self._opened(content, thread)
+                content.archive = await self._opened(content)
         content.handles += 1
         number = next(self._numbers)
         self._open[number] = content
@@ -162,12 +162,12 @@ class Archives:
             return known
         return found
 
-    async def _opened(self, content: ArchiveFile, thread: int) -> OpenArchive:
+    async def _opened(self, content: ArchiveFile) -> OpenArchive:
         path = content.path
         try:
             if self._view.fills:
                 image, lacking = await self._view.blocking(self._shelf.lacking, path)
-                await self._view.fetch(image, lacking, thread)
+                await self._view.fetch(image, lacking)
             archive = await self._view.blocking(self._shelf.open, path)
         except NotFound as error:
             now = await self._find(path)
@@ -273,7 +273,7 @@ class ArchivingFileSystem(FileSystem):
     async def open(self, inode: int, flags: int, thread: int) -> Opened:
         """Open what exists."""
         if self._archives.is_here(inode):
-            return await self._archives.open(self._view.tree[inode], flags, thread)
+            return await self._archives.open(self._view.tree[inode], flags)
         return await super().open(inode, flags, thread)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | bytearray:

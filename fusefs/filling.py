@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeAlias
 
 import trio
@@ -23,9 +22,6 @@ from .tree import Node
 log = logging.getLogger(__name__)
 
 FETCHES = 8  # at once; each has a thread
-_LOOK = 0.25  # seconds between two looks whether a client that waits was interrupted
-
-_MASKS = re.compile(r"^(\w+):\t([0-9a-f]{16})$", re.MULTILINE)  # of /proc/<thread>/status
 
 Fill: TypeAlias = Callable[[PurePosixPath, Digest, int], None]
 Name: TypeAlias = tuple[int, bytes]  # a directory's inode, and a name in it
@@ -37,6 +33,11 @@ class _Fetch:
 
     done: trio.Event = field(default_factory=trio.Event)
     failure: Exception | None = None
+
+    def give_up(self) -> None:
+        """Let nobody wait for it."""
+        self.failure = ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+        self.done.set()
 
 
 class Filling:
@@ -71,37 +72,30 @@ class Filling:
         else:
             self._sizes.setdefault(parent.inode, {})[name] = size
 
-    async def bring(self, parent: Node[Content], name: bytes, digest: Digest, thread: int) -> None:
-        """Return once the store has a blob; `thread` is the client's that waits.
+    async def bring(self, parent: Node[Content], name: bytes, digest: Digest) -> None:
+        """Return once the store has a blob.
 
         Raises:
             OcistowError: what `fill` raised.
-            OSError: likewise; EINTR when the client was interrupted, ECONNABORTED when the mount
-                ends.
+            OSError: likewise; ECONNABORTED when the mount ends.
         """
         layout, size = _layout_of(parent), self.size((parent.inode, name))
         if layout is None or size is None:
             raise NotFound(digest)
-        await self.fetch(PurePosixPath(os.fsdecode(layout.path)), {digest: size}, thread)
+        await self.fetch(PurePosixPath(os.fsdecode(layout.path)), {digest: size})
 
-    async def fetch(self, layout: PurePosixPath, wanted: Mapping[Digest, int], thread: int) -> None:
+    async def fetch(self, layout: PurePosixPath, wanted: Mapping[Digest, int]) -> None:
         """Return once the store has these blobs of a layout, which have these sizes; as `bring`."""
         for fetch in [self._begun(layout, digest, size) for digest, size in wanted.items()]:
-            while not fetch.done.is_set():
-                with trio.move_on_after(_LOOK):
-                    await fetch.done.wait()
-                if not fetch.done.is_set() and is_interrupted(thread):
-                    raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
-                if self._is_over:
-                    raise ConnectionAbortedError(
-                        errno.ECONNABORTED, os.strerror(errno.ECONNABORTED)
-                    )
+            await fetch.done.wait()
             if fetch.failure is not None:
                 raise fetch.failure
 
     def give_up(self) -> None:
         """Let nobody wait any more: the mount ends."""
         self._is_over = True
+        for fetch in self._fetches.values():
+            fetch.give_up()
 
     def forget_directory(self, inode: int) -> None:
         """Forget what was found out about a directory that is gone."""
@@ -112,6 +106,8 @@ class Filling:
         fetch = self._fetches.get(digest)
         if fetch is None:
             fetch = self._fetches[digest] = _Fetch()
+            if self._is_over:
+                fetch.give_up()
             trio.lowlevel.spawn_system_task(self._run, fetch, layout, digest, size)
         return fetch
 
@@ -140,21 +136,6 @@ class Filling:
             )
             known = self._mentions[layout.inode] = (key, layers)
         return known[1]
-
-
-def is_interrupted(thread: int) -> bool:
-    """Tell whether a signal waits for a thread that sleeps in a system call of ours.
-
-    The kernel tells us of interruptions in a way that pyfuse3 does not pass on, and lets even a
-    client that was killed wait for our answer.
-    """
-    try:
-        status = Path(f"/proc/{thread}/status").read_text(errors="replace")
-    except OSError:
-        return False  # of another PID namespace, or none
-    masks = {name: int(mask, 16) for name, mask in _MASKS.findall(status)}
-    pending = masks.get("SigPnd", 0) | masks.get("ShdPnd", 0)
-    return bool(pending & ~masks.get("SigBlk", 0) & ~masks.get("SigIgn", 0))
 
 
 def _layout_of(names: Node[Content]) -> Node[Content] | None:

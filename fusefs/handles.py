@@ -84,7 +84,7 @@ class Handles:
             return self._add_staged(node, content, flags)
         if isinstance(content, Blob):
             if not flags & os.O_TRUNC:
-                await self._view.bring(node, content.digest, thread)
+                await self._view.bring(node, content.digest)
             if not writing:
                 file = self._view.open_blob(node, content.digest)
                 keep = content.is_same(file)

@@ -165,12 +165,12 @@ class View:
                         await self.blocking(self.gate.promise, digest, directory.path)
                 return
 
-    async def bring(self, node: Node[Content], digest: Digest, thread: int) -> None:
+    async def bring(self, node: Node[Content], digest: Digest) -> None:
         """Fetch a blob that is to be opened, if it is absent and may be fetched."""
         parent, name = node.parent, node.name
         if parent is not None and await self._look_elsewhere(parent, name):
             assert self._filling is not None
-            await self._filling.bring(parent, name, digest, thread)
+            await self._filling.bring(parent, name, digest)
 
     async def opened_name(self, node: Node[Content], thread: int) -> Name | None:
         """Return by which of its names a client opens a node; None if nobody can tell.
@@ -189,10 +189,10 @@ class View:
         """Tell whether absent blobs may be fetched."""
         return self._filling is not None
 
-    async def fetch(self, layout: PurePosixPath, wanted: Mapping[Digest, int], thread: int) -> None:
+    async def fetch(self, layout: PurePosixPath, wanted: Mapping[Digest, int]) -> None:
         """Fetch blobs that a layout lacks, of these sizes, if they may be fetched."""
         if self._filling is not None:
-            await self._filling.fetch(layout, wanted, thread)
+            await self._filling.fetch(layout, wanted)
 
     def give_up(self) -> None:
         """Let no client wait for the network any more: the mount ends."""

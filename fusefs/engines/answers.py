@@ -7,14 +7,12 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-import trio
-
 from ..attributes import Attributes
 from ..filesystem import Changes, FileSystem
-from ..handles import Opened
 from ..requests import Refusal
 from . import wire
 from .backings import Backings
+from .openings import Openings
 from .wire import Opcode, Open, Request, Valid
 
 Answer: TypeAlias = bytes | bytearray
@@ -31,7 +29,7 @@ class Answers:
         self._filesystem = filesystem
         self._answering = filesystem.requests.answering
         self._backings = backings
-        self._opening: dict[int, trio.CancelScope] = {}  # what INTERRUPT may end
+        self._openings = Openings()
         self._handlers: dict[int, Handler] = {
             Opcode.LOOKUP: self._lookup,
             Opcode.FORGET: self._forget,
@@ -141,7 +139,8 @@ class Answers:
 
     async def _open(self, request: Request) -> Answer:
         (flags,) = request.numbers
-        opened = await self._open_or_give_up(request, flags)
+        opening = self._filesystem.open(request.inode, flags, request.thread)
+        opened = await self._openings.finish(opening, number=request.unique)
         writable = flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY
         try:
             how, backing = self._backings.add(request.inode, opened, writable=writable)
@@ -151,15 +150,6 @@ class Answers:
         if not writable:
             how |= Open.NOFLUSH  # its close decides about nothing, and costs a request less
         return wire.opened(opened.handle, how, backing)
-
-    async def _open_or_give_up(self, request: Request, flags: int) -> Opened:
-        with trio.CancelScope() as scope:
-            self._opening[request.unique] = scope
-            try:
-                return await self._filesystem.open(request.inode, flags, request.thread)
-            finally:
-                del self._opening[request.unique]
-        raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
 
     async def _create(self, request: Request) -> Answer:
         (flags, mode), (name,) = request.numbers, request.names
@@ -225,9 +215,7 @@ class Answers:
         return b""
 
     async def _interrupt(self, request: Request) -> Answer:
-        (unique,) = request.numbers
-        if unique in self._opening:  # writing or committing is not left half done
-            self._opening[unique].cancel()
+        self._openings.interrupt(*request.numbers)
         return b""
 
     async def _nothing(self, request: Request) -> Answer:

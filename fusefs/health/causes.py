@@ -13,7 +13,7 @@ from ..calls import Calls, Doing
 from ..filling import Filling
 
 _DEEPEST = 100
-_BRINGING = inspect.unwrap(Filling.bring).__code__
+_FETCHING = inspect.unwrap(Filling.fetch).__code__
 _LOCKING = inspect.unwrap(trio.Lock.acquire).__code__
 _IN_THREAD = inspect.unwrap(trio.to_thread.run_sync).__code__
 
@@ -73,7 +73,7 @@ class Causes:
             seen.add(task)
             stack = frames(task)
             codes = [frame.f_code for frame in stack]
-            if _BRINGING in codes:
+            if _FETCHING in codes:
                 return Cause.NETWORK
             if (call := self._calls.of(task)) is not None:
                 return self._of_thread(call.thread)
