@@ -21,6 +21,7 @@ STRUCTS = {
     Opcode.FORGET: "forget_in",
     Opcode.GETATTR: "getattr_in",
     Opcode.SETATTR: "setattr_in",
+    Opcode.MKNOD: "mknod_in",
     Opcode.MKDIR: "mkdir_in",
     Opcode.RENAME: "rename_in",
     Opcode.LINK: "link_in",
