@@ -168,7 +168,7 @@ def mount(
             process.own_mounts(mountpoint)
         started = process.start(None if command else _log(settings.store, log_file))
         if isinstance(started, process.Server):
-            return process.run_with(started, command) if command else 0
+            return process.run_with(started, mountpoint, command) if command else 0
         ready, log_messages = started, started.log_messages
     if supervise:
         from ..fusefs.system.supervision import Limits, Supervisor
