@@ -1,6 +1,7 @@
 """Podman's imitation of Docker, which does not take an image without some of its layers."""
 
 import subprocess
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -22,20 +23,21 @@ pytestmark = pytest.mark.docker
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Generator[Dockerd]:
     directory = tmp_path_factory.mktemp("podman")
     socket = directory / "socket"
-    command = [
-        program("podman"),
-        f"--root={directory / 'root'}",
-        f"--runroot={directory / 'run'}",
-        "--log-level=info",
-        *("system", "service", "--time=0", f"unix://{socket}"),
-    ]
-    try:
-        with running(command) as log:
-            log.wait_for("API service listening on")
-            yield Dockerd(f"unix://{socket}")
-    finally:
-        for mount in mounts_below(directory):
-            subprocess.run(["umount", mount], check=True)
+    with tempfile.TemporaryDirectory() as short:  # podman wants no more than 50 characters
+        command = [
+            program("podman"),
+            f"--root={directory / 'root'}",
+            f"--runroot={short}",
+            "--log-level=info",
+            *("system", "service", "--time=0", f"unix://{socket}"),
+        ]
+        try:
+            with running(command) as log:
+                log.wait_for("API service listening on")
+                yield Dockerd(f"unix://{socket}")
+        finally:
+            for mount in [*mounts_below(directory), *mounts_below(Path(short))]:
+                subprocess.run(["umount", mount], check=True)
 
 
 def publish(image: GeneratedImage, podman: Dockerd, name: str) -> Copied:
