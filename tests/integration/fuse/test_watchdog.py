@@ -114,7 +114,9 @@ def assert_ended(mount: Mount, reason: str) -> None:
     assert mount.wait() == os.EX_SOFTWARE
     assert mount.path not in mount_points()
     said = mount.log.join()
-    [told] = mount.log.matching(r"^ERROR ocistow\.fusefs\.watchdog: .*(waits|bug|does not end)")
+    [told] = mount.log.matching(
+        r"^ERROR ocistow\.fusefs\.health\.watchdog: .*(waits|bug|does not end)"
+    )
     assert reason in told
     assert sum(line.startswith("requests under way: ") for line in said) == 1
     assert any("MainThread" in line for line in said)
