@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -231,6 +232,26 @@ def test_an_ordinary_user_gets_a_mount_that_nobody_else_sees(fuse: None, owner: 
         assert capabilities.split()[1] == "0" * 16
         file = path / "store" / "layouts" / "file"
         assert (file.read_text(), file.stat().st_uid) == ("content\n", UID)
+
+
+@ROOT
+@pytest.mark.parametrize(
+    ("place", "options", "reason"),
+    [
+        ("/mnt", [], "no write access to mountpoint /mnt"),
+        (None, ["--allow-other"], "'user_allow_other' is set in /etc/fuse.conf"),
+    ],
+)
+def test_why_a_user_may_not_mount_is_said_in_a_line(
+    fuse: None, place: str | None, options: list[str], reason: str
+) -> None:
+    with home() as path:
+        (path / "mnt").mkdir()
+        shutil.chown(path / "mnt", UID, UID)
+        where = place or str(path / "mnt")
+        done = run_as_stranger(*command_line(path / "store", "mount", *options, where))
+    assert done.returncode == os.EX_NOPERM
+    assert re.fullmatch(rf"ocistow: {where}: cannot mount: .*{reason}\n", done.stderr), done
 
 
 # a process with another root directory than its mount namespace may not enter a user namespace
