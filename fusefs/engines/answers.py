@@ -18,7 +18,7 @@ from .wire import Opcode, Open, Request, Valid
 Answer: TypeAlias = bytes | bytearray
 Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
-NAMES: dict[int, str] = {number: number.name.lower() for number in Opcode}
+NAMES: dict[int, str] = {number: number.name.lower().removesuffix("_64") for number in Opcode}
 SILENT = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})  # have no answer
 
 

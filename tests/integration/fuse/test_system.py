@@ -109,6 +109,22 @@ def test_lines_of_fstab(tmp_path: Path, mountpoint: Path, program: Path) -> None
 
 
 @ROOT
+def test_the_line_of_the_page_mounts(tmp_path: Path, program: Path) -> None:
+    [line] = re.findall(r"^/\S+ +/oci +ocistow .*$", (PAGES / "mounting.md").read_text(), re.M)
+    (tmp_path / "oci").mkdir()
+    table = tmp_path / "fstab"
+    table.write_text(
+        line.replace("/var/lib/ocistow", f"{tmp_path}/store").replace("/oci", f"{tmp_path}/oci", 1)
+    )
+    done = in_a_system(
+        program,
+        f"set -e; mount -T {table} {tmp_path}/oci; findmnt -no FSTYPE {tmp_path}/oci\n"
+        f"umount {tmp_path}/oci",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fuse.ocistow\n", "")
+
+
+@ROOT
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
