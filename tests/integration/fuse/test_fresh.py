@@ -1,5 +1,6 @@
 """What the kernel may believe, and for how long, while others change the store."""
 
+import errno
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ocistow.oci.digest import Digest
 from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage
 from ocistow.testing.mounts import Mount, mounted, wait_until
@@ -33,6 +35,34 @@ def test_an_image_that_was_removed_can_be_made_again_at_once(
             store.find(NAME).remove()
             assert not target.exists()
             assert not os.access(target / "blobs", os.F_OK)
+
+
+def test_the_kernel_hears_of_a_blob_that_the_pool_lost(
+    fuse: None, engine: str, tmp_path: Path
+) -> None:
+    """It may believe for a day what one is like, and gets FUSE_NOTIFY_INVAL_INODE."""
+    content = b"only in the pool"
+    digest = Digest.of(content)
+    with Store.create(tmp_path / "store") as store:
+        with store.blobs.ingest() as ingest:
+            ingest.write(content)
+            ingest.commit(digest)
+        with mounted(store.path, tmp_path / "mnt", "--engine", engine) as mount:
+            blob = mount.path / "layout" / "blobs" / "sha256" / digest.encoded
+            blob.parent.mkdir(parents=True)
+            shown = os.open(blob, os.O_PATH)  # and no name, which is asked for more often
+            assert os.fstat(shown).st_size == len(content)
+            (store.blobs.path / digest.algorithm / digest.encoded).unlink()
+            wait_until(lambda: is_stale(shown), "the blob is gone")
+            os.close(shown)
+
+
+def is_stale(file: int) -> bool:
+    try:
+        os.fstat(file)
+    except OSError as error:
+        return error.errno == errno.ESTALE
+    return False
 
 
 def test_two_mounts_of_a_store_show_each_others_changes(

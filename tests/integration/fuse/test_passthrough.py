@@ -2,10 +2,12 @@
 
 import errno
 import fcntl
+import json
 import mmap
 import os
 import random
 import signal
+import subprocess
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from ocistow.oci.digest import Digest
 from ocistow.testing.invariants import violations
-from ocistow.testing.mounts import Mount
+from ocistow.testing.mounts import TIMEOUT, Mount, command_line, environment
 
 from .conftest import Mounter
 
@@ -63,6 +65,33 @@ def test_the_kernel_reads_without_us(mount_store: Mounter) -> None:
         with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped, stopped(mount):
             assert os.pread(file.fileno(), len(CONTENT), 0) == CONTENT
             assert mapped[1000:2000] == CONTENT[1000:2000]
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"), [([], "kernel"), (["unshare", "--user", "--map-root-user"], "pyfuse3")]
+)
+def test_the_engine_of_choice_is_the_one_that_passes_through(
+    fuse: None, tmp_path: Path, user: list[str], expected: str
+) -> None:
+    """Whoever is root in a user namespace alone may mount, and pass nothing through."""
+    if os.geteuid() != 0 or subprocess.run([*user, "true"], check=False).returncode != 0:
+        pytest.skip("there are no users to choose from")
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 9):
+        pytest.skip("this kernel has no passthrough")
+    (tmp_path / "mnt").mkdir()
+    asking = command_line(tmp_path, "mount", "--status", "--json", str(tmp_path / "mnt"))
+    mounting = command_line(tmp_path / "store", "mount", str(tmp_path / "mnt"), "--", *asking)
+    done = subprocess.run(
+        [*user, *mounting],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    [status] = json.loads(done.stdout)["mounts"]
+    assert status["engine"] == expected
 
 
 def test_a_writer_beside_a_reader_cannot_reach_the_pools_file(mount: Mount, blob: Path) -> None:
