@@ -20,9 +20,10 @@ from .attributes import DAY, Attributes, Presentation
 from .contents import ArchiveDirectory, ArchiveFile, Content
 from .filesystem import Changes, FileSystem, Take
 from .handles import Opened, read_cached
+from .presence import missing
 from .shelf import Archived, OpenArchive, Shelf
 from .tree import ROOT, Node, stale
-from .view import View, missing, refused
+from .view import View, refused
 
 log = logging.getLogger(__name__)
 

@@ -76,7 +76,7 @@ class FileSystem:
     async def serve(self, engine: Engine) -> None:
         """Let an engine answer requests, and keep the kernel from believing what is over."""
         with Watch(self._view.store.blobs.path) as watch:
-            self._view.watch = watch
+            self._view.presence.watch = watch
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._attend, watch, engine)
                 await engine.serve()
@@ -84,7 +84,7 @@ class FileSystem:
 
     async def _attend(self, watch: Watch, engine: Engine) -> None:
         while True:
-            for inode in self._view.lost(await watch.next()):
+            for inode in self._view.presence.lost(await watch.next()):
                 await self._view.blocking(engine.invalidate_inode, inode)
 
     def give_up(self) -> None:

@@ -86,7 +86,7 @@ class Handles:
             if not flags & os.O_TRUNC:
                 await self._view.bring(node, content.digest)
             if not writing:
-                file = self._view.open_blob(node, content.digest)
+                file = self._view.presence.open(node, content.digest)
                 keep = content.is_same(file)
                 backing = -1 if self._view.numbers.is_lent(inode) else file
                 return self._add(Handle(node, file), keep=keep, backing=backing)
@@ -355,7 +355,7 @@ class Handles:
 
     def _open_file(self, node: Node[Content]) -> int:
         if isinstance(node.content, Blob):
-            return self._view.open_blob(node, node.content.digest)
+            return self._view.presence.open(node, node.content.digest)
         return self._view.files.open(node.path, os.O_RDONLY)
 
     def _set_apart(self, node: Node[Content], digest: Digest, flags: int, thread: int) -> None:

@@ -16,10 +16,9 @@ from weakref import WeakValueDictionary
 import trio
 
 from ..oci.digest import HEX_LENGTHS, Digest
-from ..oci.errors import NotFound
 from ..store.files import is_shared
 from ..store.store import Store
-from .attributes import SECOND, Attributes, Presentation
+from .attributes import Attributes, Presentation
 from .calls import Calls
 from .contents import (
     Blob,
@@ -38,10 +37,10 @@ from .gate import Gate
 from .intent import Callers, makes_new_name, opened_name
 from .numbers import Numbers
 from .places import Place, digest_of, is_hidden, place_of
+from .presence import Presence, missing
 from .promises import Promises
 from .traces import Traces
 from .tree import ROOT, Node, Tree, stale
-from .watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class View:
     Attributes:
         passthrough: the kernel reads and writes `Opened.backing` by itself; for the engine to
             set before the first request.
-        watch: tells which blobs leave the pool; without it the kernel asks every second.
+        presence: which blobs are there.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class View:
     ) -> None:
         self.passthrough = False
         self.calls = Calls()
-        self.watch: Watch | None = None
         self.store = store
         self.files = store.files
         self._promises = Promises(None if read_only else store.leases)
@@ -81,9 +79,11 @@ class View:
         self.tree: Tree[Content] = Tree(Directory(), self._dropped)
         self.numbers = Numbers(self.tree)
         self.traces = Traces()
+        self.presence = Presence(
+            store, self.tree, self.traces, self._promises, self._filling, virtual=virtual
+        )
         self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name
         self._presentation = presentation
-        self._virtual = virtual
         self._ordinaries: WeakValueDictionary[int, Ordinary] = WeakValueDictionary()
         self._callers = Callers()
         self._observers = trio.CapacityLimiter(2)  # apart, since they may wait for the others
@@ -252,7 +252,7 @@ class View:
             return Found(staged.node.inode, staged)
         place = self.place(parent, name)
         if place is Place.BLOB:
-            return self._peek_blob(parent, name)
+            return self.presence.peek(parent, name, self.digest(parent, name))
         if is_hidden(name):
             raise missing()
         status = self.files.stat(parent.child(name))
@@ -275,7 +275,7 @@ class View:
         """
         content, shown, inode = node.content, self._presentation, node.inode
         if isinstance(content, Blob):
-            return self._blob_attributes(node, content, status)
+            return self.presence.attributes(node, content, status, shown)
         if isinstance(content, Staged):
             status = os.fstat(content.staging.ingest.file)
             return shown.of_staged(status, inode, content.staging.mode, content.staging.size)
@@ -287,23 +287,6 @@ class View:
         if isinstance(content, Directory):
             return shown.of_directory(status, inode)
         return shown.of_file(status, inode)
-
-    def _blob_attributes(
-        self, node: Node[Content], blob: Blob, status: os.stat_result | None
-    ) -> Attributes:
-        is_lasting = self._virtual and self._is_watched(blob.digest)
-        if status is None and is_lasting:
-            status = blob.pooled
-        try:
-            status = status or self._stat_blob(node, blob.digest)
-        except FileNotFoundError:
-            size = self._absent_size(node.names)
-            if size is None:
-                raise stale() from None
-            return self._presentation.of_absent(node.inode, size)
-        # The kernel may not ask again while the promise lasts, and must before it is renewed.
-        rest = self._promises.rest(blob.digest) if is_lasting and blob.pooled else 0.0
-        return self._presentation.of_blob(status, node.inode, rest or SECOND)
 
     def status(self, node: Node[Content]) -> os.stat_result:
         """Return what the disk says of a file or directory that is on it by its own name.
@@ -321,27 +304,6 @@ class View:
         if isinstance(content, (Directory, Ordinary)) and content.inode not in (0, status.st_ino):
             raise stale()
         return status
-
-    def lost(self, digests: frozenset[Digest] | None) -> list[int]:
-        """Note that the pool lost blobs, or some that nobody knows for None.
-
-        Returns the inodes of which the kernel knows too much.
-        """
-        known: list[int] = []
-        if digests is None or any(self._promises.rest(digest) for digest in digests):
-            for node in self.tree:
-                blob = node.content
-                if isinstance(blob, Blob) and (digests is None or blob.digest in digests):
-                    blob.pooled = None
-                    known.append(node.inode)
-        return known
-
-    def open_blob(self, node: Node[Content], digest: Digest) -> int:
-        """Return a descriptor of a blob, which may be in the pool or in this layout alone."""
-        try:
-            return self.store.blobs.open(digest)
-        except NotFound:
-            return self.files.open(node.path, os.O_RDONLY)
 
     def has_index(self, directory: Node[Content]) -> bool:
         """Tell whether a directory has a committed index."""
@@ -382,60 +344,11 @@ class View:
         if self._filling is not None:
             self._filling.forget_directory(node.inode)
 
-    def _peek_blob(self, parent: Node[Content], name: bytes) -> Found:
-        digest = self.digest(parent, name)
-        known = self._known_blob(parent, name, digest)
-        if known is not None and known.pooled is not None and self._is_lasting(digest):
-            return Found(known.pooled.st_ino, known, known.pooled)
-        try:
-            own: os.stat_result | None = self.files.stat(parent.child(name))
-        except FileNotFoundError:
-            own = None
-        if own is not None and stat.S_ISDIR(own.st_mode):
-            return Found(own.st_ino, Directory(own.st_ino), own)
-        key = (parent.inode, name)
-        may_be_fetched = own is None and self._absent_size([key]) is not None
-        if own is None and (self.traces.is_unlinked(*key) or not (self._virtual or may_be_fetched)):
-            raise missing()
-        blob = known or Blob(digest)
-        try:
-            blob.pooled = self.store.blobs.stat(digest)
-        except NotFound:
-            blob.pooled = None
-            if own is not None and stat.S_ISREG(own.st_mode):
-                return Found(own.st_ino, blob, own)
-            if not may_be_fetched:
-                raise missing() from None
-            return Found(0, blob)
-        return Found(blob.pooled.st_ino, blob, blob.pooled)
-
-    def _known_blob(self, parent: Node[Content], name: bytes, digest: Digest) -> Blob | None:
-        """Return what was known of a blob when the kernel was last told of this name."""
-        node = self.tree.find(parent, name)
-        content = node.content if node is not None else None
-        return content if isinstance(content, Blob) and content.digest == digest else None
-
-    def _is_lasting(self, digest: Digest) -> bool:
-        """Tell whether a blob of the pool stays for now, and we hear of it if it does not."""
-        return self._virtual and self._promises.is_kept(digest) and self._is_watched(digest)
-
-    def _is_watched(self, digest: Digest) -> bool:
-        return self.watch is not None and self.watch.covers(digest.algorithm)
-
     async def _look_elsewhere(self, parent: Node[Content], name: bytes) -> bool:
         """Tell whether a name is a blob's that is absent and may be fetched."""
         if self._filling is None or self.place(parent, name) is not Place.BLOB:
             return False
-        digest = self.digest(parent, name)
-        if self.linked(parent, name) or digest in self.store.blobs:
-            return False
-        await self._filling.look(parent, name, digest)
-        return self._absent_size([(parent.inode, name)]) is not None
-
-    def _absent_size(self, names: Iterable[tuple[int, bytes]]) -> int | None:
-        """Return the size of a blob that is absent, and may be fetched by one of its names."""
-        sizes = map(self._filling.size, names) if self._filling else ()
-        return next((size for size in sizes if size is not None), None)
+        return await self.presence.can_be_fetched(parent, name, self.digest(parent, name))
 
     async def _is_to_be_made(self, parent: Node[Content], name: bytes, thread: int) -> bool:
         return await self._observe(makes_new_name, thread, parent.path, name) or False
@@ -448,23 +361,12 @@ class View:
             )
         return None
 
-    def _stat_blob(self, node: Node[Content], digest: Digest) -> os.stat_result:
-        try:
-            return self.store.blobs.stat(digest)
-        except NotFound:
-            return self.files.stat(node.path)
-
     def _exists(self, path: bytes) -> bool:
         try:
             self.files.stat(path)
         except FileNotFoundError:
             return False
         return True
-
-
-def missing() -> OSError:
-    """Return the error for a name that is not there."""
-    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def refused(code: int) -> OSError:

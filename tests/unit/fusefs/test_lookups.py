@@ -50,7 +50,7 @@ async def test_a_lookup_asks_the_disk_once_and_of_a_blob_twice(
     assert counted.calls == 2
     await client.view.lookup(blobs, digest.encoded.encode(), 0)
     assert counted.calls == 4
-    with Watch(client.store.blobs.path) as client.view.watch:
+    with Watch(client.store.blobs.path) as client.view.presence.watch:
         await client.view.lookup(blobs, digest.encoded.encode(), 0)
         assert counted.calls == 4
 
@@ -61,11 +61,11 @@ async def test_the_kernel_may_believe_in_a_blob_while_its_lease_lasts(client: Cl
     blobs = await client.inode(BLOBS)
     name = digest.encoded.encode()
     assert (await client.view.lookup(blobs, name, 0)).entry_timeout == SECOND
-    with Watch(client.store.blobs.path) as client.view.watch:
+    with Watch(client.store.blobs.path) as client.view.presence.watch:
         shown = await client.view.lookup(blobs, name, 0)
         assert 1700 < shown.entry_timeout <= 1800
         (client.store.blobs.path / "sha256" / digest.encoded).unlink()
-        assert client.view.lost(frozenset([digest])) == [shown.inode]
+        assert client.view.presence.lost(frozenset([digest])) == [shown.inode]
         with pytest.raises(FileNotFoundError):
             await client.view.lookup(blobs, name, 0)
         with pytest.raises(OSError, match="Stale"):  # on which the kernel looks the name up
@@ -76,9 +76,9 @@ async def test_what_nobody_was_promised_may_go_without_a_word(client: Client) ->
     await client.mkdir(BLOBS)
     digest = client.store.blobs.add([b"content"])
     await client.inode(f"{BLOBS}/{digest.encoded}")
-    with Watch(client.store.blobs.path) as client.view.watch:
-        assert client.view.lost(frozenset([Digest.of(b"other")])) == []
-        assert len(client.view.lost(None)) == 1
+    with Watch(client.store.blobs.path) as client.view.presence.watch:
+        assert client.view.presence.lost(frozenset([Digest.of(b"other")])) == []
+        assert len(client.view.presence.lost(None)) == 1
 
 
 async def test_a_directory_that_was_replaced_is_stale(client: Client) -> None:
