@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2 # processes that run tests; each starts the servers that its tests need
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -18,7 +19,7 @@ demo: $(VENV)/.runtime ## Store, mount and compare a few small images in a tempo
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/demo.py
 
 test: $(VENV)/.development ## Run all tests; ARGS="-k name" is handed to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 check: check-lint check-format check-mypy check-basedpyright check-imports ## Run all static checks
 
