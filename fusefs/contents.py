@@ -142,7 +142,7 @@ class Staged:
     digest: Digest | None = None  # that the name of a blob is
     missing: Digest | None = None  # what an index waits for that cannot be committed yet
     is_named: bool = True  # else nobody knows which layout's blob was opened: none gets a link
-    is_over: bool = False
+    is_over: bool = False  # its content is gone, or about to go
     lock: trio.Lock = field(default_factory=trio.Lock)
 
 

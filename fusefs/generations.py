@@ -7,6 +7,8 @@ import logging
 import os
 from collections.abc import Iterator
 
+import trio
+
 from ..oci.digest import CANONICAL, Digest
 from ..oci.errors import InvalidContent, NotFound, OcistowError
 from .contents import Blob, Content, Guarded, Staged
@@ -16,6 +18,8 @@ from .tree import Node
 from .view import View, refused
 
 log = logging.getLogger(__name__)
+
+_INLINE = 1 << 20  # bytes that are freed sooner than a thread is there
 
 
 class Generations:
@@ -116,8 +120,19 @@ class Generations:
                 self._view.counters.add("refused", staged.staging.size)
         if not staged.is_over:
             staged.is_over = True
-            staged.staging.discard()
             self._view.tree.let_go(staged.parent)
+            if staged.staging.size <= _INLINE:
+                staged.staging.discard()
+            else:
+                trio.lowlevel.spawn_system_task(self._discard, staged.staging)
+
+    async def _discard(self, staging: Staging) -> None:
+        """Let content go in a thread: to free what is on the disk takes it milliseconds."""
+        with trio.CancelScope(shield=True):
+            try:
+                await self._view.blocking(staging.discard)
+            except OSError as error:
+                log.warning("cannot let go what was staged: %s", error)
 
     def _is_unlinked(self, staged: Staged) -> bool:
         """Tell whether what was opened again has lost its name since, which does not come back."""

@@ -76,7 +76,7 @@ class Handles:
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
         if isinstance(content, Staged):
             async with content.lock:
-                if content.staging.is_discarded:
+                if content.is_over:
                     raise stale()
                 if flags & os.O_TRUNC:
                     content.staging.truncate(0)
@@ -84,7 +84,7 @@ class Handles:
             return self._add_staged(node, content, flags)
         if isinstance(content, Blob):
             if not flags & os.O_TRUNC:
-                await self._view.bring(node, content.digest)
+                await self._view.bring(node, content.digest, thread)
             if not writing:
                 file = self._view.presence.open(node, content.digest)
                 keep = content.is_same(file)
@@ -192,7 +192,7 @@ class Handles:
         content = node.content
         if isinstance(content, Staged):
             async with content.lock:
-                if content.staging.is_discarded:
+                if content.is_over:
                     raise stale()
                 content.staging.truncate(length)
         elif handle is not None and handle.ordinary is not None:  # it may have no name any more

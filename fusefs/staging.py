@@ -48,11 +48,6 @@ class Staging:
         return self._name if whole else None
 
     @property
-    def is_discarded(self) -> bool:
-        """Tell whether the content is gone."""
-        return self.ingest.file < 0
-
-    @property
     def is_copied_next(self) -> bool:
         """Tell whether the next change first copies all of the file that this began as."""
         return self._base >= 0

@@ -165,11 +165,15 @@ class View:
                         await self.blocking(self.gate.promise, digest, directory.path)
                 return
 
-    async def bring(self, node: Node[Content], digest: Digest) -> None:
+    async def bring(self, node: Node[Content], digest: Digest, thread: int) -> None:
         """Fetch a blob that is to be opened, if it is absent and may be fetched."""
-        parent, name = node.parent, node.name
-        if parent is not None and await self._look_elsewhere(parent, name):
-            assert self._filling is not None
+        last = node.parent
+        if self._filling is None or last is None:
+            return
+        if self.linked(last, node.name) or digest in self.store.blobs:
+            return
+        parent, name = await self.opened_name(node, thread) or (last, node.name)
+        if await self._look_elsewhere(parent, name):
             await self._filling.bring(parent, name, digest)
 
     async def opened_name(self, node: Node[Content], thread: int) -> Name | None:
@@ -277,6 +281,8 @@ class View:
         if isinstance(content, Blob):
             return self.presence.attributes(node, content, status, shown)
         if isinstance(content, Staged):
+            if content.is_over:
+                raise stale()
             status = os.fstat(content.staging.ingest.file)
             return shown.of_staged(status, inode, content.staging.mode, content.staging.size)
         if isinstance(content, Guarded):

@@ -54,6 +54,10 @@ class PausingDisk(WatchedDisk):
         super().write(file, data, offset)
         self.about_to("written")
 
+    def close(self, file: int) -> None:
+        self.about_to("close")
+        super().close(file)
+
     def about_to(self, call: str) -> None:
         self.calls.append(call)
         if call == self._call:

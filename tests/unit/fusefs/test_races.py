@@ -207,6 +207,19 @@ async def test_a_blob_that_is_written_again_is_not_put_into_another_layout(clien
     assert violations(client.store.path) == []
 
 
+async def test_what_is_given_up_is_let_go_while_others_are_answered(client: Client) -> None:
+    await client.mkdir("blobs/sha256")
+    _, handle = await client.create(f"blobs/sha256/{name_of(b'other')}")
+    await client.handles.write(handle, 0, bytes(2 << 20))
+    with pytest.raises(InvalidContent):
+        await client.handles.flush(handle)
+    client.disk.pause_at("close")
+    await client.handles.release(handle)
+    await client.disk.reached()
+    await client.write_file("file", b"meanwhile")
+    client.disk.resume()
+
+
 async def test_a_blob_is_not_emptied_by_the_inode_that_others_read(client: Client) -> None:
     """The kernel believes that an inode is empty once it has opened it with O_TRUNC.
 
