@@ -22,10 +22,16 @@ KnownDigest = Callable[[int, str], Digest | None]
 
 
 class Gate:
-    """The ways into the pool and into a layout's index. Paths are below the layout root."""
+    """The ways into the pool and into a layout's index. Paths are below the layout root.
 
-    def __init__(self, store: Store, promises: Promises, counters: Counters) -> None:
+    `sparse` leaves the layers that an index mentions and nobody wrote out of its layout.
+    """
+
+    def __init__(
+        self, store: Store, promises: Promises, counters: Counters, *, sparse: bool = False
+    ) -> None:
         self._store = store
+        self._sparse = sparse
         self._promises = promises
         self._counters = counters
 
@@ -108,7 +114,7 @@ class Gate:
         """
         layout = self._layout(directory)
         index = Index.parse(raw, f"index.json of {layout.name}")
-        for descriptor in layout.commit(index, existing=True):
+        for descriptor in layout.commit(index, existing=True, sparse=self._sparse):
             self._counters.add("saved", descriptor.size)
 
     def marker(self, raw: bytes, directory: bytes) -> None:

@@ -74,7 +74,7 @@ class View:
         self.files = store.files
         self._promises = Promises(None if read_only else store.leases)
         self.counters = Counters()
-        self.gate = Gate(store, self._promises, self.counters)
+        self.gate = Gate(store, self._promises, self.counters, sparse=not virtual)
         self._filling = Filling(fill, self.gate, self.files) if fill else None
         self.tree: Tree[Content] = Tree(Directory(), self._dropped)
         self.numbers = Numbers(self.tree)

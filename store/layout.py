@@ -150,14 +150,16 @@ class Layout:
                 present[descriptor.digest] = descriptor
         return list(present.values())
 
-    def commit(self, index: Index, *, existing: bool = False) -> list[Descriptor]:
+    def commit(
+        self, index: Index, *, existing: bool = False, sparse: bool = False
+    ) -> list[Descriptor]:
         """Make `index` the layout's index, with links to all it reaches in the pool.
 
         When this returns the image survives power loss; before that, the old
         index is in force. With the empty index that a writer begins a layout with nothing would
         be lost, so nobody waits for the disk to have its name. `existing=True` changes only a
-        directory that is there, and leaves `oci-layout` to whoever made that. Returns the blobs
-        that the layout had not.
+        directory that is there, and leaves `oci-layout` to whoever made that. `sparse=True` links
+        no layer that only the pool has. Returns the blobs that the layout had not.
 
         Raises:
             NotFound: a manifest or config is absent; `name` is its digest.
@@ -167,6 +169,9 @@ class Layout:
         self._blobs.sync()
         with self._lock.held():
             reachable = self.reachable(index)  # what it finds cannot be removed until it is linked
+            if sparse:
+                left = self._not_own(index)
+                reachable = [found for found in reachable if found.digest not in left]
             lasts = bool(index.manifests) or self._is_committed()
             with self.directory.opened(create=not existing, sync=lasts) as directory:
                 self._disk.sweep(directory)
@@ -291,6 +296,13 @@ class Layout:
                 return os.fstat(stream.fileno()).st_size
         except NotFound:
             return None
+
+    def _not_own(self, index: Index) -> set[Digest]:
+        """Return the layers below `index` that the layout has no file of its own for."""
+        documents = [node.document for root in index.manifests for node in walk(root, self.read)]
+        manifests = (document for document in documents if isinstance(document, Manifest))
+        layers = {layer.digest for manifest in manifests for layer in manifest.layers}
+        return {digest for digest in layers if self.own(digest) is None}
 
     def _link_all(
         self, directory: int, algorithm: str, reachable: list[Descriptor]

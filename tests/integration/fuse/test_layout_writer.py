@@ -125,6 +125,20 @@ def test_a_sparse_image_stays_sparse(mount_store: Mounter, app: GeneratedImage) 
     assert violations(mount.store) != []
 
 
+def test_without_virtual_presence_it_stays_sparse_beside_a_full_pool(
+    mount_store: Mounter, app: GeneratedImage
+) -> None:
+    with mount_store("--no-virtual-presence") as mount:
+        shutil.copytree(app.path, mount.path / "full")
+        write_image(mount.path / "app", image_of(app, base_layers=2))
+        assert_equal(mount.path / "app", app, absent=2)
+        for digest in app.layers[:2]:
+            assert not (mount.path / "app" / "blobs" / "sha256" / digest.encoded).exists()
+        assert_equal(mount.path / "full", app)
+    with mount_store():  # which shows it complete again, since the pool has all
+        assert_equal(mount.path / "app", app)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_another_user_writes_when_others_are_let_in(
     mount_store: Mounter, base: GeneratedImage, app: GeneratedImage, monkeypatch: pytest.MonkeyPatch
