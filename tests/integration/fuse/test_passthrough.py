@@ -52,6 +52,30 @@ def stopped(mount: Mount) -> Generator[None]:
         os.kill(mount.pid, signal.SIGCONT)
 
 
+def moved_bytes(mount: Mount) -> int:
+    """Return how many bytes the server has read and written so far."""
+    lines = Path(f"/proc/{mount.pid}/io").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("rchar", "wchar")))
+
+
+def test_cp_of_a_layer_within_the_mount_moves_no_bytes(mount_store: Mounter) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount without help")
+    with mount_store("--engine", "kernel", "--no-virtual-presence") as mount:
+        content = random.Random(8).randbytes(16 << 20)
+        blob = mount.path / "base" / "blobs" / "sha256" / Digest.of(content).encoded
+        blob.parent.mkdir(parents=True)
+        blob.write_bytes(content)
+        copy = mount.path / "app" / "blobs" / "sha256" / blob.name
+        copy.parent.mkdir(parents=True)
+        before = moved_bytes(mount)
+        subprocess.run(["cp", "--", blob, copy], check=True)
+        assert moved_bytes(mount) - before < len(content) // 16
+        assert copy.samefile(blob)
+        assert copy.read_bytes() == content
+        assert violations(mount.store, sparse=True) == []
+
+
 def test_the_kernel_reads_without_us(mount_store: Mounter) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can mount without help")
