@@ -102,10 +102,12 @@ class Guarded:
     """An index or marker on disk, which is only ever replaced whole.
 
     Its status is that of one generation: a reader may have it open when the name is another's.
+    Whoever opens it then gets that other one, as if it had looked the name up later.
     """
 
     place: Place
     status: os.stat_result
+    name: Name
 
 
 @dataclass(slots=True)

@@ -205,7 +205,8 @@ class Generations:
             self._view.tree.name(staged.node, staged.parent, staged.name)
 
     def _guarded(self, staged: Staged) -> Guarded:
-        return Guarded(staged.staging.place, os.fstat(staged.staging.ingest.file))
+        status = os.fstat(staged.staging.ingest.file)
+        return Guarded(staged.staging.place, status, (staged.parent, staged.name))
 
     def describe_staged(self) -> Iterator[str]:
         """Yield a line for every staged file that has a name. From any thread."""

@@ -96,7 +96,7 @@ class Handles:
         if isinstance(content, Guarded):
             if not writing:
                 return self._add(Handle(node, self._open_file(node)), direct=True)
-            return self._regenerate(node, content.place, flags, _name(node))
+            return self._regenerate(node, content.place, flags, content.name)
         if isinstance(content, Ordinary):
             return await self._open_ordinary(node, content, flags & (os.O_ACCMODE | os.O_TRUNC))
         raise refused(errno.EISDIR if isinstance(content, Directory) else errno.ELOOP)
@@ -356,6 +356,9 @@ class Handles:
     def _open_file(self, node: Node[Content]) -> int:
         if isinstance(node.content, Blob):
             return self._view.presence.open(node, node.content.digest)
+        if isinstance(node.content, Guarded):
+            directory, name = node.content.name
+            return self._view.files.open(directory.child(name), os.O_RDONLY)
         return self._view.files.open(node.path, os.O_RDONLY)
 
     def _set_apart(self, node: Node[Content], digest: Digest, flags: int, thread: int) -> None:

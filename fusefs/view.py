@@ -268,7 +268,7 @@ class View:
         if kind != stat.S_IFREG:
             raise missing()
         if place in (Place.INDEX, Place.MARKER):
-            return Found(number, Guarded(place, status), status)
+            return Found(number, Guarded(place, status, (parent, name)), status)
         return Found(number, self.ordinary(status), status)
 
     def attributes(self, node: Node[Content], status: os.stat_result | None = None) -> Attributes:

@@ -149,6 +149,22 @@ async def test_a_waiting_index_is_committed_once_however_many_blobs_arrive(
     assert caplog.messages == []
 
 
+async def test_whoever_finds_an_index_opens_the_one_that_replaced_it(client: Client) -> None:
+    """The kernel looks up again only once, and whoever commits often may be quicker twice."""
+    await client.mkdir("layout")
+    await client.write_file("layout/index.json", Index.of([]).raw)
+    found = await client.inode("layout/index.json")
+    image = minimal_image("replacing")
+    image.add_to(client.store.blobs)
+    newer = Index.of([image.root]).raw
+    await client.write_file("layout/later", newer)
+    await client.rename("layout/later", "layout/index.json")
+    assert await client.inode("layout/index.json") != found
+    reading = (await client.handles.open(found, os.O_RDONLY)).handle
+    assert await client.handles.read(reading, 0, 1 << 20) == newer
+    await client.close(reading)
+
+
 async def test_a_temporary_file_that_the_kernel_forgot_becomes_a_blob(client: Client) -> None:
     await client.mkdir("blobs/sha256")
     inode, handle = await client.create("blobs/sha256/temporary")
