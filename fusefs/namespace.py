@@ -51,6 +51,7 @@ class Namespace:
         except FileNotFoundError:
             raise stale() from None  # another process removed the directory
         self._view.traces.claim(parent, name)
+        self._view.tree.unname(directory, name)  # a blob that only the pool has
         return self._entered(directory, name)
 
     def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:

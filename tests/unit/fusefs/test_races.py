@@ -3,11 +3,13 @@
 import hashlib
 import logging
 import os
+import stat
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from ocistow.fusefs.watch import Watch
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent
 from ocistow.oci.manifest import Index
@@ -147,6 +149,20 @@ async def test_a_waiting_index_is_committed_once_however_many_blobs_arrive(
         client.disk.resume()
     assert (client.store.layouts / "layout" / "index.json").read_bytes() == index.raw
     assert caplog.messages == []
+
+
+async def test_a_directory_is_none_the_less_where_a_blob_of_the_pool_was_shown(
+    client: Client,
+) -> None:
+    await client.mkdir("layout/blobs/sha256")
+    name = client.store.blobs.add([LARGE]).encoded
+    above = await client.inode("layout/blobs/sha256")
+    with Watch(client.store.path / "blobs") as client.view.presence.watch:
+        shown = await client.view.lookup(above, name.encode(), 0)
+        assert stat.S_ISREG(shown.mode)
+        made = client.names.mkdir(above, name.encode())
+        assert stat.S_ISDIR(made.mode)
+        client.names.rmdir(above, name.encode())
 
 
 async def test_whoever_finds_an_index_opens_the_one_that_replaced_it(client: Client) -> None:
