@@ -41,6 +41,7 @@ class Namespace:
         path = directory.child(name)
         try:
             self._view.files.mkdir(path)
+            self._view.tree.unname(directory, name)  # it was a blob that only the pool has
             if name == b"blobs" and is_visible(thread):  # so that it may make it all the same
                 algorithm = b"%b/%b" % (path, CANONICAL.encode())
                 self._view.files.mkdir(algorithm)
@@ -51,7 +52,6 @@ class Namespace:
         except FileNotFoundError:
             raise stale() from None  # another process removed the directory
         self._view.traces.claim(parent, name)
-        self._view.tree.unname(directory, name)  # a blob that only the pool has
         return self._entered(directory, name)
 
     def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:

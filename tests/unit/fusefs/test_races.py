@@ -165,6 +165,21 @@ async def test_a_directory_is_none_the_less_where_a_blob_of_the_pool_was_shown(
         client.names.rmdir(above, name.encode())
 
 
+async def test_whoever_makes_the_directory_that_came_with_blobs_finds_what_others_write_there(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocistow.fusefs.namespace.is_visible", lambda thread: True)
+    await client.mkdir("layout")
+    layout = await client.inode("layout")
+    client.names.mkdir(layout, b"blobs")
+    _, handle = await client.create("layout/blobs/sha256/temporary")
+    await client.handles.write(handle, 0, LARGE)
+    client.names.mkdir(await client.inode("layout/blobs"), b"sha256")
+    await client.close(handle)
+    await client.rename("layout/blobs/sha256/temporary", f"layout/blobs/sha256/{name_of(LARGE)}")
+    assert await client.read_file(f"layout/blobs/sha256/{name_of(LARGE)}") == LARGE
+
+
 async def test_whoever_finds_an_index_opens_the_one_that_replaced_it(client: Client) -> None:
     """The kernel looks up again only once, and whoever commits often may be quicker twice."""
     await client.mkdir("layout")
