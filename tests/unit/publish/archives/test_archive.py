@@ -79,7 +79,7 @@ def test_an_oci_archive_is_its_layout(tmp_path: Path, store: Store, image: Gener
     copied = add(store, f"oci-archive:{archive}")
     assert (copied.sent, copied.root.digest) == (5, image.manifest)
     packed = tmp_path / "a.tar.gz"
-    packed.write_bytes(gzip.compress(archive.read_bytes()))
+    packed.write_bytes(gzip.compress(archive.read_bytes(), mtime=0))
     assert add(store, f"oci-archive:{packed}:latest").sent == 0
 
 
@@ -145,7 +145,7 @@ def test_one_bad_member_spoils_the_archive(
 
 
 @pytest.mark.parametrize("transport", ["oci-archive", "docker-archive"])
-@pytest.mark.parametrize("content", [b"", b"PK\3\4" * 300, gzip.compress(b"no tar" * 200)])
+@pytest.mark.parametrize("content", [b"", b"PK\3\4" * 300, gzip.compress(b"no tar" * 200, mtime=0)])
 def test_what_is_no_archive_is_refused(
     tmp_path: Path, store: Store, transport: str, content: bytes
 ) -> None:
@@ -165,7 +165,7 @@ def test_a_docker_archive_becomes_the_same_image_every_time(
     second = add(store, f"docker-archive:{archive}")
     assert (second.sent, second.root.digest) == (0, first.root.digest)
     packed = tmp_path / "a.tar.gz"
-    packed.write_bytes(gzip.compress(archive.read_bytes()))
+    packed.write_bytes(gzip.compress(archive.read_bytes(), mtime=0))
     assert add(store, f"docker-archive:{packed}").root.digest == first.root.digest
     assert set(store.blobs) == pool
 
@@ -188,7 +188,7 @@ def test_nothing_compressed_stays_when_it_is_not_taken(
 
 
 def test_compressed_layers_are_kept_as_they_are(tmp_path: Path, store: Store) -> None:
-    gz, zstd = gzip.compress(b"layer"), zstandard.compress(b"another")
+    gz, zstd = gzip.compress(b"layer", mtime=0), zstandard.compress(b"another")
     diff_ids = [str(Digest.of(b"layer")), str(Digest.of(b"another"))]
     write(tmp_path / "a.tar", saved(gz, zstd, diff_ids=diff_ids))
     add(store, f"docker-archive:{tmp_path / 'a.tar'}")
