@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ def status_of(mount: Mount) -> Any:
 
 def addresses(pid: int) -> list[str]:
     """Return where a process tells its status."""
-    own = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    own = set[str]()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            own.add(os.readlink(entry))
     found = re.findall(rf"(\d+) @({PREFIX}.*)", Path("/proc/net/unix").read_text())
     return [address for inode, address in found if f"socket:[{inode}]" in own]
 

@@ -141,7 +141,8 @@ def test_an_event_loop_that_does_not_turn_ends_the_mount(
         for waiting in (first, second):
             error = waiting.exception(20)
             assert isinstance(error, OSError)
-            assert error.errno in ABORTED
+            # Who asks only when nothing is mounted any more sees the directory below.
+            assert error.errno in (*ABORTED, errno.ENOENT)
         assert_ended(mount, "the event loop did not turn")
         assert any("lookup" in line and "<string>" in line for line in mount.log.lines)
 
