@@ -168,7 +168,10 @@ async def test_a_directory_is_none_the_less_where_a_blob_of_the_pool_was_shown(
 async def test_whoever_makes_the_directory_that_came_with_blobs_finds_what_others_write_there(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ocistow.fusefs.namespace.is_visible", lambda thread: True)
+    def is_visible(_: int) -> bool:
+        return True
+
+    monkeypatch.setattr("ocistow.fusefs.namespace.is_visible", is_visible)
     await client.mkdir("layout")
     layout = await client.inode("layout")
     client.names.mkdir(layout, b"blobs")
