@@ -1,9 +1,12 @@
 """Bits that a disk loses below the page cache, as disks do."""
 
 import os
+import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -23,21 +26,50 @@ def verify(store: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-def offset_on_disk(file: Path) -> int:
-    """Return where the first byte of a file lies on its file system's device."""
+class Extent(NamedTuple):
+    physical: int
+    logical: int
+    length: int
+
+
+def extents_of(file: Path) -> list[Extent]:
+    """Return where the bytes of a file lie on its file system's device."""
     command = ["filefrag", "-b1", "-v", str(file)]
     environment = {**os.environ, "PATH": PATH}
     said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    first = next(line for line in said.stdout.splitlines() if line.strip().startswith("0:"))
-    return int(first.split(":")[2].split("..")[0])
+    rows = re.findall(
+        r"^ *\d+: *(\d+)\.\. *\d+: *(\d+)\.\. *\d+: *(\d+):", said.stdout, re.MULTILINE
+    )
+    return [Extent(int(physical), int(logical), int(length)) for logical, physical, length in rows]
 
 
-def use_up(disk: Path, *, but: int) -> None:
-    """Let a large file have the disk but for some bytes, which lie at its end."""
-    file = os.open(disk / "large", os.O_WRONLY | os.O_CREAT)
-    free = os.statvfs(disk)
-    os.posix_fallocate(file, 0, free.f_bavail * free.f_frsize - but)
-    os.close(file)
+def offset_on_disk(file: Path) -> int:
+    """Return where the first byte of a file lies on its file system's device."""
+    return extents_of(file)[0].physical
+
+
+def use_up(file: Path) -> None:
+    """Let a file have every free block of its file system, which is ext4."""
+    device = os.stat(file.parent).st_dev
+    block = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve()
+    Path(f"/sys/fs/ext4/{block.name}/reserved_clusters").write_text("0")
+    with file.open("wb") as stream:
+        size = 0
+        for step in (1 << 20, 1 << 10):
+            with suppress(OSError):
+                while True:
+                    os.posix_fallocate(stream.fileno(), size, step)
+                    size += step
+
+
+def give_back(file: Path, size: int, *, last: bool) -> None:
+    """Free ``size`` of a file's bytes, as near to the disk's start or end as it has them."""
+    extents = [extent for extent in extents_of(file) if extent.length >= size]
+    extent = max(extents) if last else min(extents)
+    offset = extent.logical + (extent.length - size if last else 0)
+    command = ["fallocate", "--punch-hole", f"--offset={offset}", f"--length={size}", str(file)]
+    subprocess.run(command, check=True)
+    os.sync()
 
 
 def forget(path: Path) -> None:
@@ -88,28 +120,30 @@ def test_what_the_disk_cannot_read_is_taken_away_and_comes_back(tmp_path: Path) 
                     for name in NAMES:
                         store.put(name, A.root)
             os.sync()
-            use_up(disk, but=4 << 20)
+            use_up(disk / "large")
+            give_back(disk / "large", 256 << 10, last=True)
             for path in (disk / "store", tmp_path / "spare"):
                 with Store.open(path) as store:
                     store.blobs.add([A.blobs[LAYER]])
                     for name in NAMES:
                         store.layout(name.path).link(LAYER)
             os.sync()
+            use_up(disk / "rest")
+            give_back(disk / "large", 4 << 20, last=False)
             pool = disk / "store" / "blobs" / "sha256"
             places = {digest: offset_on_disk(pool / digest.encoded) for digest in A.blobs}
+            assert places[LAYER] == max(places.values())
             os.truncate(tmp_path / "disk.img", places[LAYER])
-            lost = [digest for digest, place in places.items() if place >= places[LAYER]]
-            for digest in lost:
-                forget(pool / digest.encoded)
-                with pytest.raises(OSError, match="Input/output"):
-                    (pool / digest.encoded).read_bytes()
+            forget(pool / LAYER.encoded)
+            with pytest.raises(OSError, match="Input/output"):
+                (pool / LAYER.encoded).read_bytes()
             dry = verify(disk / "store", "--dry-run")
-            assert (dry.returncode, dry.stdout.count("unreadable-blob")) == (4, len(lost))
+            assert (dry.returncode, dry.stdout.count("unreadable-blob")) == (4, 1)
             assert (pool / LAYER.encoded).exists()
             done = verify(disk / "store", "--repair", str(tmp_path / "spare"))
-            assert (done.returncode, done.stdout.count("unreadable-blob")) == (4, len(lost))
-            assert done.stdout.count(f"from {tmp_path / 'spare'}, for 30 images") == len(lost)
-            assert len(list((disk / "store" / "quarantine" / "sha256").iterdir())) == len(lost)
+            assert (done.returncode, done.stdout.count("unreadable-blob")) == (4, 1)
+            assert f"repaired {LAYER} from {tmp_path / 'spare'}, for 30 images" in done.stdout
+            assert len(list((disk / "store" / "quarantine" / "sha256").iterdir())) == 1
             assert violations(disk / "store") == []
             again = verify(disk / "store", "--cached")
             assert (again.returncode, again.stderr) == (0, "")
