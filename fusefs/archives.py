@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ..oci.errors import InvalidContent, NotFound
-from ..store.reading import BLOCK, Portion
+from ..store.reading import BLOCK, Portion, read_cached
 from .attributes import DAY, Attributes, Presentation
 from .contents import ArchiveDirectory, ArchiveFile, Content
 from .filesystem import Changes, FileSystem, Take
-from .handles import Opened, read_cached
+from .handles import Opened
 from .presence import missing
 from .shelf import Archived, OpenArchive, Shelf
 from .tree import ROOT, Node, stale

@@ -6,27 +6,22 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent
-from ..store.files import is_shared
+from ..store.reading import read_cached
 from .attributes import Attributes
-from .contents import Blob, Content, Directory, Found, Guarded, Name, Ordinary, Staged
+from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged
 from .generations import Generations, why_waiting
+from .ordinaries import Ordinaries
 from .places import Place
 from .tree import Node, path_of, stale
 from .view import View, refused
 
 log = logging.getLogger(__name__)
-
-# How skopeo, podman and buildah call a blob that they write. They begin with 8 bytes, after which
-# the page cache would split each of their writes into two requests: 1.9 s instead of 1.3 s.
-# Where the kernel can, it writes them by itself, and they are hashed from the page cache when they
-# are renamed: 0.3 s for 64 MiB in writes of 32 KiB, as on the disk, instead of 1.0 s.
-STREAMED = b"oci-put-blob"
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +58,7 @@ class Handles:
     def __init__(self, view: View, generations: Generations) -> None:
         self._view = view
         self._generations = generations
+        self._ordinaries = Ordinaries(view)
         self._handles: dict[int, Handle] = {}
         self._numbers = itertools.count(1)
 
@@ -75,9 +71,7 @@ class Handles:
         content = node.content
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
         if isinstance(content, Staged):
-            async with content.lock:
-                if content.is_over:
-                    raise stale()
+            async with _current(content):
                 if flags & os.O_TRUNC:
                     content.staging.truncate(0)
                 content.staging.handles += 1
@@ -98,7 +92,9 @@ class Handles:
                 return self._add(Handle(node, self._open_file(node)), direct=True)
             return self._regenerate(node, content.place, flags, content.name)
         if isinstance(content, Ordinary):
-            return await self._open_ordinary(node, content, flags & (os.O_ACCMODE | os.O_TRUNC))
+            length = 0 if flags & os.O_TRUNC else None
+            file = await self._ordinaries.open(node, content, flags & os.O_ACCMODE, length)
+            return self._add_ordinary(node, content, file)
         raise refused(errno.EISDIR if isinstance(content, Directory) else errno.ELOOP)
 
     async def create(
@@ -108,7 +104,9 @@ class Handles:
         directory = self._view.tree[parent]
         place = self._view.place_for(directory, name)
         if place is Place.ORDINARY:
-            return self._create_ordinary(directory, name, mode, flags)
+            node, content, file = self._ordinaries.create(directory, name, mode, flags)
+            opened = self._add_ordinary(node, content, file, direct=content.is_streamed)
+            return opened, self._view.attributes(node)
         staged = self._generations.stage(directory, name, place, mode)
         node = staged.node = self._view.tree.enter(self._view.numbers.new(), staged)
         if place is Place.TEMPORARY:
@@ -136,21 +134,10 @@ class Handles:
                 offset = staging.size if handle.appends else offset
                 size = -1 if staging.is_copied_next else len(data)
                 return await self._view.blocking(staging.write, offset, data, size=size)
-        content = handle.ordinary
-        if content is None:
+        if handle.ordinary is None:
             raise refused(errno.EBADF)
-        async with content.lock:
-            if content.is_blob:
-                raise refused(errno.EPERM)  # it belongs to the pool now
-            write = self._write_ordinary
-            await self._view.blocking(write, content, handle.file, offset, data, size=len(data))
+        await self._ordinaries.write(handle.ordinary, handle.file, offset, data)
         return len(data)
-
-    def _write_ordinary(
-        self, content: Ordinary, file: int, offset: int, data: bytes | memoryview
-    ) -> None:
-        self._view.files.write(file, offset, data)
-        content.follow(file, offset, len(data))
 
     async def copy(self, source: int, offset: int, target: int, at: int, length: int) -> int:
         """Copy up to `length` bytes between open files; returns how many, 0 at the source's end.
@@ -168,15 +155,10 @@ class Handles:
                 async with taker.staged.lock:
                     copy, name = taker.staged.staging.copy, given.blob
                     return await self._view.blocking(copy, file, offset, at, length, name)
-            content = taker.ordinary
-            if content is None:
+            if taker.ordinary is None:
                 raise refused(errno.EBADF)
-            async with content.lock:
-                if content.is_blob:
-                    raise refused(errno.EPERM)  # it belongs to the pool now
-                content.give_up()
-                copy_range = self._view.files.copy_range
-                return await self._view.blocking(copy_range, file, offset, taker.file, at, length)
+            taken = taker.ordinary, taker.file
+            return await self._ordinaries.copy(file, offset, *taken, at, length)
         finally:
             os.close(file)
 
@@ -191,22 +173,12 @@ class Handles:
         node = self._view.tree[inode]
         content = node.content
         if isinstance(content, Staged):
-            async with content.lock:
-                if content.is_over:
-                    raise stale()
+            async with _current(content):
                 content.staging.truncate(length)
         elif handle is not None and handle.ordinary is not None:  # it may have no name any more
-            async with handle.ordinary.lock:
-                if handle.ordinary.is_blob:
-                    raise refused(errno.EPERM)  # it belongs to the pool now
-                self._resize(handle.ordinary, handle.file, length)
+            await self._ordinaries.truncate(handle.ordinary, handle.file, length)
         elif isinstance(content, Ordinary):
-            async with content.lock:
-                file = await self._open_writable(node, content, os.O_WRONLY)
-                try:
-                    self._resize(content, file, length)
-                finally:
-                    os.close(file)
+            os.close(await self._ordinaries.open(node, content, os.O_WRONLY, length))
         else:
             raise refused(errno.EPERM)
         return None
@@ -281,67 +253,6 @@ class Handles:
             raise
         return self._add_staged(node, staged, flags)
 
-    def _create_ordinary(
-        self, directory: Node[Content], name: bytes, mode: int, flags: int
-    ) -> tuple[Opened, Attributes]:
-        how = flags & os.O_ACCMODE | os.O_CREAT | os.O_EXCL
-        try:
-            file = self._view.files.open(directory.child(name), how, mode & 0o777 | 0o600)
-        except FileExistsError:
-            if flags & os.O_EXCL:
-                raise
-            raise stale() from None  # another process made it just now: the kernel looks again
-        except FileNotFoundError:
-            raise stale() from None  # … or removed the directory
-        status = os.fstat(file)
-        content = self._view.ordinary(status, is_new=True)
-        content.is_streamed = name.startswith(STREAMED)
-        content.restart(file, self._view.files.begin_sync if content.is_streamed else None)
-        node = self._view.enter(directory, name, Found(status.st_ino, content, status))
-        opened = self._add_ordinary(node, content, file, direct=content.is_streamed)
-        return opened, self._view.attributes(node, status)
-
-    async def _open_ordinary(self, node: Node[Content], content: Ordinary, flags: int) -> Opened:
-        if flags == os.O_RDONLY:
-            file = self._view.files.open(node.path, flags)
-        else:
-            async with content.lock:
-                # O_RDONLY | O_TRUNC empties a file, too, which takes a descriptor to write.
-                file = await self._open_writable(node, content, flags & os.O_ACCMODE or os.O_RDWR)
-                try:
-                    if flags & os.O_TRUNC:
-                        self._resize(content, file, 0)
-                except BaseException:
-                    os.close(file)
-                    raise
-        return self._add_ordinary(node, content, file)
-
-    async def _open_writable(self, node: Node[Content], content: Ordinary, flags: int) -> int:
-        """Open a file that may be written to; the caller holds its lock, and closes it.
-
-        Raises:
-            OSError: ESTALE, when it is another file than it was: the kernel looks again.
-        """
-        path = node.path
-        if content.is_blob or node.content is not content:
-            raise stale()
-        if is_shared(self._view.files.stat(path)):  # its bytes are a blob's, and are copied
-            os.close(await self._view.blocking(self._view.files.open, path, os.O_WRONLY))
-            raise stale()
-        file = self._view.files.open(path, flags)
-        status = os.fstat(file)
-        if status.st_ino != content.inode or is_shared(status):
-            os.close(file)
-            raise stale()
-        return file
-
-    def _resize(self, content: Ordinary, file: int, length: int) -> None:
-        self._view.files.resize(file, length)
-        if length:
-            content.give_up()
-        else:
-            content.restart(file)
-
     def _add_ordinary(
         self, node: Node[Content], content: Ordinary, file: int, *, direct: bool = False
     ) -> Opened:
@@ -388,23 +299,18 @@ class Handles:
         return Opened(number, direct, keep, backing if self._view.passthrough else -1)
 
 
+@asynccontextmanager
+async def _current(content: Staged) -> AsyncGenerator[None]:
+    """Keep what is staged as it is for the block.
+
+    Raises:
+        OSError: ESTALE, since it is over.
+    """
+    async with content.lock:
+        if content.is_over:
+            raise stale()
+        yield
+
+
 def _name(node: Node[Content]) -> Name | None:
     return (node.parent, node.name) if node.parent is not None else None
-
-
-def read_cached(file: int, offset: int, size: int) -> bytearray | None:
-    """Return the bytes if the page cache holds them all; None instead of waiting for a disk.
-
-    There are fewer than `size` at the file's end. As they came, since a copy of 1 MiB would triple
-    the time that a read takes.
-    """
-    buffer = bytearray(size)
-    try:
-        count = os.preadv(file, [buffer], offset, os.RWF_NOWAIT)
-    except OSError:  # EAGAIN: not cached.  EOPNOTSUPP: this file system cannot tell.
-        return None
-    if count < size:
-        if offset + count < os.fstat(file).st_size:
-            return None
-        del buffer[count:]
-    return buffer
