@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-ROOT_FOLDERS = {"audit", "oci", "store", "fusefs", "publish", "lifecycle", "cli", "testing"}
+ROOT_FOLDERS = {
+    "audit",
+    "bench",
+    "cli",
+    "fusefs",
+    "lifecycle",
+    "oci",
+    "publish",
+    "store",
+    "testing",
+}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ocistow.bench.machine import this_machine
+from ocistow.bench.measure import Result
+from ocistow.bench.report import Report, document, table
+from ocistow.bench.servers import Missing
 from ocistow.fusefs.engines import choice
 
 from . import (
@@ -25,10 +29,6 @@ from . import (
     writing,
 )
 from .bench import Bench, temporary
-from .machine import this_machine
-from .measure import Result
-from .report import Report, document, table
-from .servers import Missing
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "add": adding.run,

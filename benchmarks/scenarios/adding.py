@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from ocistow.bench.measure import Result, Steps, compare
+from ocistow.bench.processes import Sample, timed
+from ocistow.bench.servers import require
+
 from .bench import Bench, add, skopeo
-from .measure import Result, Steps, compare
-from .processes import PLAIN, Sample, timed
-from .servers import require
+from .programs import PLAIN
 
 SCENARIO = "add oci:"
 Copy: TypeAlias = Callable[[Path, Path], Sample]

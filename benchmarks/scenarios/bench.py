@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ocistow.bench.apps import Apps, build, make_trees
+from ocistow.bench.processes import OCISTOW, Sample, timed
 from ocistow.testing.images import GeneratedImage, image_layout
-
-from .apps import Apps, build, make_trees
-from .processes import OCISTOW, Sample, timed
 
 MIB = 1 << 20
 GIB = 1 << 30

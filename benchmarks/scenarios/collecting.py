@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ocistow.bench.measure import Result, Steps, compare
+from ocistow.bench.processes import ENVIRONMENT, OCISTOW, Sample
 from ocistow.oci.reference import Reference
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk
 from ocistow.testing.minimal import minimal_image
 
 from .bench import HOST, Bench
-from .measure import Result, Steps, compare
-from .processes import ENVIRONMENT, OCISTOW, Sample
 
 GARBAGE, QUICK_GARBAGE = 20_000, 1000  # blobs
 COMMITS = 200  # where nothing else ends it

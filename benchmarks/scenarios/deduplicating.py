@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ocistow.bench.measure import Result, Steps, compare
+from ocistow.bench.processes import Sample, timed
+from ocistow.bench.servers import require
 from ocistow.testing.images import image_layout
 
 from .bench import MIB, Bench, add, ocistow
-from .measure import Result, Steps, compare
-from .processes import Sample, timed
-from .servers import require
 
 APPS, QUICK_APPS = 30, 5
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ocistow.bench.measure import Contestant, Result, Steps, compare
+from ocistow.bench.processes import OCISTOW, Sample, timed
+from ocistow.bench.servers import mounted, require
 from ocistow.testing.images import image_layout
 
 from .bench import HOST, MIB, Bench, add
-from .measure import Contestant, Result, Steps, compare
-from .processes import COMPRESS, OCISTOW, Sample, timed
-from .servers import mounted, require
+from .programs import COMPRESS
 
 FIRST, UNCHANGED, CHANGED = "first build", "unchanged", "one file changed"
 LIFECYCLE = "OCISTOW_LIFECYCLE_DIR"  # where the programs of Go's lifecycle are, if they are

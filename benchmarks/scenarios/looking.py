@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from ocistow.bench.measure import Contestant, Result, Steps, compare
+from ocistow.bench.processes import Sample, clocked, timed
+from ocistow.bench.servers import mounted
 from ocistow.testing.population import populate
 
 from .bench import Bench
-from .measure import Contestant, Result, Steps, compare
-from .processes import Sample, clocked, timed
-from .servers import mounted
 
 LAYOUTS, QUICK = 2000, 50
 BLOBS = 10  # in the pool, for each layout

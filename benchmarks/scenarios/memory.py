@@ -7,13 +7,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ocistow.bench.apps import one_layer
+from ocistow.bench.measure import Result, Steps, compare
+from ocistow.bench.processes import Sample, peak_of, timed
+from ocistow.bench.servers import Mount, docker_daemon, mounted, registry, require
 from ocistow.testing.images import GeneratedImage
 
-from .apps import one_layer
 from .bench import GIB, HOST, MIB, Bench, add, ocistow
-from .measure import Result, Steps, compare
-from .processes import PLAIN, Sample, peak_of, timed
-from .servers import Mount, docker_daemon, mounted, registry, require
+from .programs import PLAIN
 
 SCENARIO = "peak memory"
 

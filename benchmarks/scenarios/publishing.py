@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from .apps import APPS, Apps
+from ocistow.bench.apps import APPS, Apps
+from ocistow.bench.measure import Result, Steps, compare
+from ocistow.bench.processes import ENVIRONMENT, Sample, timed
+from ocistow.bench.servers import Containerd, containerd, docker_daemon, registry, require
+
 from .bench import GIB, HOST, Bench, ocistow, skopeo
-from .measure import Result, Steps, compare
-from .processes import ENVIRONMENT, Sample, timed
-from .servers import Containerd, containerd, docker_daemon, registry, require
 
 _DISK = 24 * GIB  # bytes, sparse
 _NAME = f"{HOST}/app:latest"

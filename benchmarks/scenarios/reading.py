@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from ocistow.bench.measure import Goal, Result, Steps, compare
+from ocistow.bench.processes import clocked
+from ocistow.bench.servers import mounted
+
 from .bench import GIB, HOST, MIB, Bench, add
-from .measure import Goal, Result, Steps, compare
-from .processes import clocked
-from .servers import mounted
 
 COLD, WARM, BELOW = "both caches cold", "warm", "only the mount's cold"
 OURS, PLAIN = "through the mount", "the file itself"

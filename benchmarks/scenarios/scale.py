@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ocistow.bench.measure import Contestant, Result, Steps, compare
+from ocistow.bench.processes import OCISTOW, timed
 from ocistow.testing.population import Population, populate
 
 from .bench import HOST, Bench, ocistow
-from .measure import Contestant, Result, Steps, compare
-from .processes import OCISTOW, timed
 
 MANY, QUICK, FEW = 100_000, 1000, 100  # names
 BLOBS = 3  # for a name

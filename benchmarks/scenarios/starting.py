@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+from ocistow.bench.measure import Result, compare
+from ocistow.bench.processes import timed
+from ocistow.bench.servers import require
+
 from .bench import HOST, Bench, add, ocistow, step
-from .measure import Result, compare
-from .processes import timed
-from .servers import require
 
 IMAGES = 50
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from ocistow.bench.measure import Goal, Result, Steps, compare
+from ocistow.bench.processes import Sample, clocked
+from ocistow.bench.servers import mounted, require
 from ocistow.testing.images import GeneratedImage
 from ocistow.testing.layout_writer import Layer, Report, image_of, write_image, write_layer
 
 from .bench import HOST, MIB, Bench, add, skopeo
-from .measure import Goal, Result, Steps, compare
 from .plain import write
-from .processes import Sample, clocked
-from .servers import mounted, require
 
 OURS, HASHED, DIRECTORY = "through the mount", "write, sha256", "to a directory"
 PIECES = {"in pieces of 1 MiB": MIB, "in pieces of 32 KiB": MIB // 32}  # a write(2)

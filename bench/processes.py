@@ -23,8 +23,6 @@ ENVIRONMENT = {
 }
 OCISTOW = (sys.executable, "-m", "ocistow.cli")
 _LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")))
-COMPRESS = (sys.executable, str(Path(__file__).with_name("compress.py")))
-PLAIN = (sys.executable, str(Path(__file__).with_name("plain.py")))
 
 _WARM = 768 << 20  # bytes; what a contestant adds to the page cache, and some more
 
@@ -37,16 +35,25 @@ class Sample:
         seconds: from start to end.
         cpu: seconds of processor time, of the process and its children.
         peak: bytes; the most memory that was resident at once, in one process.
+        moved: bytes that were read and written, sockets and files alike.
+        written: bytes of it that are for a disk.
     """
 
     seconds: float
     cpu: float
     peak: int
+    moved: int = 0
+    written: int = 0
 
     def __add__(self, other: Sample) -> Sample:
         """Return what one after the other is."""
-        cpu, peak = self.cpu + other.cpu, max(self.peak, other.peak)
-        return Sample(self.seconds + other.seconds, cpu, peak)
+        return Sample(
+            self.seconds + other.seconds,
+            self.cpu + other.cpu,
+            max(self.peak, other.peak),
+            self.moved + other.moved,
+            self.written + other.written,
+        )
 
 
 def timed(*command: str | Path, environment: Mapping[str, str] | None = None) -> Sample:
@@ -68,12 +75,12 @@ def timed(*command: str | Path, environment: Mapping[str, str] | None = None) ->
             check=True,
         )
         os.close(writer)
-        status, seconds, cpu, peak = report.read().decode().split()
+        status, seconds, cpu, peak, moved, written = report.read().decode().split()
         if status != "0":
             errors.seek(0)
             words = errors.read().decode(errors="replace").strip()
             raise RuntimeError(f"{command}: status {status}: {words}")
-    return Sample(float(seconds), float(cpu), int(peak))
+    return Sample(float(seconds), float(cpu), int(peak), int(moved), int(written))
 
 
 def clocked(work: Callable[[], object]) -> Sample:

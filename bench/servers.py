@@ -13,9 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocistow.fusefs.mount import READ_AHEAD
-from ocistow.fusefs.system.table import is_mounted
-
+from ..fusefs.mount import READ_AHEAD
+from ..fusefs.system.table import is_mounted
 from .processes import ENVIRONMENT, OCISTOW
 
 START = 60.0  # seconds
@@ -112,16 +111,13 @@ def docker_daemon(directory: Path, size: int) -> Generator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """A containerd at a socket.
-
-    Attributes:
-        ctr: the words that start its client.
-    """
+    """A containerd at a socket."""
 
     address: str
 
     @property
     def ctr(self) -> tuple[str, ...]:
+        """The words that start its client."""
         return ("ctr", "--address", self.address)
 
 
