@@ -7,6 +7,7 @@ need neither requests nor trio.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -152,6 +153,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     Known errors become one line; a bug keeps its traceback.
     """
+    if f"_{PREFIX}_COMPLETE" in os.environ:
+        from .shells import register
+
+        register()
     try:
         result: object = commands.main(arguments, prog_name="ocistow", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
