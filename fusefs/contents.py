@@ -48,6 +48,7 @@ class Ordinary:
     inode: int  # of the disk
     shared: bool = False  # it is a blob's file too
     is_streamed: bool = False  # the kernel may write it by itself: nothing of that is seen here
+    is_lost: bool = False  # a sync failed, and the next one may not say so
     is_blob: bool = False  # it, or a copy, became one: nobody writes to what was open then
     lock: trio.Lock = field(default_factory=trio.Lock)
     files: list[int] = field(default_factory=list[int])

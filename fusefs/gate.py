@@ -75,18 +75,19 @@ class Gate:
         if path is not None:
             self._store.files.link_blob(digest, path)
 
-    def adopt(self, file: int, known: KnownDigest, digest: Digest, path: bytes) -> bool:
+    def adopt(self, file: int, known: KnownDigest | None, digest: Digest, path: bytes) -> bool:
         """Let an ordinary file become the blob at `path`; its old name is the caller's to end.
 
         `known` returns the digest that was taken while it was written, if the file is as it was
-        then. While anybody could still write to the file, its content is copied instead.
+        then; None of a file that may not be as it seems to be, since the disk failed. Of that,
+        and while anybody could still write to the file, the content is copied instead.
         Returns whether the file itself now is, or may stand for, the blob.
 
         Raises:
             DigestMismatch: its content has another digest; nothing changed.
         """
         with self._store.files.fenced(file) as alone:
-            if alone:
+            if alone and known is not None:
                 actual = known(file, digest.algorithm) or digest_of_file(file, digest.algorithm)
                 if actual != digest:
                     raise DigestMismatch(digest, actual)

@@ -198,13 +198,21 @@ class Handles:
         handle = self._handles[number]
         staged = handle.staged
         if staged is None:
-            await self._view.blocking(self._view.files.sync, handle.file)
+            await self._sync(handle)
         elif staged.staging.place in (Place.INDEX, Place.MARKER):
             await self._generations.settle(staged)
             if staged.missing is not None:
                 raise InvalidContent(why_waiting(staged))
         else:
-            await self._view.blocking(self._view.files.sync, staged.staging.ingest.file)
+            await self._view.blocking(staged.staging.ingest.sync)
+
+    async def _sync(self, handle: Handle) -> None:
+        try:
+            await self._view.blocking(self._view.files.sync, handle.file)
+        except OSError:
+            if handle.ordinary is not None:
+                handle.ordinary.is_lost = True
+            raise
 
     async def release(self, number: int) -> None:
         """Forget an open file; what it wrote and nobody accepted is gone."""

@@ -228,9 +228,13 @@ class Namespace:
             try:
                 if content.is_blob or os.fstat(file).st_ino != content.inode:
                     raise stale()
+                known = None if content.is_lost else content.digest
                 adopt = self._view.gate.adopt
-                alone = await self._view.blocking(adopt, file, content.digest, digest, path)
+                alone = await self._view.blocking(adopt, file, known, digest, path)
                 content.is_blob = True
+            except OSError:
+                content.is_lost = True  # perhaps: then it is copied the next time
+                raise
             finally:
                 os.close(file)
             self._unlink_if(old, content.inode)

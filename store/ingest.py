@@ -34,6 +34,7 @@ class Ingest:
         self._algorithm = algorithm
         self._behind = behind
         self._sealed = False
+        self._is_lost = False
         self.blobs = blobs
         self._hashing = self._hash(algorithm)
         self.file = file
@@ -110,8 +111,19 @@ class Ingest:
         return Digest(algorithm, self._hashing.finish(self.file, self.size)[0])
 
     def sync(self) -> None:
-        """Bring what was written to disk: `commit`, which does that, has less to do then."""
-        self._disk.sync(self.file)
+        """Bring what was written to disk: `commit`, which does that, has less to do then.
+
+        Raises:
+            OSError: that failed, now or before. The system says so once, and has forgotten what
+                is not on the disk: nothing but a new ingest is of use.
+        """
+        if self._is_lost:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        try:
+            self._disk.sync(self.file)
+        except OSError:
+            self._is_lost = True
+            raise
 
     def commit(self, expected: Digest | None = None) -> Digest:
         """Name the blob and return its digest; content already present is not an error.
@@ -120,12 +132,15 @@ class Ingest:
 
         Raises:
             DigestMismatch: the bytes are not what `expected` announced.
+            OSError: what they lie on failed, now or at an earlier `sync`.
         """
         actual = self.digest(expected.algorithm if expected else None)
         if expected is not None and actual != expected:
             raise DigestMismatch(expected, actual)
         self._sealed = True
-        self.blobs.accept(self.file, actual)
+        if actual not in self.blobs:
+            self.sync()
+        self.blobs.accept(self.file, actual, synced=True)
         self._note(actual)
         return actual
 

@@ -4,12 +4,14 @@ import errno
 import fcntl
 import hashlib
 import os
+import random
 import resource
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,10 @@ def on_disk(disk: Path, tmp_path: Path, image: GeneratedImage) -> Generator[Moun
         yield mount
 
 
+def name_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def write_and_sync(file: int) -> None:
     os.write(file, b"x" * 100_000)
     os.fsync(file)
@@ -70,6 +76,45 @@ def test_a_disk_that_fails_gives_errors_and_the_mount_stays(on_disk: Mount, disk
     assert on_disk.log.matching("^(ERROR|Traceback)") == []
 
 
+@pytest.fixture
+def losing(small: Path) -> Generator[Path]:
+    """An ext4 on a disk that is smaller than it believes."""
+    try:
+        with filesystems.mounted("ext4", small / "disk", options="noload") as path:
+            yield path
+    except filesystems.Unavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", ["blobs/sha256/temporary", "ordinary"])
+def test_what_the_disk_has_lost_does_not_become_a_blob(
+    losing: Path, small: Path, tmp_path: Path, name: str
+) -> None:
+    """The system says once that the disk failed, to who syncs then; a second sync succeeds."""
+    content = random.Random(name).randbytes(18 << 20)  # so that it is begun before it is synced
+    with (
+        mounted(losing / "store", tmp_path / "mnt") as mount,
+        filesystems.full(small, left=2 << 20),
+    ):
+        path = mount.path / "image" / name
+        blob = path.parents[name.count("/")] / "blobs" / "sha256" / name_of(content)
+        blob.parent.mkdir(parents=True)
+        file = os.open(path, os.O_CREAT | os.O_WRONLY)
+        os.write(file, content)
+        with pytest.raises(OSError, match=r"No space|Input/output"):
+            os.fsync(file)
+        for _ in range(3):
+            with suppress(OSError):
+                os.fsync(file)
+        with suppress(OSError):
+            os.close(file)
+        for _ in range(4):
+            with pytest.raises(OSError, match=r"No space|Input/output"):
+                path.rename(blob)
+        assert not (mount.store / "blobs" / "sha256" / blob.name).exists()
+        mount.kill()  # what is left of it in memory cannot be written
+
+
 def test_a_store_that_becomes_read_only_is_still_read(
     on_disk: Mount, disk: Path, image: GeneratedImage
 ) -> None:
@@ -77,7 +122,7 @@ def test_a_store_that_becomes_read_only_is_still_read(
     subprocess.run(["mount", "-o", "remount,abort", str(disk)], check=True, capture_output=True)
     for digest in image.layers:
         blob = on_disk.path / "image" / "blobs" / "sha256" / digest.encoded
-        assert hashlib.sha256(blob.read_bytes()).hexdigest() == digest.encoded
+        assert name_of(blob.read_bytes()) == digest.encoded
     changes: list[Callable[[], object]] = [
         lambda: (on_disk.path / "new").mkdir(),
         lambda: (on_disk.path / "image" / "index.json").unlink(),
@@ -96,7 +141,7 @@ def test_a_store_that_is_removed_leaves_a_mount_that_can_be_unmounted(
         layer = mount.path / "image" / "blobs" / "sha256" / image.layers[0].encoded
         with layer.open("rb") as stream:
             shutil.rmtree(mount.store)
-            assert hashlib.sha256(stream.read()).hexdigest() == image.layers[0].encoded
+            assert name_of(stream.read()) == image.layers[0].encoded
         with pytest.raises(OSError, match=r"No such file|Stale") as caught:
             (mount.path / "another").mkdir()
         assert caught.value.errno in (errno.ENOENT, errno.ESTALE)
@@ -130,7 +175,7 @@ def test_many_clients_work_at_once(mount_store: Mounter) -> None:
         layout.mkdir(parents=True)
         for round_ in range(4):
             content = b"%d" % (round_ if number % 2 else round_ * 1000 + number)
-            name = hashlib.sha256(content).hexdigest()
+            name = name_of(content)
             (layout / "temporary").write_bytes(content)
             (layout / "temporary").rename(layout / name)
             assert (layout / name).read_bytes() == content

@@ -171,6 +171,23 @@ def test_a_failed_sync_is_done_again(tmp_path: Path) -> None:
         assert disk.syncs == 4
 
 
+@pytest.mark.parametrize("is_early", [False, True])
+def test_what_a_disk_has_lost_is_no_blob_though_a_second_sync_succeeds(
+    tmp_path: Path, is_early: bool
+) -> None:
+    disk = FailingDisk(1, errno.ENOSPC, only="sync")  # after the root's
+    with BlobStore(tmp_path, disk) as blobs, blobs.ingest() as ingest:
+        ingest.write(CONTENT)
+        with pytest.raises(OSError, match="No space"):
+            ingest.sync() if is_early else ingest.commit()
+        for again in (ingest.sync, ingest.commit):
+            with pytest.raises(OSError, match="Input/output"):
+                again()
+        assert DIGEST not in blobs
+        blobs.add([CONTENT])
+        assert ingest.commit() == DIGEST  # which others have brought to the disk
+
+
 def test_a_link_shares_the_pools_file(blobs: BlobStore, directory: int, tmp_path: Path) -> None:
     blobs.add([CONTENT])
     for _ in range(2):
