@@ -8,8 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import ocistow
@@ -63,6 +66,25 @@ def timed(*command: str | Path, environment: Mapping[str, str] | None = None) ->
         RuntimeError: it failed; carries what it wrote to stderr.
     """
     warm_memory()
+    return _launched(*command, environment=environment)
+
+
+def at_once(commands: Sequence[Sequence[str | Path]]) -> Sample:
+    """Run programs at the same time, until all have ended; `peak` is of the largest.
+
+    Raises:
+        RuntimeError: one failed.
+    """
+    warm_memory()
+    began = time.perf_counter()
+    with ThreadPoolExecutor(len(commands)) as threads:
+        running = [threads.submit(_launched, *command) for command in commands]
+    samples = [launched.result() for launched in running]
+    seconds = time.perf_counter() - began
+    return replace(reduce(add, samples), seconds=seconds)
+
+
+def _launched(*command: str | Path, environment: Mapping[str, str] | None = None) -> Sample:
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as errors, open(reader, "rb") as report:
         subprocess.run(

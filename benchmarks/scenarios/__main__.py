@@ -18,6 +18,7 @@ from ocistow.fusefs.engines import choice
 from . import (
     adding,
     collecting,
+    curves,
     deduplicating,
     exporting,
     looking,
@@ -46,6 +47,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "daemon-memory": memory.of_daemon,
     "commands": starting.run,
     "scale": scale.run,
+    "curves": curves.run,
 }
 ROUNDS, QUICK_ROUNDS = 5, 2
 

@@ -47,7 +47,7 @@ class _Populated:
         self._layout = bench.fresh(f"layout-{number}")
         self._mountpoint = bench.empty(f"mountpoint-{number}")
         made = populate(self._store, names=names, blobs=BLOBS * names)
-        self._name = _ordinary(made)
+        self._name = one_of(made)
         ocistow(self._store, "publish", self._name, f"oci:{self._layout}")
 
     def steps(self) -> Steps:
@@ -80,7 +80,8 @@ class _Populated:
         }
 
 
-def _ordinary(made: Population) -> str:
+def one_of(made: Population) -> str:
+    """Return the name of an image that has a tag and all its layers."""
     return next(name for name in made.names if "@" not in name and name not in made.sparse)
 
 

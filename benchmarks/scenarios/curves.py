@@ -1,0 +1,195 @@
+"""How do time and memory grow with layouts, blobs, layers, the size of a layer, and writers?
+
+Each size of a curve is a contestant whose name begins with the size: `charts.py` draws them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from ocistow.bench.measure import Contestant, Result, Steps, compare
+from ocistow.bench.processes import OCISTOW, at_once, timed
+from ocistow.bench.servers import mounted
+from ocistow.store.store import Store
+from ocistow.testing.disk import QuickDisk
+from ocistow.testing.images import GeneratedImage
+from ocistow.testing.population import populate
+
+from .bench import HOST, MIB, Bench, add, ocistow
+from .programs import PLAIN
+from .scale import BLOBS, one_of
+
+LAYOUTS = (10, 100, 1000, 10_000, 100_000)
+POOL = (400, 1000, 10_000, 100_000)  # blobs
+VERIFIED = 10_000  # blobs; more take minutes
+LAYERS = (1, 10, 100, 1000)  # of one image
+SIZES = (1, 16, 256, 1024, 4096)  # MiB of one layer
+WRITERS = (1, 2, 4, 8, 16)
+_QUICK = 2  # sizes: the first ones
+_FEW = 100  # names in a pool of many blobs
+_SMALL = 16 << 10  # bytes of a layer that is one of many
+_WRITTEN = 8 * MIB  # bytes of a writer's layer
+
+
+def run(bench: Bench) -> Iterator[Result]:
+    yield from _grown(bench, "layouts", LAYOUTS, partial(_of_layouts, bench))
+    yield from _grown(bench, "blobs in the pool", POOL, partial(_of_pool, bench))
+    yield from _grown(bench, "layers of an image", LAYERS, partial(_of_layers, bench))
+    yield from _grown(bench, "MiB in a layer", SIZES, partial(_of_size, bench))
+    yield from _grown(bench, "writers at once", WRITERS, partial(_of_writers, bench))
+
+
+def _grown(
+    bench: Bench, axis: str, sizes: Sequence[int], prepare: Callable[[int], Contestant]
+) -> Iterator[Result]:
+    """Measure the largest size first: it is ours, and the smaller ones are its baselines."""
+    chosen = sizes[:_QUICK] if bench.quick else sizes
+    contestants = {f"{size:,} {axis}": prepare(size) for size in reversed(chosen)}
+    yield from compare(f"curve, {axis}", contestants, 1 if bench.quick else min(bench.rounds, 3))
+
+
+def _of_layouts(bench: Bench, count: int) -> Contestant:
+    store, archive = bench.fresh(f"layouts-{count}"), bench.fresh("archive")
+    name = one_of(populate(store, names=count, blobs=BLOBS * count))
+    whole = _once(lambda: _whole(store))
+
+    def steps() -> Steps:
+        mountpoint, path = bench.empty("mountpoint"), Path(*name.rpartition(":")[::2])
+        return {
+            "ls NAME": ocistow(store, "ls", name),
+            "inspect": ocistow(store, "inspect", name),
+            "tag": ocistow(store, "tag", name, f"{HOST}/tagged:1"),
+            "rm": ocistow(store, "rm", f"{HOST}/tagged:1"),
+            "publish oci-archive:": ocistow(store, "publish", name, f"oci-archive:{archive}"),
+            "mount, stat": ocistow(
+                store, "mount", mountpoint, "--", "stat", mountpoint / path / "index.json"
+            ),
+            **whole(),
+        }
+
+    return steps
+
+
+def _of_pool(bench: Bench, count: int) -> Contestant:
+    """A store of few names, and many blobs that nobody mentions, which is the most that gc does."""
+    store = bench.fresh(f"pool-{count}")
+    name = one_of(populate(store, names=_FEW, blobs=BLOBS * _FEW))
+    with Store.open(store, QuickDisk()) as opened:
+        for number in range(count - BLOBS * _FEW):
+            opened.blobs.add([b"%d" % number])
+
+    def verified() -> Steps:
+        if count > VERIFIED:
+            return {}
+        return {"verify": ocistow(store, "verify", "--restart")}
+
+    whole = _once(lambda: {**_whole(store), **verified()})
+
+    def steps() -> Steps:
+        return {
+            "inspect": ocistow(store, "inspect", name),
+            "tag": ocistow(store, "tag", name, f"{HOST}/tagged:1"),
+            **whole(),
+        }
+
+    return steps
+
+
+def _of_layers(bench: Bench, count: int) -> Contestant:
+    image = bench.layers(count, _SMALL)
+
+    def steps() -> Steps:
+        store, archive = bench.fresh("store"), bench.fresh("archive")
+        return {
+            "add": add(store, image.path, "app"),
+            "add, present": add(store, image.path, "app"),
+            "inspect": ocistow(store, "inspect", f"{HOST}/app"),
+            "tag": ocistow(store, "tag", f"{HOST}/app", f"{HOST}/tagged:1"),
+            "publish oci-archive:": ocistow(
+                store, "publish", f"{HOST}/app", f"oci-archive:{archive}"
+            ),
+        }
+
+    return steps
+
+
+def _of_size(bench: Bench, count: int) -> Contestant:
+    image = bench.one_layer(count * MIB)
+
+    def steps() -> Steps:
+        store, archive = bench.fresh("store"), bench.fresh("archive")
+        name = f"{HOST}/app"
+        found = {
+            "add": add(store, image.path, "app"),
+            "inspect": ocistow(store, "inspect", name),
+            "tag": ocistow(store, "tag", name, f"{HOST}/tagged:1"),
+            "verify": ocistow(store, "verify", "--restart"),
+            "publish oci-archive:": ocistow(store, "publish", name, f"oci-archive:{archive}"),
+        }
+        archive.unlink()
+        with mounted(store) as mount:
+            found["mount, stat"] = timed("stat", mount.path / _layer_of(image))
+            read = timed("dd", f"if={mount.path / _layer_of(image)}", "of=/dev/null", "bs=1M")
+            found["mount, read"] = read
+        return found
+
+    return steps
+
+
+def _of_writers(bench: Bench, count: int) -> Contestant:
+    """Each has an image of its own: nobody finds the layer of another."""
+    images = [bench.one_layer(_WRITTEN, seed=number + 1) for number in range(count)]
+
+    def steps() -> Steps:
+        store = bench.fresh("store")
+        ocistow(store, "add", f"oci:{images[0].path}:latest", f"{HOST}/first")
+        names = [f"{HOST}/app{number}:1" for number in range(count)]
+        found = {
+            "add": at_once(
+                [
+                    (*OCISTOW, "--store", store, "add", f"oci:{image.path}:latest", name)
+                    for image, name in zip(images, names, strict=True)
+                ]
+            ),
+            "tag": at_once(
+                [(*OCISTOW, "--store", store, "tag", name, f"{name}-again") for name in names]
+            ),
+        }
+        with mounted(bench.fresh("store")) as mount:
+            directories = [mount.path / HOST / f"app{number}" / "1" for number in range(count)]
+            for directory in directories:
+                directory.joinpath("blobs", "sha256").mkdir(parents=True)
+            found["mount, write"] = at_once(
+                [
+                    (
+                        *PLAIN,
+                        "write",
+                        image.blob(layer := image.layers[0]),
+                        directory / "blobs" / "sha256" / layer.encoded,
+                    )
+                    for image, directory in zip(images, directories, strict=True)
+                ]
+            )
+        return found
+
+    return steps
+
+
+def _whole(store: Path) -> Steps:
+    return {
+        "ls -q": ocistow(store, "ls", "-q"),
+        "du": ocistow(store, "du"),
+        "gc --dry-run": ocistow(store, "gc", "--dry-run"),
+    }
+
+
+def _once(work: Callable[[], Steps]) -> Callable[[], Steps]:
+    """Do it the first time only: what looks at everything takes long, and varies little."""
+    left = [work]
+    return lambda: left.pop()() if left else {}
+
+
+def _layer_of(image: GeneratedImage) -> Path:
+    return Path(HOST, "app", "latest", "blobs", "sha256", image.layers[0].encoded)
