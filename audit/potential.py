@@ -96,7 +96,7 @@ def potential(
     for layer, layout in layers:
         stream = None
         try:
-            stream = _Watched(open(layout.open(layer.digest), "rb"), watch)  # noqa: SIM115
+            stream = _Watched(open(layout.open(layer.digest), "rb"), watch)  # noqa: SIM115 - read() does
             count.read(layer, stream)
         except NotFound:
             absent += 1

@@ -11,14 +11,13 @@ import click
 
 import ocistow
 
-from ..lifecycle.program import PROGRAMS, VERBS
+from ..lifecycle.program import MULTICALL, PROGRAMS, VERBS
 from ..oci.errors import InvalidContent
 from ..store.output import replacing
 from ..store.reading import open_directory
 from .main import run_phase
 from .output import line
 
-_MULTICALL = "lifecycle"
 _SCRIPT = """\
 #!{python} -I
 import sys
@@ -113,9 +112,9 @@ def install(directory: Path, force: bool) -> None:
         raise InvalidContent(f"{python} cannot stand in the first line of a script")
     script = _SCRIPT.format(python=python, packages=packages)
     directory.mkdir(parents=True, exist_ok=True)
-    main = directory / _MULTICALL
+    main = directory / MULTICALL
     links = [directory / program for program in PROGRAMS]
-    taken = [link for link in links if _exists(link) and not _leads_to(link, _MULTICALL)]
+    taken = [link for link in links if _exists(link) and not _leads_to(link, MULTICALL)]
     if _exists(main) and (main.is_symlink() or main.read_bytes() != script.encode()):
         taken.append(main)
     if taken and not force:
@@ -129,7 +128,7 @@ def install(directory: Path, force: bool) -> None:
         os.close(descriptor)
     for link in links:
         temporary = directory / f".{link.name}.{os.getpid()}"
-        temporary.symlink_to(_MULTICALL)
+        temporary.symlink_to(MULTICALL)
         temporary.replace(link)
     line(f"put {len(links)} programs into {directory}")
 

@@ -95,6 +95,7 @@ class Compression:
 
             return zlib.compress(data, self.level, _GZIP)
         if self.form == "gzip":
+            # which has no types
             return igzip_lib.compress(data, self.level, igzip_lib.COMP_GZIP)  # pyright: ignore[reportUnknownMemberType]
         return data
 

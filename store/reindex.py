@@ -69,7 +69,7 @@ def _prune(database: IndexDatabase, pool: BlobStore, table: str) -> Rows:
         connection.create_function("is_true", len(columns), is_true)
         where = f"NOT is_true({', '.join(values)})"
         dropped = connection.execute(f"DELETE FROM {table} WHERE {where}").rowcount  # noqa: S608 - words of ours
-        (kept,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+        (kept,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - likewise
         return Rows(int(kept), dropped)
 
     return database.write(prune)

@@ -93,7 +93,7 @@ class Workplace:
 
     def detect(self, **changes: object) -> str:
         """Detect, and return the identifiers of who takes part."""
-        group, _ = detect(replace(self.inputs, **changes), self.console)  # type: ignore[arg-type]
+        group, _ = detect(replace(self.inputs, **changes), self.console)  # type: ignore[arg-type] # as the test says
         return " ".join(element.id for element in group.buildpacks)
 
     def build(self, *identifiers: str, **changes: object) -> dict[str, object]:
@@ -101,7 +101,7 @@ class Workplace:
         if identifiers:
             self.order(" ".join(identifiers))
             self.detect(**changes)
-        build(replace(self.inputs, **changes), self.console)  # type: ignore[arg-type]
+        build(replace(self.inputs, **changes), self.console)  # type: ignore[arg-type] # as the test says
         return tomllib.loads((self.root / "layers" / "config" / "metadata.toml").read_text())
 
     def platform_env(self, variables: Mapping[str, str], directory: str = "platform") -> None:

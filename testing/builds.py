@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -211,12 +210,6 @@ def build(root: Path, *, long_names: bool = True) -> Build:
         },
     )
     return made
-
-
-def copy_of(made: Build, root: Path) -> Build:
-    """Copy a build to a directory that does not exist yet."""
-    shutil.copytree(made.root, root, symlinks=True)
-    return Build(root)
 
 
 def _odd_files(layer: Path, *, long_names: bool) -> None:

@@ -223,7 +223,7 @@ class Tab:
             f"[...document.querySelectorAll({json.dumps(selector)})]"
             ".filter(e => e.getClientRects().length).map(e => e.textContent)"
         )
-        assert isinstance(found, list)
+        assert isinstance(found, list)  # of JSON's values
         return [str(text) for text in found]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
     def click(self, selector: str) -> None:

@@ -34,7 +34,7 @@ def watched(mount: Mount, *, seconds: float = 2 * TIMEOUT) -> Generator[None]:
         TimeoutError: that was needed.
     """
     connection = os.minor(mount.path.stat().st_dev)
-    watch = subprocess.Popen(  # noqa: S603 - ourselves, with numbers
+    watch = subprocess.Popen(
         _command_line("watch", str(seconds), str(connection), str(mount.pid)),
         stdin=subprocess.PIPE,
         env=environment(),
@@ -60,7 +60,7 @@ def call_beside(call: str, path: Path, uncached: Path, *, gap: int = 0) -> str:
     Returns:
         What it ended with: the name of an errno, or nothing.
     """
-    done = subprocess.run(  # noqa: S603 - ourselves, with what a test says
+    done = subprocess.run(
         _command_line("beside", call, str(path), str(uncached), str(gap)),
         capture_output=True,
         text=True,
@@ -92,12 +92,12 @@ def _connections() -> Generator[Path]:
     """Show the kernel's control files for the block, if they are not to be seen anyway."""
     is_ours = not os.path.ismount(_CONNECTIONS)
     if is_ours:
-        subprocess.run(["mount", "-t", "fusectl", "none", _CONNECTIONS], check=False)  # noqa: S603, S607
+        subprocess.run(["mount", "-t", "fusectl", "none", _CONNECTIONS], check=False)
     try:
         yield _CONNECTIONS
     finally:
         if is_ours:
-            subprocess.run(["umount", _CONNECTIONS], check=False)  # noqa: S603, S607
+            subprocess.run(["umount", _CONNECTIONS], check=False)
 
 
 def _beside(call: str, path: bytes, uncached: str, gap: int) -> str:

@@ -19,7 +19,7 @@ _APPS = ("api", "worker", "frontend", "node", "postgres", "jupyter", "ingest", "
 
 def names(count: int, seed: int = 0) -> list[PurePosixPath]:
     """Return the paths of `count` images, in repositories of a dozen."""
-    chance = random.Random(seed)  # noqa: S311 - to repeat, not to hide
+    chance = random.Random(seed)
     found: set[PurePosixPath] = set()
     while len(found) < count:
         where = f"{chance.choice(_TEAMS)}/{chance.choice(_APPS)}-{chance.randint(0, count // 200)}"
@@ -32,7 +32,7 @@ def names(count: int, seed: int = 0) -> list[PurePosixPath]:
 
 def usage_of(paths: Sequence[PurePosixPath], seed: int = 0) -> Usage:
     """Return what these images may cost: some much, most little, as images do."""
-    chance = random.Random(seed)  # noqa: S311 - to repeat, not to hide
+    chance = random.Random(seed)
     costs: list[Cost] = []
     for path in paths:
         exclusive = int(chance.paretovariate(1.1) * 3_000_000)

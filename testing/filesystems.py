@@ -192,7 +192,7 @@ def _needs(*programs: str) -> None:
 
 
 def _run(*command: str) -> None:
-    subprocess.run(  # noqa: S603 - the caller's words, and ours
+    subprocess.run(
         command,
         check=True,
         capture_output=True,

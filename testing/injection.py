@@ -60,7 +60,7 @@ def traced(
         *options,
         f"--attach={pid}",
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:  # noqa: S603
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
         said = strace.stderr.readline()
         if "attached" not in said:

@@ -219,7 +219,7 @@ def make_directories(path: Path) -> None:
 def create_temporary(directory: Path, prefix: str) -> tuple[int, Path]:
     """Do what os.CreateTemp does: the name is the prefix and decimal digits."""
     for _ in range(10_000):
-        path = directory / f"{prefix}{random.randrange(1 << 32)}"  # noqa: S311 - a name
+        path = directory / f"{prefix}{random.randrange(1 << 32)}"
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             return os.open(path, flags, 0o600), path

@@ -188,7 +188,7 @@ def mounted(store: Path, path: Path, *options: str) -> Generator[Mount]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):  # a dead mount is there, and no directory
         path.mkdir()
-    process = subprocess.Popen(  # noqa: S603 - ourselves, with what a test says
+    process = subprocess.Popen(
         command_line(store, "--verbose", "mount", *options, str(path)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -221,7 +221,7 @@ def environment() -> dict[str, str]:
 
 def run(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run an ocistow command on a store and return how it ended and what it said."""
-    return subprocess.run(  # noqa: S603 - ourselves, with what a test says
+    return subprocess.run(
         command_line(store, *arguments),
         env=environment(),
         capture_output=True,
@@ -236,7 +236,7 @@ def unmount(path: Path) -> None:
     name: Sequence[str] = ("umount", "--lazy") if os.geteuid() == 0 else ("fusermount3", "-uz")
     while path in mount_points():
         command = [*name, str(path)]
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - fixed but the path
+        subprocess.run(command, check=True, capture_output=True)
 
 
 def mount_points() -> list[Path]:

@@ -85,7 +85,7 @@ class _Town:
     """The work of filling one store."""
 
     def __init__(self, store: Store, names: int, blobs: int, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - to repeat, not to hide
+        self._random = random.Random(seed)
         self._store = store
         self._seed = seed
         self._count = names

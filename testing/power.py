@@ -214,7 +214,7 @@ def _read(log: Path) -> Iterator[Write]:
 @contextmanager
 def _served(image: Path, log: Path, file: Path) -> Generator[Path]:
     file.touch()
-    process = subprocess.Popen(  # noqa: S603 - ourselves
+    process = subprocess.Popen(
         [sys.executable, "-m", __name__, image, log, file],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -62,7 +62,7 @@ def as_stranger(*command: str | Path) -> Sequence[str | Path]:
 
 def run_as_stranger(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a command so, and return how it ended and what it said."""
-    return subprocess.run(  # noqa: S603 - what a test says
+    return subprocess.run(
         as_stranger(*command),
         env=environment(),
         cwd="/",

@@ -27,7 +27,7 @@ class Client:
 
     def __init__(self, root: str, seed: int) -> None:
         self._root = root
-        self._dice = random.Random(seed)  # noqa: S311 - no secret
+        self._dice = random.Random(seed)
         self._held = list[int]()
         self._operations: list[Callable[[], object]] = [
             self._create,

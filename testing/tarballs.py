@@ -56,7 +56,7 @@ def _random_entries(name: str, size: int) -> Iterator[_Entry]:
 
 
 def _random_bytes(seed: str, size: int) -> Iterator[bytes]:
-    source = random.Random(seed)  # noqa: S311 - to repeat, not to hide
+    source = random.Random(seed)
     for start in range(0, size, PIECE):
         yield source.randbytes(min(PIECE, size - start))
 

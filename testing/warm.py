@@ -30,7 +30,7 @@ class Warm:
     """Such a process, for a block. One command at a time; not thread-safe."""
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(  # noqa: S603 - ourselves
+        self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -42,7 +42,7 @@ def _lines(filesystem: FileSystem) -> Iterator[str]:
         yield f"{title}: {len(listed)}"
         yield from (f"  {entry}" for entry in islice(listed, _MOST))
     names = {thread.ident: thread for thread in threading.enumerate()}
-    running = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+    running = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - no public way
     yield f"threads: {len(running)}"
     for ident, frame in running.items():
         thread = names.get(ident)

@@ -39,7 +39,7 @@ def abort(where: Path, status: int = os.EX_SOFTWARE) -> NoReturn:
     except OSError:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(  # noqa: S603 - a fixed command and one path after `--`
-                ["fusermount3", "-u", "-z", "--", str(where)],  # noqa: S607
+                ["fusermount3", "-u", "-z", "--", str(where)],  # noqa: S607 - wherever it is
                 capture_output=True,
                 timeout=TIMEOUT,
                 check=False,

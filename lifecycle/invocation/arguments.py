@@ -244,14 +244,6 @@ ARGUMENTS = (
     ),
     Argument("version", "A D R B E C X P", "show version", (), False),
 )
-# what only the environment says, for the page about all this; the default comes last
-VARIABLES = (
-    (PLATFORM_API, "version of the Platform API; without it no phase starts", ""),
-    (EXPERIMENTAL_MODE, "`error`, `warn` or `quiet`: what `-layout` leads to", "error"),
-    ("CNB_EXEC_ENV", "what the image is for", "production"),
-    ("CNB_REGISTRY_AUTH", "`{REGISTRY: AUTHORIZATION}` as JSON", ""),
-    ("SOURCE_DATE_EPOCH", "seconds; from API 0.9 on, when the image was created", ""),
-)
 
 
 def flags_of(phase: Phase, api: Version, environ: Mapping[str, str]) -> list[Flag]:

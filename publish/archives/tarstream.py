@@ -121,10 +121,6 @@ class TarStream:
             running.update(b"%d:%b" % (len(data), data))
         return Digest(CANONICAL, running.hexdigest())
 
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` on, fewer only at the end; see `stream`."""
-        return b"".join(self.stream(offset, size))
-
     def _read(self, part: Part) -> Iterator[bytes]:
         """Yield bytes of a blob, and see that it ends where it shall."""
         with self._source.open(part.blob) as blob:

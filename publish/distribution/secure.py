@@ -33,7 +33,7 @@ from .urls import redacted
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, SupportsRead
-    from requests.adapters import _HostParams, _PoolKwargs  # pyright: ignore[reportPrivateUsage]
+    from requests.adapters import _HostParams, _PoolKwargs  # pyright: ignore[reportPrivateUsage] - of what is overridden
 
 POOL = 32  # idle connections kept for one host
 

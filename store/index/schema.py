@@ -106,7 +106,7 @@ def rescue(damaged: sqlite3.Connection, to: sqlite3.Connection) -> None:
             insert = f"INSERT OR IGNORE INTO {table} VALUES ({values})"  # noqa: S608 - words of ours
             for order in ("ASC", "DESC"):
                 by = ", ".join(f"{name} {order}" for _, name in keys)
-                select = f"SELECT {names} FROM {table} ORDER BY {by}"  # noqa: S608
+                select = f"SELECT {names} FROM {table} ORDER BY {by}"  # noqa: S608 - likewise
                 try:
                     to.executemany(insert, damaged.execute(select))
                 except (sqlite3.DatabaseError, MemoryError):

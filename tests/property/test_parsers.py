@@ -443,7 +443,6 @@ def text(read: Callable[[str], object]) -> Callable[[bytes], object]:
 
 NET = (InvalidContent, RegistryError)
 ABSENT = (InvalidContent, NotFound)
-REFUSED_TAR = (InvalidContent, OSError)
 SHORT = 16 << 10  # bytes; of an argument
 HEADERS = 64 << 10  # bytes; http.client takes no longer lines
 

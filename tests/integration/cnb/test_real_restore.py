@@ -327,7 +327,7 @@ def test_layouts_are_analyzed_alike_but_for_the_run_images_name(
     analyzed = tomllib.loads((world.made.layers / "analyzed.toml").read_text())
     assert analyzed["run-image"]["image"] == "example/run"
     analyzed["run-image"]["image"] = str(path)
-    assert theirs["analyzed.toml"] == (ours["analyzed.toml"][0], analyzed)  # type: ignore[index]
+    assert theirs["analyzed.toml"] == (ours["analyzed.toml"][0], analyzed)  # type: ignore[index] # it is a file
 
 
 @pytest.mark.parametrize("world", ["0.12", "0.15"], indirect=True)

@@ -15,6 +15,7 @@ from ocistow.testing.mounts import (
     Mount,
     command_line,
     environment,
+    is_usable,
     mount_points,
     run,
     unmount,
@@ -34,14 +35,6 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def answers(path: Path) -> bool:
-    try:
-        os.statvfs(path)
-    except OSError:
-        return False
-    return os.path.ismount(path)
-
-
 def pid_of(path: Path, store: Path) -> int:
     status = run(store, "mount", "--status", "--json", str(path)).stdout
     return int(json.loads(status)["mounts"][0]["pid"])
@@ -51,7 +44,7 @@ def crash(mount: Mount) -> None:
     [server] = children(mount.pid)
     os.kill(server, signal.SIGKILL)
     wait_until(lambda: children(mount.pid) not in ([server], []), "there is another server")
-    wait_until(lambda: answers(mount.path), "the mount can be used again")
+    wait_until(lambda: is_usable(mount.path), "the mount can be used again")
 
 
 def test_a_server_that_crashed_is_started_again(mount_store: Mounter) -> None:
@@ -94,11 +87,11 @@ def test_in_the_background(fuse: None, tmp_path: Path) -> None:
     try:
         done = run(store, "mount", *options, str(path))
         assert (done.returncode, done.stderr) == (0, "")
-        assert answers(path)
+        assert is_usable(path)
         supervisor = parent(pid_of(path, store))
         os.kill(pid_of(path, store), signal.SIGKILL)
         wait_until(lambda: "removing the dead mount" in log.read_text(), "another one starts")
-        wait_until(lambda: answers(path), "it can be used again")
+        wait_until(lambda: is_usable(path), "it can be used again")
         assert parent(pid_of(path, store)) == supervisor
         assert run(store, "umount", str(path)).returncode == 0
         wait_until(lambda: not Path(f"/proc/{supervisor}").exists(), "the supervisor ends")

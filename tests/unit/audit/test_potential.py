@@ -23,7 +23,6 @@ from ocistow.oci.reference import Reference
 from ocistow.store.store import Store
 
 BLOCK = 512
-RECORD = 10240
 
 
 def noise(seed: int, size: int) -> bytes:

@@ -70,17 +70,22 @@ async def test_a_copy_under_the_name_of_another_blob_is_refused_at_once(client: 
     assert os.listdir(client.store.layouts / THERE) == []
 
 
+async def is_only_called(client: Client, content: bytes) -> None:
+    """Call the temporary file what the blob is called, and what it is itself."""
+    with pytest.raises(DigestMismatch):
+        await client.rename(f"{THERE}/temporary", f"{THERE}/{NAME}")
+    name = hashlib.sha256(content).hexdigest()
+    await client.rename(f"{THERE}/temporary", f"{THERE}/{name}")
+    assert violations(client.store.path) == []
+
+
 async def test_a_part_of_a_blob_is_not_the_blob(client: Client) -> None:
     source = await opened_blob(client)
     _, target = await client.create(f"{THERE}/temporary")
     assert await client.handles.copy(source, 0, target, 0, 100_000) == 100_000
     assert await client.handles.read(target, 99_999, 100) == CONTENT[99_999:100_000]
     await client.close(target)
-    with pytest.raises(DigestMismatch):
-        await client.rename(f"{THERE}/temporary", f"{THERE}/{NAME}")
-    name = hashlib.sha256(CONTENT[:100_000]).hexdigest()
-    await client.rename(f"{THERE}/temporary", f"{THERE}/{name}")
-    assert violations(client.store.path) == []
+    await is_only_called(client, CONTENT[:100_000])
 
 
 async def test_what_is_changed_after_the_copy_is_not_the_blob(client: Client) -> None:
@@ -91,11 +96,7 @@ async def test_what_is_changed_after_the_copy_is_not_the_blob(client: Client) ->
     await client.close(target)
     content = CONTENT[:5] + b"changed" + CONTENT[12:]
     assert await client.read_file(f"{THERE}/temporary") == content
-    with pytest.raises(DigestMismatch):
-        await client.rename(f"{THERE}/temporary", f"{THERE}/{NAME}")
-    name = hashlib.sha256(content).hexdigest()
-    await client.rename(f"{THERE}/temporary", f"{THERE}/{name}")
-    assert violations(client.store.path) == []
+    await is_only_called(client, content)
 
 
 async def test_a_copy_of_what_the_pool_lost_is_written_again(client: Client) -> None:

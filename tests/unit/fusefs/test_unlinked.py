@@ -4,6 +4,8 @@ import hashlib
 import os
 import random
 
+import pytest
+
 from ocistow.testing.invariants import violations
 
 from .conftest import Client
@@ -27,27 +29,19 @@ async def remove(client: Client, path: str) -> None:
     client.names.unlink(await client.inode(above), name.encode())
 
 
-async def test_a_blob(client: Client) -> None:
+@pytest.mark.parametrize(
+    ("path", "content"), [(BLOB, CONTENT), (INDEX, EMPTY)], ids=["blob", "index"]
+)
+async def test_a_file(client: Client, path: str, content: bytes) -> None:
     await prepare(client)
-    handle = await client.open(BLOB, os.O_WRONLY | os.O_TRUNC)
-    await remove(client, BLOB)
-    await client.handles.write(handle, 0, CONTENT)
+    handle = await client.open(path, os.O_WRONLY | os.O_TRUNC)
+    await remove(client, path)
+    await client.handles.write(handle, 0, content)
     await client.close(handle)
-    assert not (client.store.layouts / BLOB).exists()
-    await client.write_file(BLOB, CONTENT)
-    assert (client.store.layouts / BLOB).exists()
+    assert not (client.store.layouts / path).exists()
+    await client.write_file(path, content)
+    assert (client.store.layouts / path).exists()
     assert violations(client.store.path) == []
-
-
-async def test_an_index(client: Client) -> None:
-    await prepare(client)
-    handle = await client.open(INDEX, os.O_WRONLY | os.O_TRUNC)
-    await remove(client, INDEX)
-    await client.handles.write(handle, 0, EMPTY)
-    await client.close(handle)
-    assert not (client.store.layouts / INDEX).exists()
-    await client.write_file(INDEX, EMPTY)
-    assert (client.store.layouts / INDEX).exists()
 
 
 async def test_a_whole_layout(client: Client) -> None:

@@ -10,10 +10,6 @@ from dataclasses import dataclass, field
 
 NO_CACHE = "Warning: No cached data will be used, no cache specified."
 IGNORED = "Warning: Ignoring -launch-cache, only intended for use with -daemon"
-NOT_PARALLEL = (
-    "Warning: Parallel export has been enabled, but it has not taken effect because no cache has "
-    "been specified."
-)
 EXPERIMENTAL = "Platform requested experimental feature 'export to OCI layout format'"
 FORBIDDEN = "ERROR: experimental features are disabled by CNB_EXPERIMENTAL_MODE=error"
 NO_RUN = 'No run metadata found at path "/cnb/run.toml"'

@@ -54,11 +54,11 @@ def saved(tmp_path: Path, app: GeneratedImage) -> Path:
 def inflated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was inflated to see what it is."""
     seen: list[str] = []
-    inflate = Recognition._inflate  # pyright: ignore[reportPrivateUsage]
+    inflate = Recognition._inflate  # pyright: ignore[reportPrivateUsage] - to count it
 
     def noted(self: Recognition, blob: object, algorithm: str) -> object:
         seen.append(str(blob))
-        return inflate(self, blob, algorithm)  # type: ignore[arg-type]
+        return inflate(self, blob, algorithm)  # type: ignore[arg-type] # handed on
 
     monkeypatch.setattr(Recognition, "_inflate", noted)
     return seen

@@ -4,7 +4,7 @@ import json
 import socketserver
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -463,9 +463,10 @@ def test_layers_that_are_equal_are_sent_once(tmp_path: Path, daemon: Daemon) -> 
 
 def test_chain_ids_are_those_of_the_specification() -> None:
     first, second, third = (Digest.of(bytes([number])) for number in range(3))
-    chain: Callable[[Digest, Digest], Digest] = lambda above, top: Digest.of(  # noqa: E731
-        f"{above} {top}".encode()
-    )
+
+    def chain(above: Digest, top: Digest) -> Digest:
+        return Digest.of(f"{above} {top}".encode())
+
     expected = [first, chain(first, second), chain(chain(first, second), third)]
     assert chain_ids([first, second, third]) == expected
     assert chain_ids([]) == []

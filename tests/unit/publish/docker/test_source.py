@@ -112,7 +112,7 @@ def saved(tmp_path: Path, image: GeneratedImage) -> bytes:
 def daemon(tmp_path: Path, image: GeneratedImage, saved: bytes) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path / "socket", image, saved)
     with socketserver.ThreadingUnixStreamServer(str(tmp_path / "socket"), handler(daemon)) as serve:
-        serve.handle_error = lambda *_: None  # type: ignore[method-assign]
+        serve.handle_error = lambda *_: None  # type: ignore[method-assign] # clients go away
         thread = threading.Thread(target=serve.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield daemon

@@ -44,9 +44,14 @@ def put(store: Store, name: Reference, image: MinimalImage) -> None:
     store.put(name, image.root)
 
 
+def collector(store: Store, after: float = LATER, grace: float = GRACE) -> Collector:
+    """Return one that works as if `after` seconds had passed."""
+    return Collector(store, grace=grace, clock=lambda: time.time() + after)
+
+
 def collect(store: Store, after: float = LATER, *, dry_run: bool = False) -> Collected:
     """Collect as if `after` seconds had passed."""
-    return Collector(store, clock=lambda: time.time() + after).collect(dry_run=dry_run)
+    return collector(store, after).collect(dry_run=dry_run)
 
 
 def layers(image: MinimalImage) -> list[Digest]:
@@ -77,8 +82,7 @@ def test_what_nobody_mentions_goes_after_the_grace(store: Store) -> None:
 
 def test_no_grace_is_no_grace(store: Store) -> None:
     A.add_to(store.blobs)
-    clock = lambda: time.time() + 1  # noqa: E731
-    assert Collector(store, grace=0, clock=clock).collect().blobs == 4
+    assert collector(store, 1, grace=0).collect().blobs == 4
 
 
 def test_links_of_a_replaced_image_go_with_the_blobs(store: Store) -> None:
@@ -327,13 +331,13 @@ def test_a_symbolic_link_is_not_followed(store: Store, tmp_path: Path) -> None:
 def test_only_layers_are_evicted_and_their_images_become_sparse(store: Store) -> None:
     put(store, ONE, A)
     put(store, TWO, minimal_index(A, B))
-    collector = Collector(store, clock=lambda: time.time() + LATER)
-    evictable = collector.evictable()
+    later = collector(store)
+    evictable = later.evictable()
     assert set(evictable) == {*layers(A), *layers(B)}
     two = layers(A)[1]
-    assert collector.evict([two], dry_run=True).blobs == 1
+    assert later.evict([two], dry_run=True).blobs == 1
     assert two in store.blobs
-    found = collector.evict([two])
+    found = later.evict([two])
     assert (found.blobs, found.links) == (1, 2)
     assert found.freed > 0
     assert two not in store.blobs
@@ -346,13 +350,13 @@ def test_what_was_touched_or_leased_or_is_more_than_a_layer_is_not_evicted(store
     first, second = layers(A)
     assert Collector(store).evictable() == {}
     assert Collector(store).evict([first]).blobs == 0
-    collector = Collector(store, clock=lambda: time.time() + LATER)
+    later = collector(store)
     with store.leases.keeping([first]):
-        assert collector.evict([first, A.root.digest]) == Collected(leased=1)
-    assert second in collector.evictable()
+        assert later.evict([first, A.root.digest]) == Collected(leased=1)
+    assert second in later.evictable()
     artifact = Descriptor(OCI_LAYER, second, len(A.blobs[second]))
     store.layout(TWO.path).commit(Index.of([artifact]))
-    assert second not in collector.evictable()
+    assert second not in later.evictable()
 
 
 def test_an_empty_index_keeps_what_its_layout_has_for_an_hour(store: Store) -> None:
@@ -360,8 +364,7 @@ def test_an_empty_index_keeps_what_its_layout_has_for_an_hour(store: Store) -> N
     put(store, ONE, A)
     store.layout(ONE.path).commit(Index.of([]))
     for after, grace in ((0, -1), (0, 0), (DURATION - 60, 0)):
-        clock = lambda after=after: time.time() + after  # noqa: E731
-        assert Collector(store, grace=grace, clock=clock).collect() == Collected(recent=4)
+        assert collector(store, after, grace).collect() == Collected(recent=4)
     store.layout(ONE.path).commit(Index.of([A.root]))
     assert violations(store.path) == []
     store.layout(ONE.path).commit(Index.of([]))

@@ -162,7 +162,7 @@ def test_what_the_disk_refuses_once_is_no_bad_blob(
 
     def refuse(file: int, *rest: object) -> int:
         if refused:
-            return int(reading(file, *rest))  # type: ignore[arg-type]
+            return int(reading(file, *rest))  # type: ignore[arg-type] # handed on
         refused.append(file)
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
