@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test check check-lint check-format check-mypy check-basedpyright check-imports \
-	bench bench-quick clean system
+	check-docs docs bench bench-quick clean system
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' Makefile
@@ -21,7 +21,7 @@ demo: $(VENV)/.runtime ## Store, mount and compare a few small images in a tempo
 test: $(VENV)/.development ## Run all tests; ARGS="-k name" is handed to pytest
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
-check: check-lint check-format check-mypy check-basedpyright check-imports ## Run all static checks
+check: check-lint check-format check-mypy check-basedpyright check-imports check-docs ## Run all static checks
 
 check-lint: $(VENV)/.development ## Run ruff's linter
 	$(BIN)/ruff check
@@ -37,6 +37,12 @@ check-basedpyright: $(VENV)/.development ## Check types with basedpyright
 
 check-imports: $(VENV)/.development ## Check who imports whom
 	$(BIN)/lint-imports
+
+check-docs: $(VENV)/.development ## Check that the pages make a site
+	$(BIN)/mkdocs build --quiet --strict --site-dir build/checked-site
+
+docs: $(VENV)/.development ## Make a site of the pages, build/site/index.html
+	$(BIN)/mkdocs build --quiet --strict
 
 bench: $(VENV)/.development ## Measure everything next to its baseline; ARGS="add read" chooses
 	$(BIN)/python -m pytest benchmarks/micro
