@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import select
 import signal
 import threading
 import time
@@ -21,6 +23,8 @@ from .causes import Cause, Causes
 from .dump import state
 
 log = logging.getLogger(__name__)
+
+_MANY = 32  # requests under way at once; an engine may read no more while they wait
 
 
 class Watchdog:
@@ -51,6 +55,9 @@ class Watchdog:
         self._loop = threading.get_native_id()
         self._loop_ticks = 0
         self._token: trio.lowlevel.TrioToken | None = None
+        self._device = -1  # of /dev/fuse, where requests come from
+        self._unread: float | None = None  # since when a request waits there and none is read
+        self._begun = 0  # requests, at the last look
         self._ending: float | None = None  # when the end began, on our clock
         self._clock = 0.0  # seconds in which this process could have done something
         self._turned: float | None = None  # when the loop was asked for a sign of life
@@ -73,12 +80,14 @@ class Watchdog:
 
     @contextmanager
     def watching_loop(self) -> Generator[None]:
-        """Watch the event loop for the block, which runs on it."""
+        """Watch the event loop for the block, which runs on it, while the store is mounted."""
         self._token = trio.lowlevel.current_trio_token()
+        self._device = _device()
         try:
             yield
         finally:
             self._token = self._turned = None
+            self._device = -1
 
     def expect_end(self) -> None:
         """Expect the mount to end from now on."""
@@ -109,7 +118,10 @@ class Watchdog:
             log.error("the mount does not end", extra=self._dump())
             self._give_up()
         self._look_at_loop()
-        if "loop" not in self._reported:
+        if "loop" in self._reported:
+            self._unread = None
+        else:
+            self._look_at_device()
             self._look_at_requests()
         self._causes.look()
 
@@ -135,14 +147,31 @@ class Watchdog:
     def _note_turn(self) -> None:
         self._turned = None
 
+    def _look_at_device(self) -> None:
+        """Notice when an event loop that turns does not read what the kernel has for it."""
+        requests = self._filesystem.requests
+        answered = sum(times.count for times in list(requests.latencies.values()))
+        under_way = len(requests.under_way)
+        before, self._begun = self._begun, answered + under_way
+        if before != self._begun or under_way >= _MANY or not _is_readable(self._device):
+            self._unread = None
+            self._reported.pop("device", None)
+            return
+        self._unread = self._clock if self._unread is None else self._unread
+        waited = self._clock - self._unread
+        if waited >= self._patience:
+            self._report("device", Cause.NOTHING, f"no request was read for {waited:.1f} s")
+        if waited > 2 * self._patience:
+            self._give_up()
+
     def _look_at_requests(self) -> None:
         waiting = self._filesystem.requests.waiting()
         self._seen = {request: self._seen.get(request, self._clock) for request in waiting}
         self._judged = {
             request: self._judged[request] for request in waiting if request in self._judged
         }
-        for key in [key for key in self._reported if key != "loop" and key not in self._seen]:
-            if self._reported.pop(key) is not Cause.NETWORK:
+        for key in [key for key in self._reported if isinstance(key, Request)]:
+            if key not in self._seen and self._reported.pop(key) is not Cause.NETWORK:
                 log.info("%s was answered", key)
         for request in waiting:
             waited = self._clock - self._seen[request]
@@ -178,3 +207,21 @@ class Watchdog:
 
     def _dump(self) -> dict[str, str]:
         return {"state": state(self._filesystem)}
+
+
+def _device() -> int:
+    """Return this process's descriptor of /dev/fuse, of which it has one; -1 if that is unknown."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the directory's own
+            if os.readlink(f"/proc/self/fd/{name}") == "/dev/fuse":
+                return int(name)
+    return -1
+
+
+def _is_readable(device: int) -> bool:
+    """Tell whether the kernel has a request that nobody has read."""
+    if device < 0:
+        return False
+    poll = select.poll()
+    poll.register(device, select.POLLIN)
+    return poll.poll(0) == [(device, select.POLLIN)]  # and no error: it is unmounted

@@ -37,8 +37,20 @@ from ocistow.fusefs.filesystem import FileSystem
 
 original = FileSystem.lookup
 lock = trio.Lock()
+is_deaf = False
+wait_readable = trio.lowlevel.wait_readable
+
+async def wait(file):
+    if is_deaf and os.readlink(f"/proc/self/fd/{file}") == "/dev/fuse":
+        await trio.sleep_forever()
+    await wait_readable(file)
+
+trio.lowlevel.wait_readable = wait
 
 async def lookup(self, parent, name, thread):
+    if name == b"deaf":
+        global is_deaf
+        is_deaf = True
     if name == b"bug":
         raise KeyError("unforeseen")
     if name == b"sleeps":
@@ -109,6 +121,14 @@ def stating(clients: ThreadPoolExecutor, path: Path) -> Future[os.stat_result]:
     return clients.submit(os.stat, path)
 
 
+def exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def assert_ended(mount: Mount, reason: str) -> None:
     """Check that the mount is gone, and that one error says why and shows the state."""
     assert mount.wait() == os.EX_SOFTWARE
@@ -145,6 +165,20 @@ def test_an_event_loop_that_does_not_turn_ends_the_mount(
             assert error.errno in (*ABORTED, errno.ENOENT)
         assert_ended(mount, "the event loop did not turn")
         assert any("lookup" in line and "<string>" in line for line in mount.log.lines)
+
+
+def test_requests_that_nobody_reads_end_the_mount(
+    faulty: Faulty, clients: ThreadPoolExecutor, engine: str
+) -> None:
+    with faulty("--engine", engine) as mount:
+        with pytest.raises(FileNotFoundError):
+            os.stat(mount.path / "deaf")
+        # some that come at once are still read
+        waiting = clients.submit(lambda: [exists(mount.path / f"{n}") for n in range(100)])
+        error = waiting.exception(20)
+        assert isinstance(error, OSError)
+        assert error.errno in ABORTED
+        assert_ended(mount, "no request was read")
 
 
 @pytest.mark.parametrize(
