@@ -22,7 +22,8 @@ class Numbers:
         self._inodes = itertools.count(_FIRST)
         self._aliases: dict[Identity, int] = {}
         self._identities: dict[int, Identity] = {}  # the other way round
-        self._loans: dict[int, tuple[Digest, int]] = {}  # by the thread that is to open it
+        # By the thread that is to open it; by the blob where the kernel cannot name that to us.
+        self._loans: dict[int | Digest, tuple[Digest, int]] = {}
         self._lent: set[int] = set()  # what was opened
 
     def __len__(self) -> int:
@@ -53,8 +54,11 @@ class Numbers:
         return self._alias(identity)
 
     def lend(self, thread: int, digest: Digest) -> None:
-        """Let one client's thread know a blob by a number of its own, when it looks again."""
-        self._loans[thread] = digest, self.new()
+        """Let one client's thread know a blob by a number of its own, when it looks again.
+
+        Threads of PID namespaces that we do not see are all 0, and share it.
+        """
+        self._loans[thread or digest] = digest, self.new()
 
     def take(self, thread: int, inode: int, digest: Digest) -> bool:
         """End what was lent to a thread, which opens a blob for writing now.
@@ -62,15 +66,17 @@ class Numbers:
         Returns whether it does so by a number of its own, or cannot: who opens a descriptor of
         /proc/self/fd does not look again.
         """
-        known, number = self._loans.pop(thread, (None, 0))
+        known, number = self._loans.pop(thread or digest, (None, 0))
         if (known, number) == (digest, inode):
             self._lent.add(inode)
         return known == digest or inode in self._lent
 
     def lent(self, thread: int, content: Content) -> int | None:
         """Return the number that was lent to a thread, by which only it is to know this."""
-        digest, number = self._loans.get(thread, (None, 0))
-        return number if isinstance(content, Blob) and content.digest == digest else None
+        if not isinstance(content, Blob):
+            return None
+        digest, number = self._loans.get(thread or content.digest, (None, 0))
+        return number if content.digest == digest else None
 
     def is_lent(self, inode: int) -> bool:
         """Tell whether a writer has opened a blob by this number, which others do not know."""

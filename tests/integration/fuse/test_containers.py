@@ -1,10 +1,12 @@
-"""What containers make of a mount: bind mounts, overlays, other roots."""
+"""What containers make of a mount: bind mounts, overlays, other roots, other processes."""
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +14,15 @@ import pytest
 
 from ocistow.testing.images import GeneratedImage, image_layout
 from ocistow.testing.layout_writer import image_of, write_image
-from ocistow.testing.mounts import Mount, unmount
+from ocistow.testing.mounts import (
+    TIMEOUT,
+    Mount,
+    command_line,
+    environment,
+    is_usable,
+    unmount,
+    wait_until,
+)
 
 from .conftest import Run
 
@@ -153,3 +163,30 @@ def test_a_container_with_the_mount_inside(
     said = run_tool("runc", "--root", state, "run", f"ocistow-{os.getpid()}", cwd=root.parent)
     assert "refused" in said
     assert files_below(here / "moved") == files_below(image.path)
+
+
+def test_clients_whose_processes_the_server_does_not_see(tmp_path: Path, engine: str) -> None:
+    """They have no number that the kernel could tell, so none is known from the others."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start a server in a PID namespace of its own")
+    mountpoint = tmp_path / "mnt"
+    mountpoint.mkdir()
+    command = command_line(tmp_path / "store", "mount", f"--engine={engine}", str(mountpoint))
+    apart = ["unshare", "--pid", "--fork", "--kill-child", *command]
+    with subprocess.Popen(apart, env=environment()) as server:
+        try:
+            wait_until(lambda: is_usable(mountpoint), "it is mounted")
+            blobs = mountpoint / "image" / "blobs" / "sha256"
+            blobs.mkdir(parents=True)
+
+            def write(number: int) -> None:
+                content = b"%d" % (number % 4)
+                blob = blobs / hashlib.sha256(content).hexdigest()
+                for _ in range(20):
+                    blob.write_bytes(content)  # which empties it first
+
+            with ThreadPoolExecutor(4) as clients:
+                list(clients.map(write, range(4)))
+        finally:
+            unmount(mountpoint)
+            server.wait(TIMEOUT)
