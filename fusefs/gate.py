@@ -58,7 +58,7 @@ class Gate:
             self._promises.make([digest])
             if digest in self._store.blobs:
                 self._link(digest, path)
-                self._counters.add("present", staging.size)
+                self._counters.add("present", staging.size, path)
                 return
         staging.fill()
         self._commit(staging.ingest, digest, path)
@@ -69,7 +69,7 @@ class Gate:
         kind = "present" if digest in self._store.blobs else "committed"
         ingest.commit(digest)
         self._link(digest, path)
-        self._counters.add(kind, ingest.size)
+        self._counters.add(kind, ingest.size, path)
 
     def _link(self, digest: Digest, path: bytes | None) -> None:
         if path is not None:
@@ -103,7 +103,7 @@ class Gate:
                     self._commit(ingest, digest, path)
                 return False
         self._store.files.link_blob(digest, path)
-        self._counters.add(kind, size)
+        self._counters.add(kind, size, path)
         return True
 
     def index(self, raw: bytes, directory: bytes) -> None:
@@ -116,7 +116,8 @@ class Gate:
         layout = self._layout(directory)
         index = Index.parse(raw, f"index.json of {layout.name}")
         for descriptor in layout.commit(index, existing=True, sparse=self._sparse):
-            self._counters.add("saved", descriptor.size)
+            name = os.fsencode(f"blobs/{descriptor.digest.algorithm}/{descriptor.digest.encoded}")
+            self._counters.add("saved", descriptor.size, b"%b/%b" % (directory, name))
 
     def marker(self, raw: bytes, directory: bytes) -> None:
         """Let a document become the `oci-layout` file in `directory`.

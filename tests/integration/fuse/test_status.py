@@ -66,6 +66,22 @@ def test_what_became_of_content_is_counted(mount_store: Mounter, image: Generate
         assert content["refused"] == {"files": 1, "bytes": 5}
 
 
+def test_what_is_written_all_the_same_was_not_saved(
+    mount_store: Mounter, image: GeneratedImage
+) -> None:
+    with mount_store() as mount:
+        shutil.copytree(image.path, mount.path / "first")
+        committed = status_of(mount)["content"]["committed"]
+        (mount.path / "second").mkdir()
+        for name in ("oci-layout", "index.json"):
+            shutil.copyfile(image.path / name, mount.path / "second" / name)
+        assert status_of(mount)["content"]["saved"] == committed
+        subprocess.run(["cp", "-a", f"{image.path}/.", mount.path / "second"], check=True)
+        content = status_of(mount)["content"]
+        assert content["saved"] == {"files": 0, "bytes": 0}
+        assert content["present"] == content["committed"] == committed
+
+
 def test_requests_and_what_is_kept_are_told(mount_store: Mounter) -> None:
     with mount_store() as mount:
         with pytest.raises(FileNotFoundError):
