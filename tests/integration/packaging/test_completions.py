@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 import ocistow
 from ocistow.store.store import Store
 from ocistow.testing.minimal import minimal_image
-from ocistow.testing.terminal import Terminal
+from ocistow.testing.terminal import Screen, Terminal
 
 from ..conftest import program
 
@@ -63,6 +63,8 @@ def test_bash_completes_commands_options_and_names(environment: Mapping[str, str
             ("--store=nowhere inspect example", "[--store=nowhere][inspect][example]"),
         ]:
             terminal.type(f"ocistow {typed}\t\n")
-            terminal.wait_until(
-                lambda screen, wanted=f"{words}[end]": any(wanted in line for line in screen.lines)
-            )
+            terminal.wait_until(_shows(f"{words}[end]"))
+
+
+def _shows(words: str) -> Callable[[Screen], bool]:
+    return lambda screen: any(words in line for line in screen.lines)

@@ -18,11 +18,11 @@ INSTANCES = (
 
 # systemd.exec(5): each gives a service a mount namespace, in which what it mounts stays
 PRIVATE = (
-    "BindPaths InaccessiblePaths MountFlags PrivateDevices PrivateMounts PrivateTmp PrivateUsers "
-    "ProtectClock ProtectControlGroups ProtectHome ProtectKernelLogs ProtectKernelModules "
-    "ProtectKernelTunables ProtectProc ProtectSystem ReadOnlyPaths ReadWritePaths RootDirectory "
-    "TemporaryFileSystem"
-).split()
+    *("BindPaths", "InaccessiblePaths", "MountFlags", "PrivateDevices", "PrivateMounts"),
+    *("PrivateTmp", "PrivateUsers", "ProtectClock", "ProtectControlGroups", "ProtectHome"),
+    *("ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc"),
+    *("ProtectSystem", "ReadOnlyPaths", "ReadWritePaths", "RootDirectory", "TemporaryFileSystem"),
+)
 
 
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
