@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ..oci.errors import InvalidContent, NotFound
-from ..store.reading import BLOCK, Portion, read_cached
+from ..store.reading import BLOCK, Buffer, Portion, read_cached
 from .attributes import DAY, Attributes, Presentation
 from .contents import ArchiveDirectory, ArchiveFile, Content
 from .filesystem import Changes, FileSystem, Take
@@ -184,10 +184,11 @@ class Archives:
     async def _read(self, piece: bytes | Portion) -> bytes | bytearray:
         if isinstance(piece, bytes):
             return piece
-        data: bytes | bytearray | None = read_cached(piece.file, piece.offset, piece.size)
-        if data is None:
-            data = await self._view.blocking(os.pread, piece.file, piece.size, piece.offset)
-        if len(data) != piece.size:
+        data = bytearray(piece.size)
+        count = read_cached(piece.file, piece.offset, data)
+        if count is None:
+            count = await self._view.blocking(os.preadv, piece.file, [data], piece.offset)
+        if count != piece.size:
             raise refused(errno.EIO)  # the disk lost some of it, and all after would be shifted
         return data
 
@@ -277,7 +278,7 @@ class ArchivingFileSystem(FileSystem):
             return await self._archives.open(self._view.tree[inode], flags)
         return await super().open(inode, flags, thread)
 
-    async def read(self, handle: int, offset: int, size: int) -> bytes | bytearray:
+    async def read(self, handle: int, offset: int, size: int) -> Buffer:
         """Return up to `size` bytes."""
         if self._archives.is_open(handle):
             return await self._archives.read(handle, offset, size)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
+from ..store.reading import Buffer
 from .attributes import Attributes
 from .calls import Calls
 from .contents import Ordinary
@@ -210,8 +211,8 @@ class FileSystem:
         """Open what exists."""
         return await self._handles.open(inode, flags, thread)
 
-    async def read(self, handle: int, offset: int, size: int) -> bytes | bytearray:
-        """Return up to `size` bytes from byte `offset`."""
+    async def read(self, handle: int, offset: int, size: int) -> Buffer:
+        """Return up to `size` bytes from byte `offset`; they are there until the next await."""
         return await self._handles.read(handle, offset, size)
 
     async def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:

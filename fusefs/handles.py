@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..oci.digest import Digest
 from ..oci.errors import InvalidContent
-from ..store.reading import read_cached
+from ..store.reading import READ_SIZE, Buffer, read_cached
 from .attributes import Attributes
 from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged
 from .generations import Generations, why_waiting
@@ -60,6 +60,7 @@ class Handles:
         self._generations = generations
         self._ordinaries = Ordinaries(view)
         self._handles: dict[int, Handle] = {}
+        self._buffer = memoryview(bytearray(READ_SIZE))
         self._numbers = itertools.count(1)
 
     def __len__(self) -> int:
@@ -114,14 +115,16 @@ class Handles:
             self._view.staged[directory.inode, name] = staged
         return self._add_staged(node, staged, flags), self._view.attributes(node)
 
-    async def read(self, number: int, offset: int, size: int) -> bytes | bytearray:
-        """Return up to `size` bytes from `offset`."""
+    async def read(self, number: int, offset: int, size: int) -> Buffer:
+        """Return up to `size` bytes from `offset`; they are there until the next await."""
         handle = self._handles[number]
         if handle.staged is not None:
             return handle.staged.staging.read(offset, size)
-        if (data := read_cached(handle.file, offset, size)) is not None:
+        # one buffer for all: a new one of 1 MiB is cleared first, and misses the processor's cache
+        buffer = self._buffer[:size] if size <= READ_SIZE else memoryview(bytearray(size))
+        if (count := read_cached(handle.file, offset, buffer)) is not None:
             self._view.counters.cached_reads += 1
-            return data
+            return buffer[:count]
         self._view.counters.disk_reads += 1
         return await self._view.blocking(os.pread, handle.file, size, offset)
 

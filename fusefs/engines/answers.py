@@ -7,6 +7,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from ...store.reading import Buffer
 from ..attributes import Attributes
 from ..filesystem import Changes, FileSystem
 from ..requests import Refusal
@@ -15,8 +16,7 @@ from .backings import Backings
 from .openings import Openings
 from .wire import Opcode, Open, Request, Valid
 
-Answer: TypeAlias = bytes | bytearray
-Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
+Handler: TypeAlias = Callable[[Request], Awaitable[Buffer]]
 
 NAMES: dict[int, str] = {number: number.name.lower().removesuffix("_64") for number in Opcode}
 SILENT = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})  # have no answer
@@ -64,7 +64,7 @@ class Answers:
             Opcode.BATCH_FORGET: self._batch_forget,
         }
 
-    async def to(self, request: Request) -> Answer:
+    async def to(self, request: Request) -> Buffer:
         """Return the answer to a request, without its header.
 
         Raises:
@@ -78,23 +78,23 @@ class Answers:
         with self._answering(NAMES[request.opcode], request.inode, name):
             return await handler(request)
 
-    async def _lookup(self, request: Request) -> Answer:
+    async def _lookup(self, request: Request) -> Buffer:
         (name,) = request.names
         return wire.entry(await self._filesystem.lookup(request.inode, name, request.thread))
 
-    async def _forget(self, request: Request) -> Answer:
+    async def _forget(self, request: Request) -> Buffer:
         self._filesystem.forget(request.inode, *request.numbers)
         return b""
 
-    async def _batch_forget(self, request: Request) -> Answer:
+    async def _batch_forget(self, request: Request) -> Buffer:
         for inode, lookups in wire.forgotten(request.data):
             self._filesystem.forget(inode, lookups)
         return b""
 
-    async def _getattr(self, request: Request) -> Answer:
+    async def _getattr(self, request: Request) -> Buffer:
         return wire.attributes(await self._filesystem.getattr(request.inode))
 
-    async def _setattr(self, request: Request) -> Answer:
+    async def _setattr(self, request: Request) -> Buffer:
         valid, handle, size, atime, mtime, atime_ns, mtime_ns, mode = request.numbers
         changes = Changes(
             size=size if valid & Valid.SIZE else None,
@@ -105,39 +105,39 @@ class Answers:
         own = handle if valid & Valid.FH else None
         return wire.attributes(await self._filesystem.setattr(request.inode, changes, own))
 
-    async def _readlink(self, request: Request) -> Answer:
+    async def _readlink(self, request: Request) -> Buffer:
         return await self._filesystem.readlink(request.inode)
 
-    async def _symlink(self, request: Request) -> Answer:
+    async def _symlink(self, request: Request) -> Buffer:
         name, target = request.names
         return wire.entry(await self._filesystem.symlink(request.inode, name, target))
 
-    async def _mknod(self, request: Request) -> Answer:
+    async def _mknod(self, request: Request) -> Buffer:
         await self._filesystem.mknod(request.inode, *request.names)
         return b""
 
-    async def _mkdir(self, request: Request) -> Answer:
+    async def _mkdir(self, request: Request) -> Buffer:
         (name,) = request.names
         return wire.entry(await self._filesystem.mkdir(request.inode, name, request.thread))
 
-    async def _unlink(self, request: Request) -> Answer:
+    async def _unlink(self, request: Request) -> Buffer:
         await self._filesystem.unlink(request.inode, *request.names)
         return b""
 
-    async def _rmdir(self, request: Request) -> Answer:
+    async def _rmdir(self, request: Request) -> Buffer:
         await self._filesystem.rmdir(request.inode, *request.names)
         return b""
 
-    async def _rename(self, request: Request) -> Answer:
+    async def _rename(self, request: Request) -> Buffer:
         (name, new_name), (new_parent, *flags) = request.names, request.numbers
         await self._filesystem.rename(request.inode, name, new_parent, new_name, sum(flags))
         return b""
 
-    async def _link(self, request: Request) -> Answer:
+    async def _link(self, request: Request) -> Buffer:
         (name,), (inode,) = request.names, request.numbers
         return wire.entry(await self._filesystem.link(inode, request.inode, name))
 
-    async def _open(self, request: Request) -> Answer:
+    async def _open(self, request: Request) -> Buffer:
         (flags,) = request.numbers
         opening = self._filesystem.open(request.inode, flags, request.thread)
         opened = await self._openings.finish(opening, number=request.unique)
@@ -151,52 +151,52 @@ class Answers:
             how |= Open.NOFLUSH  # its close decides about nothing, and costs a request less
         return wire.opened(opened.handle, how, backing)
 
-    async def _create(self, request: Request) -> Answer:
+    async def _create(self, request: Request) -> Buffer:
         (flags, mode), (name,) = request.numbers, request.names
         opened, found = await self._filesystem.create(request.inode, name, mode, flags)
         how, backing = self._backings.add(found.inode, opened, writable=True)
         return wire.entry(found) + wire.opened(opened.handle, how, backing)
 
-    async def _access(self, request: Request) -> Answer:
+    async def _access(self, request: Request) -> Buffer:
         if not await self._filesystem.access(request.inode, *request.numbers):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return b""
 
-    async def _read(self, request: Request) -> Answer:
+    async def _read(self, request: Request) -> Buffer:
         return await self._filesystem.read(*request.numbers)
 
-    async def _write(self, request: Request) -> Answer:
+    async def _write(self, request: Request) -> Buffer:
         handle, offset, _ = request.numbers
         return wire.count(await self._filesystem.write(handle, offset, request.data))
 
-    async def _copy_file_range(self, request: Request) -> Answer:
+    async def _copy_file_range(self, request: Request) -> Buffer:
         source, offset, _, target, target_offset, length = request.numbers
         size = await self._filesystem.copy(source, offset, target, target_offset, length)
         if request.opcode == Opcode.COPY_FILE_RANGE_64:
             return wire.long_count(size)
         return wire.count(size)
 
-    async def _statfs(self, request: Request) -> Answer:
+    async def _statfs(self, request: Request) -> Buffer:
         return wire.statfs(await self._filesystem.statfs())
 
-    async def _release(self, request: Request) -> Answer:
+    async def _release(self, request: Request) -> Buffer:
         (handle,) = request.numbers
         self._backings.remove(request.inode, handle)
         await self._filesystem.release(handle)
         return b""
 
-    async def _flush(self, request: Request) -> Answer:
+    async def _flush(self, request: Request) -> Buffer:
         await self._filesystem.flush(*request.numbers)
         return b""
 
-    async def _fsync(self, request: Request) -> Answer:
+    async def _fsync(self, request: Request) -> Buffer:
         await self._filesystem.fsync(*request.numbers)
         return b""
 
-    async def _opendir(self, request: Request) -> Answer:
+    async def _opendir(self, request: Request) -> Buffer:
         return wire.opened(await self._filesystem.opendir(request.inode), Open(0), 0)
 
-    async def _readdirplus(self, request: Request) -> Answer:
+    async def _readdirplus(self, request: Request) -> Buffer:
         handle, start, size = request.numbers
         answer = bytearray()
 
@@ -210,13 +210,13 @@ class Answers:
         await self._filesystem.readdir(handle, start, take)
         return answer
 
-    async def _releasedir(self, request: Request) -> Answer:
+    async def _releasedir(self, request: Request) -> Buffer:
         await self._filesystem.releasedir(*request.numbers)
         return b""
 
-    async def _interrupt(self, request: Request) -> Answer:
+    async def _interrupt(self, request: Request) -> Buffer:
         self._openings.interrupt(*request.numbers)
         return b""
 
-    async def _nothing(self, request: Request) -> Answer:
+    async def _nothing(self, request: Request) -> Buffer:
         return b""

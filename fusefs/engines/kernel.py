@@ -11,12 +11,13 @@ from pathlib import Path
 
 import trio
 
+from ...store.reading import Buffer
 from ..filesystem import FileSystem
 from ..requests import Refusal
 from ..system import libc
 from ..system.table import KIND
 from . import wire
-from .answers import SILENT, Answer, Answers
+from .answers import SILENT, Answers
 from .backings import Backings
 from .engine import Device
 from .wire import Init, Opcode, Request
@@ -207,7 +208,7 @@ class Kernel(trio.abc.Instrument):
         if request.opcode not in SILENT:
             self._send(request.unique, answer or b"", code)
 
-    def _send(self, unique: int, answer: Answer, code: int) -> None:
+    def _send(self, unique: int, answer: Buffer, code: int) -> None:
         try:
             os.writev(self._device, [wire.reply(unique, len(answer), code), answer])
         except OSError as error:

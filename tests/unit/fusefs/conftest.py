@@ -122,9 +122,9 @@ class Client:
     async def read_file(self, path: str) -> bytes:
         """Return what a file holds, as far as one request can."""
         handle = await self.open(path)
-        content = await self.handles.read(handle, 0, 1 << 20)
+        content = bytes(await self.handles.read(handle, 0, 1 << 20))
         await self.close(handle)
-        return bytes(content)
+        return content
 
     async def rename(self, old: str, new: str) -> None:
         """Rename a file or directory."""
