@@ -1,0 +1,1 @@
+"""What ten million images behind a registry need, reckoned and simulated: docs/scale.md."""
