@@ -153,5 +153,5 @@ def default_name(text: str, source: Source) -> Reference:
             return Reference.parse(name)
         except InvalidContent:
             pass
-    called = f"{name!r} is not a whole name" if name else "has no name"
+    called = f"is called {name!r}, which is no whole name" if name else "has no name"
     raise click.UsageError(f"{text}: the image {called}; give one: ocistow add {text} NAME")

@@ -54,12 +54,13 @@ def inspect(
         raise click.UsageError("--raw, --config and --json exclude each other")
     with about(f"reading {settings.store}"), Store.open(settings.store) as store:
         layout = store.find(name)
-        roots = read_roots(layout)
+        with about(f"reading {shown(layout.name)}"):
+            roots = read_roots(layout)
         places = _places(store, roots)
         if raw:
             output.raw(_raw(layout, roots, platform))
         elif as_config:
-            output.raw(_config(roots, platform))
+            output.raw(_config(layout, roots, platform))
     if as_json:
         document(_document(layout, roots, platform, places))
     elif not raw and not as_config:
@@ -76,34 +77,37 @@ def _places(store: Store, roots: tuple[RootView, ...]) -> Places:
 def _raw(layout: Layout, roots: tuple[RootView, ...], platform: Platform | None) -> bytes:
     if platform is None and len(roots) == 1:
         return layout.read(roots[0].descriptor)
-    return _only(roots, platform).manifest.raw
+    return _only(layout, roots, platform).manifest.raw
 
 
-def _config(roots: tuple[RootView, ...], platform: Platform | None) -> bytes:
-    image = _only(roots, platform)
+def _config(layout: Layout, roots: tuple[RootView, ...], platform: Platform | None) -> bytes:
+    image = _only(layout, roots, platform)
     if image.config is None:
         raise NotFound(f"an image config in {image.descriptor.digest}")
     return image.config.raw
 
 
-def _only(roots: tuple[RootView, ...], platform: Platform | None) -> ImageView:
-    found = _images(roots, platform)
+def _only(layout: Layout, roots: tuple[RootView, ...], platform: Platform | None) -> ImageView:
+    found = _images(layout, roots, platform)
     if len(found) == 1:
         return found[0]
+    called = shown(layout.name)
     if not found:
-        raise NotFound("a manifest")
+        raise NotFound(f"a manifest of {called}")
     names = ", ".join(str(image.platform) for image in found)
-    raise InvalidContent(f"there are {len(found)} images; choose one with --platform: {names}")
+    raise InvalidContent(f"{called} has {len(found)} images, choose one with --platform: {names}")
 
 
-def _images(roots: tuple[RootView, ...], platform: Platform | None) -> list[ImageView]:
+def _images(
+    layout: Layout, roots: tuple[RootView, ...], platform: Platform | None
+) -> list[ImageView]:
     images = [image for root in roots for image in root.images]
     if platform is None:
         return images
     found = [i for i in images if i.platform is not None and platform.runs(i.platform)]
     if not found:
         there = ", ".join(str(image.platform) for image in images)
-        raise NotFound(f"an image for {platform} (there: {there or 'none'})")
+        raise NotFound(f"{platform} in {shown(layout.name)} (there: {there or 'none'})")
     return found
 
 
@@ -123,7 +127,7 @@ def _print(
             line(f"Media type:  {root.descriptor.media_type}")
             line(f"Size:        {size(root.size)}, {count(len(root.images), 'manifest')}")
     several = len(roots) > 1 or any(root.descriptor.is_index for root in roots)
-    for image in _images(roots, platform):
+    for image in _images(layout, roots, platform):
         if several:
             line("")
         line(f"Manifest:    {image.descriptor.digest}")
@@ -183,7 +187,7 @@ def _document(
         "name": shown(layout.name),
         "path": str(layout.name),
         "roots": [{**root.descriptor.to_document(), "totalSize": root.size} for root in roots],
-        "images": [_members(image, places) for image in _images(roots, platform)],
+        "images": [_members(image, places) for image in _images(layout, roots, platform)],
     }
 
 

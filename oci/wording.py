@@ -6,7 +6,8 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from .errors import OcistowError
+from .digest import Digest
+from .errors import NotFound, OcistowError
 
 MAX_WORDS = 300  # characters of a peer's message
 MAX_VALUE = 200  # characters of a single value
@@ -38,21 +39,22 @@ def message_of(error: OcistowError | OSError) -> str:
     """Return one line that says what was refused, with the object it is about.
 
     An OSError of an open file or of a name within an open directory does not
-    know its object; the first note that was added to it does.
+    know its object, a blob that is absent not its image; the first note that was added does.
     """
-    if not isinstance(error, OSError):
-        return printable(str(error))
-    names = [str(name) for name in (error.filename, error.filename2) if name not in (None, ".")]
     notes: list[str] = getattr(error, "__notes__", [])
+    if not isinstance(error, OSError):
+        is_blob = isinstance(error, NotFound) and isinstance(error.name, Digest)
+        return printable(": ".join([*(notes[:1] if is_blob else []), str(error)]))
+    names = [str(name) for name in (error.filename, error.filename2) if name not in (None, ".")]
     objects = [*notes[:1], *names] if not names or not os.path.isabs(names[0]) else names
     return printable(": ".join([*objects, error.strerror or str(error) or type(error).__name__]))
 
 
 @contextmanager
 def about(what: str) -> Generator[None]:
-    """Note on an OSError from the block what was done; its own words may name no object."""
+    """Note on an error from the block what was done; its own words may name no object."""
     try:
         yield
-    except OSError as error:
+    except (OSError, NotFound) as error:
         error.add_note(what)
         raise

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.testing.images import image_layout, index_layout
+from ocistow.testing.images import image_layout, index_layout, sparse_layout
 from ocistow.testing.registry import Registry
 
 from .conftest import Ocistow, environment
@@ -41,7 +41,10 @@ def image(tmp_path: Path, run: Ocistow) -> str:
         (["nope"], ["nope"]),
         (["add"], ["SOURCE", "ocistow add -h"]),
         (["add", "oci:layout", "a", "b"], ["(b)"]),
-        (["add", "oci:layout"], ["'latest' is not a whole name", "ocistow add oci:layout NAME"]),
+        (
+            ["add", "oci:layout"],
+            ["'latest', which is no whole name", "ocistow add oci:layout NAME"],
+        ),
         (["add", "oci:layout", "a", "--jobs", "0"], ["--jobs", "1<=x<=64"]),
         (["add", "oci:layout", "a", "--jobs", "many"], ["--jobs", "many"]),
         (["add", "oci:layout", "a", "--creds", "secret"], ["USER:PASS"]),
@@ -131,6 +134,15 @@ def test_what_is_not_there(
     assert_refused(run(*arguments), 66, *words)
     assert not (tmp_path / "nostore").exists()
     assert run("inspect", image).returncode == 0, "rm of one bad name must remove nothing"
+
+
+def test_the_image_that_lacks_a_blob_is_named(tmp_path: Path, run: Ocistow) -> None:
+    made = sparse_layout(tmp_path / "sparse")
+    assert run("add", "oci:sparse", "e.x/sparse:1").returncode == 0
+    assert_refused(run("publish", "e.x/sparse:1", "oci:out"), 66, "e.x/sparse:1", "sha256:")
+    for directory in ("store", "store/layouts/e.x/sparse/1"):
+        (tmp_path / directory / "blobs" / "sha256" / made.manifest.encoded).unlink()
+    assert_refused(run("inspect", "e.x/sparse:1"), 66, "e.x/sparse:1", str(made.manifest))
 
 
 def test_a_registry_that_refuses(run: Ocistow, image: str) -> None:
