@@ -8,14 +8,8 @@ import pytest
 
 from ocistow.store.store import Store
 from ocistow.testing.registry import Registry
-from ocistow.testing.transport_suite import (
-    Kind,
-    Peer,
-    SinkSuite,
-    SourceSuite,
-    StorePeer,
-    WordPeer,
-)
+from ocistow.testing.transport_suite import SinkSuite, SourceSuite
+from ocistow.testing.transports import Kind, Peer, StorePeer, WordPeer
 
 
 @contextmanager

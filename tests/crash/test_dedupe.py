@@ -23,7 +23,8 @@ from ocistow.store.sharing.journal import close_journal, journals
 from ocistow.store.sharing.replacement import carry_out
 from ocistow.store.sharing.undo import undo
 from ocistow.store.store import Store
-from ocistow.testing.disk import FailingDisk, ForgetfulDisk, QuickDisk, WatchedDisk
+from ocistow.testing.disk import FailingDisk, QuickDisk, WatchedDisk
+from ocistow.testing.forgetful import ForgetfulDisk
 from ocistow.testing.images import image_layout
 from ocistow.testing.invariants import strays, violations
 from ocistow.testing.minimal import MinimalImage, minimal_image

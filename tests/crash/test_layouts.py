@@ -20,7 +20,8 @@ from ocistow.publish.packing import pack
 from ocistow.store.disk import Disk
 from ocistow.store.named_disk import NamedDisk
 from ocistow.testing.apps import opened
-from ocistow.testing.disk import FailingDisk, ForgetfulDisk, QuickDisk
+from ocistow.testing.disk import FailingDisk, QuickDisk
+from ocistow.testing.forgetful import ForgetfulDisk
 from ocistow.testing.images import image_layout
 from ocistow.testing.invariants import images, index_violations, strays
 

@@ -15,7 +15,8 @@ from ocistow.publish.linking import link, places
 from ocistow.store.disk import Disk
 from ocistow.store.links import AUTO, Links, Way
 from ocistow.store.store import Store
-from ocistow.testing.disk import FailingDisk, ForgetfulDisk, QuickDisk
+from ocistow.testing.disk import FailingDisk, QuickDisk
+from ocistow.testing.forgetful import ForgetfulDisk
 from ocistow.testing.invariants import images, index_violations, strays, violations
 from ocistow.testing.minimal import minimal_image
 

@@ -24,7 +24,8 @@ from ocistow.store.collection.retention import Rule, drop, outdated
 from ocistow.store.disk import Disk
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
-from ocistow.testing.disk import FailingDisk, ForgetfulDisk, QuickDisk
+from ocistow.testing.disk import FailingDisk, QuickDisk
+from ocistow.testing.forgetful import ForgetfulDisk
 from ocistow.testing.invariants import images, index_violations, pool, strays, violations
 from ocistow.testing.minimal import MinimalImage, minimal_image, minimal_index
 

@@ -19,7 +19,8 @@ from ocistow.store.store import Store
 from ocistow.store.verification.layouts import LayoutChecker
 from ocistow.store.verification.surroundings import directories
 from ocistow.store.verification.verifier import Choice, Verifier
-from ocistow.testing.disk import FailingDisk, ForgetfulDisk, QuickDisk
+from ocistow.testing.disk import FailingDisk, QuickDisk
+from ocistow.testing.forgetful import ForgetfulDisk
 from ocistow.testing.invariants import violations
 from ocistow.testing.minimal import minimal_image
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ocistow.store.store import Store
-from ocistow.testing.transport_suite import Kind, Peer, SinkSuite, SourceSuite, WordPeer
+from ocistow.testing.transport_suite import SinkSuite, SourceSuite
+from ocistow.testing.transports import Kind, Peer, WordPeer
 
 from .conftest import Containerd
 

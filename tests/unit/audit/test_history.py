@@ -19,7 +19,8 @@ from ocistow.audit.history import (
 )
 from ocistow.audit.usage import usage
 from ocistow.store.store import Store
-from ocistow.testing.disk import FailingDisk, ForgetfulDisk
+from ocistow.testing.disk import FailingDisk
+from ocistow.testing.forgetful import ForgetfulDisk
 
 DAY = 86_400
 

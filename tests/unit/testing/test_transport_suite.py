@@ -14,7 +14,8 @@ from ocistow.publish.layout import StoreSink
 from ocistow.publish.sink import Action, Image, Sink
 from ocistow.publish.source import Source
 from ocistow.store.store import Store
-from ocistow.testing.transport_suite import Kind, Peer, SinkSuite, StorePeer
+from ocistow.testing.transport_suite import SinkSuite
+from ocistow.testing.transports import Kind, Peer, StorePeer
 
 
 class Forgetful(StoreSink):
