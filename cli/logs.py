@@ -13,11 +13,18 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 class TextFormatter(logging.Formatter):
-    """One line a record, whatever names are in it, then a bug's traceback and a server's state."""
+    """One line a record, whatever names are in it, then a bug's traceback and a server's state.
+
+    Attributes:
+        tells_time: lines begin with it.
+    """
+
+    tells_time = False
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without its end."""
-        lines = [printable(f"{record.levelname} {record.name}: {record.getMessage()}")]
+        time = f"{_time(record)} " if self.tells_time else ""
+        lines = [printable(f"{time}{record.levelname} {record.name}: {record.getMessage()}")]
         if record.exc_info:
             lines.append(self.formatException(record.exc_info))
         lines += map(printable, _state(record))
@@ -30,7 +37,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without its end."""
         line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": _time(record),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
@@ -42,10 +49,21 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
 def _state(record: logging.LogRecord) -> list[str]:
     """Return the lines that a server logs as `state` beside its message."""
     state: object = getattr(record, "state", "")
     return state.splitlines() if isinstance(state, str) else []
+
+
+def tell_time() -> None:
+    """Begin each line with the time from now on: nobody may look before days have passed."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, TextFormatter):
+            handler.formatter.tells_time = True
 
 
 def configure(verbosity: int, log_format: str) -> None:

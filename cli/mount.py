@@ -16,6 +16,7 @@ from ..fusefs.engines.choice import AUTO, NAMES
 from ..oci.digest import Digest
 from ..oci.errors import NotFound
 from ..store.store import Store
+from . import logs
 from .config import Settings
 from .options import json_option
 
@@ -170,6 +171,8 @@ def mount(
         if isinstance(started, process.Server):
             return process.run_with(started, mountpoint, command) if command else 0
         ready, log_messages = started, started.log_messages
+        if background:
+            logs.tell_time()
     if supervise:
         from ..fusefs.system.supervision import Limits, Supervisor
 

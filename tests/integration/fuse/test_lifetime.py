@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,9 @@ def test_a_mount_in_the_background(store: Path, mountpoint: Path, tmp_path: Path
         with pytest.raises(OSError, match="Input/output error"):
             blob.write_bytes(b"not that")
         wait_until(lambda: "content has digest" in log.read_text(), "the refusal is logged")
+        [line] = [line for line in log.read_text().splitlines() if "content has digest" in line]
+        logged = datetime.fromisoformat(line.partition(" WARNING ")[0])
+        assert timedelta(0) <= datetime.now(UTC) - logged < timedelta(seconds=TIMEOUT)
         again = run(store, "mount", "--background", str(mountpoint))
         assert again.returncode == os.EX_TEMPFAIL
         assert is_one_line(again.stderr)
