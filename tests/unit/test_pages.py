@@ -1,6 +1,7 @@
 """The pages lead where they say, and the README leads to all of them."""
 
 import re
+import runpy
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +54,8 @@ def test_a_decision_is_called_by_the_number_of_its_file(page: Path) -> None:
 def test_no_two_decisions_share_a_number() -> None:
     numbers = [page.name[:4] for page in DECISIONS]
     assert len(set(numbers)) == len(numbers)
+
+
+def test_the_numbers_of_the_readme_are_those_of_committed_runs() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert runpy.run_path(str(ROOT / "scripts" / "headline.py"))["written"](readme) == readme

@@ -33,6 +33,7 @@ runroot = "%s/run"
 """
 _START = """
 ip link set lo up
+mount -t tmpfs none /var/lib  # where the default store of root is
 docker-registry serve {state}/registry.yml >{state}/registry.log 2>&1 &
 until (exec 3<>/dev/tcp/127.0.0.1/5000) 2>/dev/null; do sleep 0.02; done
 cd {home}

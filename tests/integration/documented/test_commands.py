@@ -1,10 +1,12 @@
 """Every command of every page works, and prints what the page says."""
 
+import json
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -18,10 +20,11 @@ NOT_RUN = {
     "docs/artifacts.md": 3,
     "docs/durability.md": 1,
     "docs/install.md": 3,
+    "docs/platforms.md": 2,
     "docs/posix.md": 1,
     "docs/scale.md": 1,
 }
-QUIET = {"", "ini", "json", "posix", "posix root", "posix user", "python", "text", "toml"}
+QUIET = {"", "ini", "json", "posix", "posix root", "posix user", "python", "text", "toml", "yaml"}
 ELSEWHERE = {"README.md", "docs/phases.md", "docs/artifacts.md"}  # their `sh`, by tests of cnb
 
 
@@ -86,6 +89,56 @@ def test_a_command_stands_where_it_is_run(page: Path) -> None:
             assert not re.search(
                 r"^(\$ )?(ocistow|skopeo|pytest|python) ", block.text, re.MULTILINE
             )
+
+
+REPORTS = {  # as the headlines of docs/reports.md say
+    "add --json": "oci:base:1 example.com/base:1",
+    "ls --json": "",
+    "inspect --json": "example.com/base:1",
+    "publish --json": "example.com/base:1 docker://localhost:5000/base:1",
+    "du --json": "",
+    "gc --json": "",
+    "gc --json --explain": "c8df",
+    "verify --json": "",
+    "link --json": "example.com/base:1 out",
+    "dedupe --json": "app",
+    "remote ls --json": "",
+    "mount --status --json": "",
+}
+OPEN = {"annotations", "config", "obstacles", "operations", "rest", "ways"}  # names are theirs
+
+
+def members(value: object) -> Iterator[str]:
+    """Yield the names of members, also of objects in objects."""
+    if isinstance(value, list):
+        for each in cast("list[object]", value):
+            yield from members(each)
+    elif isinstance(value, dict):
+        for name, below in cast("dict[str, object]", value).items():
+            yield name
+            if name not in OPEN:
+                yield from members(below)
+
+
+@pytest.mark.fuse
+@pytest.mark.slow
+def test_every_member_of_a_report_is_explained(images: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    page = (ROOT / "docs" / "reports.md").read_text()
+    sections = dict(re.findall(r"^## `([^`]+)`\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE))
+    assert sections.keys() == REPORTS.keys()
+    lines = ["mkdir oci", "ocistow --store store mount oci --background"]
+    lines += [f"ocistow --store store {words} {rest}" for words, rest in REPORTS.items()]
+    done = run([Command(line, ()) for line in lines], images, tmp_path, {})
+    assert len(done) == len(lines), done[-1]
+    alike = sections["ls --json"] + sections["add --json"]
+    unexplained: set[str] = set()
+    for words, step in zip(REPORTS, done[2:], strict=True):
+        known = set(re.findall(r"`(\w+)`", sections[words] + alike))
+        missing = set(members(json.loads(step.output))) - known - {"schemaVersion"}
+        unexplained |= {f"{name} of {words}" for name in missing}
+    assert unexplained == set()
 
 
 @pytest.mark.parametrize(
