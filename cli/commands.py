@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "gc": {"gc": "Remove blobs that nobody needs."},
     "du": {"du": "Tell what images cost on disk."},
     "reindex": {"reindex": "Put the index database in order."},
+    "doctor": {"doctor": "Look whether this machine has what ocistow needs."},
     "phase": {"phase": "Run a phase of a Cloud Native Buildpacks build."},
 }
 _MODULES = {name: module for module, names in COMMANDS.items() for name in names}

@@ -89,10 +89,13 @@ class Engine:
 
     def platform(self) -> Platform:
         """Return what the daemon runs on (GET /version)."""
-        with self._answer("GET", "/version") as answer:
-            document = parse_object(self._body(answer), f"version of {self.name}")
+        document = self._version()
         os, architecture = (string(document, key, self.name) for key in ("Os", "Arch"))
         return Platform(os, architecture)
+
+    def version(self) -> str:
+        """Return the version of its release (GET /version)."""
+        return string(self._version(), "Version", self.name)
 
     def has_containerd_store(self) -> bool:
         """Tell which image store it has (GET /info), unless its last answer ruled one out."""
@@ -259,6 +262,10 @@ class Engine:
             loaded = loaded or words.startswith("Loaded image")
         if not loaded:
             raise RegistryUnavailable(self.name, 0, (), "the load ended without a result")
+
+    def _version(self) -> Object:
+        with self._answer("GET", "/version") as answer:
+            return parse_object(self._body(answer), f"version of {self.name}")
 
     def _list(self, path: str, what: str) -> list[Object]:
         with self._answer("GET", path) as answer:

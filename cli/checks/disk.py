@@ -1,0 +1,133 @@
+"""What the file system of a store can do, by doing it with files that have no name for long."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...fusefs.system.table import entries
+from ...oci.errors import InvalidContent, NotFound
+from ...oci.wording import message_of
+from ...store.disk import Disk
+from ...store.named_disk import NamedDisk, disk_of
+from ...store.reading import open_directory
+from ...store.spares import spare_name
+from ...store.store import Store
+from ..output import human
+from .check import Check, fail, ok, warn
+
+FEW_LINKS = 1000  # images with the same layer, until a copy of it is made
+LITTLE = 1_000_000_000  # bytes
+SCARCE = 0.05  # of all there are
+
+_SAMPLE = bytes(4096)
+
+
+def disk(store: Path) -> Iterator[Check]:
+    """Look at a store, or where it would be."""
+    yield _store(store)
+    there = next(above for above in (store, *store.parents) if os.path.isdir(above))
+    yield ok("file system", _file_system(there))
+    try:
+        directory = open_directory(there)
+    except OSError as error:
+        yield fail("unnamed files", message_of(error), "choose another directory: --store")
+        return
+    try:
+        yield from _abilities(there, directory)
+        yield from _room(there)
+    finally:
+        os.close(directory)
+
+
+def _store(path: Path) -> Check:
+    try:
+        Store.open(path).close()
+    except NotFound:
+        return ok("store", f"none at {path} yet; `add` and `mount` make it")
+    except (InvalidContent, OSError) as error:
+        return fail("store", message_of(error), "choose another directory: --store")
+    return ok("store", str(path))
+
+
+def _file_system(path: Path) -> str:
+    """Return what is mounted where a directory lies: the last one on the longest path."""
+    place = path.resolve()
+    over = [entry for entry in entries() if place.is_relative_to(entry.path)]
+    longest = max((len(entry.path.parts) for entry in over), default=0)
+    found = [entry for entry in over if len(entry.path.parts) == longest]
+    return f"{found[-1].kind} at {found[-1].path}" if found else "not in the table of mounts"
+
+
+def _abilities(path: Path, directory: int) -> Iterator[Check]:
+    if not os.access(path, os.W_OK):
+        found = f"{path} may only be read"
+        yield warn("unnamed files", found, "what changes the store needs its owner, or root")
+        return
+    try:
+        found_disk = disk_of(directory)
+    except OSError as error:
+        yield fail("unnamed files", message_of(error), f"write to {path}, or choose --store")
+        return
+    if isinstance(found_disk, NamedDisk):
+        advice = "a store needs ext4, XFS, btrfs or tmpfs: --store"
+        yield fail("unnamed files", "none (O_TMPFILE)", advice)
+        return
+    yield ok("unnamed files", "possible (O_TMPFILE)")
+    yield _links(path, directory)
+    yield _clones(directory)
+
+
+def _links(path: Path, directory: int) -> Check:
+    system = Disk()
+    names = (spare_name(), spare_name())
+    file = system.create(directory)
+    try:
+        for name in names:
+            system.name(file, directory, name)
+        is_shared = os.fstat(file).st_nlink == len(names)
+        most = os.pathconf(path, "PC_LINK_MAX")
+    except OSError as error:
+        advice = "layouts share blobs by them; choose another file system: --store"
+        return fail("hard links", message_of(error), advice)
+    finally:
+        for name in names:
+            system.unlink(directory, name)
+        system.close(file)
+    found = f"possible, at most {most} of a file" if is_shared else "copies"
+    if not is_shared or most < FEW_LINKS:
+        return warn("hard links", found, "blobs that more images share are copied")
+    return ok("hard links", found)
+
+
+def _clones(directory: int) -> Check:
+    system = Disk()
+    file, copy = system.create(directory), system.create(directory)
+    try:
+        system.write(file, _SAMPLE, 0)
+        if system.clone(file, copy):
+            return ok("reflinks", "possible")
+    except OSError as error:
+        return warn("reflinks", message_of(error), "copies take room")
+    finally:
+        system.close(copy)
+        system.close(file)
+    return ok("reflinks", "none; what hard links cannot share is copied")
+
+
+def _room(path: Path) -> Iterator[Check]:
+    status = os.statvfs(path)
+    free, size = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
+    found = f"{human(free)} of {human(size)} free"
+    if free < LITTLE or free < SCARCE * size:
+        yield warn("space", found, "ocistow gc frees what no image needs")
+    else:
+        yield ok("space", found)
+    if not status.f_files:
+        yield ok("inodes", "as many as fit")
+    elif status.f_favail < SCARCE * status.f_files:
+        found = f"{status.f_favail} of {status.f_files} free"
+        yield warn("inodes", found, "a blob takes one; ocistow gc, or a larger file system")
+    else:
+        yield ok("inodes", f"{status.f_favail} of {status.f_files} free")

@@ -1,0 +1,149 @@
+"""What a mount needs, and whether one can be made: by making one that nobody else sees."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ...fusefs.health.status import statuses
+from ...fusefs.system import process
+from ...oci.wording import message_of, plain
+from .check import Check, fail, ok, warn
+
+DEVICE = Path("/dev/fuse")
+CONFIG = Path("/etc/fuse.conf")
+TABLE = Path("/etc/fstab")
+HELPERS = "/sbin:/sbin/fs.d:/sbin/fs"  # where mount(8) looks for `mount.TYPE`
+TIMEOUT = 1.5  # seconds for a mount that takes 0.3
+
+_NEEDED = "to mount; everything else works without"
+_CODE = "from ocistow.cli.main import main; main()"
+_FSTAB = re.compile(r"\s*[^#\s]+\s+\S+\s+(fuse\.)?ocistow\s")
+
+
+def namespaces() -> Check:
+    """Try to have mounts that nobody else sees. Needs a single thread."""
+    child = os.fork()
+    if not child:
+        private = False
+        with suppress(OSError):
+            private = process.own_mounts(Path(tempfile.gettempdir()))
+        os._exit(0 if private else 1)
+    if os.waitpid(child, 0)[1] == 0:
+        how = "as root" if os.geteuid() == 0 else "in a user namespace"
+        return ok("private mounts", f"possible, {how}")
+    return warn(
+        "private mounts",
+        "not possible",
+        "`ocistow mount DIR -- COMMAND` is seen by everybody then; users may have namespaces after "
+        "sysctl kernel.unprivileged_userns_clone=1, containers with --privileged",
+    )
+
+
+def mounting() -> Iterator[Check]:
+    """Look at what a mount needs, and make one."""
+    device, helper = _device(), _helper()
+    yield device
+    yield helper
+    yield _others()
+    yield _table()
+    if device.advice or helper.advice:
+        yield fail("mount", "not tried", f"see {(device if device.advice else helper).name}")
+    else:
+        yield _trial()
+
+
+def _device() -> Check:
+    try:
+        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        advice = f"modprobe fuse, or in a container: --device {DEVICE} ({_NEEDED})"
+        return fail(str(DEVICE), "not there", advice)
+    except PermissionError as error:
+        advice = f"chmod 666 {DEVICE}, or allow it in the container's device list ({_NEEDED})"
+        return fail(str(DEVICE), (error.strerror or "").lower(), advice)
+    except OSError as error:
+        return fail(str(DEVICE), message_of(error), f"modprobe fuse ({_NEEDED})")
+    return ok(str(DEVICE), "can be opened")
+
+
+def _helper() -> Check:
+    path = shutil.which("fusermount3")
+    if path is None:
+        return fail("fusermount3", "not on PATH", f"apt-get install fuse3 ({_NEEDED})")
+    try:
+        done = subprocess.run(  # noqa: S603 - found on the user's own PATH
+            [path, "--version"], capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return fail("fusermount3", f"{path}: {error}", "apt-get install --reinstall fuse3")
+    found = f"{path}, {plain(done.stdout).removeprefix('fusermount3 ')}"
+    if os.geteuid() and not os.stat(path).st_mode & stat.S_ISUID:
+        return fail("fusermount3", f"{found}, not set-user-ID", f"chmod u+s {path}, as root")
+    return ok("fusermount3", found)
+
+
+def _others() -> Check:
+    name = "user_allow_other"
+    if os.geteuid() == 0:
+        return ok(name, "root needs none")
+    with suppress(OSError):
+        if name in CONFIG.read_text(errors="replace").split():
+            return ok(name, f"set in {CONFIG}")
+    advice = f"only you see your mounts, no container does; --allow-other needs a line {name} there"
+    return warn(name, f"not set in {CONFIG}", advice)
+
+
+def _table() -> Check:
+    name = "mount.ocistow"
+    found = shutil.which(name, path=HELPERS)
+    wanted = False
+    with suppress(OSError):
+        wanted = any(map(_FSTAB.match, TABLE.read_text(errors="replace").splitlines()))
+    if found or not wanted:
+        return ok(name, found or f"not in /sbin, and no line of {TABLE} needs it")
+    ours = shutil.which(name) or f"{Path(sys.executable).parent}/{name}"
+    return fail(name, f"not in /sbin, but in {TABLE}", f"ln -s {ours} /sbin/")
+
+
+def _trial() -> Check:
+    """Mount an empty store in a temporary directory, and ask the server what it is."""
+    with tempfile.TemporaryDirectory(prefix="ocistow-doctor-") as directory:
+        mountpoint = Path(directory, "mnt").resolve()
+        mountpoint.mkdir()
+        ours = ("--config", os.devnull, "--store", f"{directory}/store")
+        command = [sys.executable, "-c", _CODE, *ours, "mount", str(mountpoint), "--", "cat"]
+        with subprocess.Popen(  # noqa: S603 - our own program
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={k: v for k, v in os.environ.items() if not k.startswith("OCISTOW_")},
+        ) as server:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            with suppress(BrokenPipeError):
+                server.stdin.write(b"\n")
+                server.stdin.flush()
+            is_up = bool(server.stdout.readline())  # `cat` runs as soon as the mount can be used
+            engine = _engine(mountpoint) if is_up else ""
+            _, words = server.communicate()
+    if not is_up or server.returncode:
+        said = plain(words.decode(errors="replace").strip().rpartition("\n")[2])
+        return fail("mount", said.removeprefix("ocistow: "), "docs/mounting.md")
+    if engine == "kernel":
+        return ok("mount", "works: engine kernel, with passthrough")
+    return ok("mount", "works: engine pyfuse3; passthrough needs root and Linux 6.9")
+
+
+def _engine(mountpoint: Path) -> str:
+    known = (s["engine"] for s in statuses() if s.get("mountpoint") == str(mountpoint))
+    return str(next(known, "unknown"))

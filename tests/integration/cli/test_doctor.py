@@ -1,0 +1,164 @@
+"""`ocistow doctor` on a machine from which things are taken away."""
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+import ocistow
+from ocistow.store.store import Store
+
+from ..conftest import Dockerd, program
+
+SOURCES = Path(ocistow.__file__).parents[1]
+CODE = "from ocistow.cli.main import main; main()"
+TIMEOUT = 60
+
+pytestmark = pytest.mark.slow
+
+Found = Mapping[str, tuple[str, str, str]]
+Doctor = Callable[..., tuple[int, Found]]
+
+
+@pytest.fixture
+def doctor(tmp_path: Path) -> Doctor:
+    """Run it, after a command if need be; return its status, and each check by its name."""
+
+    def run(*before: str, store: Path | None = None, **environment: str) -> tuple[int, Found]:
+        done = subprocess.run(
+            [*before, sys.executable, "-c", CODE, "doctor", "--json"],
+            env=surroundings(tmp_path, store, environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+        assert done.stderr == ""
+        checks = json.loads(done.stdout)["checks"]
+        return done.returncode, {c["name"]: (c["state"], c["found"], c["advice"]) for c in checks}
+
+    return run
+
+
+def surroundings(
+    home: Path, store: Path | None, environment: Mapping[str, str]
+) -> Mapping[str, str]:
+    return {
+        "HOME": str(home),
+        "OCISTOW_CONFIG": os.devnull,
+        "OCISTOW_STORE": str(store or home / "store"),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(SOURCES),
+        "TMPDIR": str(home),
+        **environment,
+    }
+
+
+def test_what_is_there_is_found_and_left_as_it_is(doctor: Doctor, tmp_path: Path) -> None:
+    Store.create(tmp_path / "store").close()
+    before = sorted(tmp_path.rglob("*"))
+    status, found = doctor()
+    assert sorted(tmp_path.rglob("*")) == before
+    failures = [name for name, (state, _, _) in found.items() if state == "fail"]
+    assert (status, failures) == (0, [])
+    assert found["mount"][1].startswith("works: engine ")
+    assert found["hard links"][1].startswith("possible, at most ")
+    assert found["store"][1] == str(tmp_path / "store")
+    assert all(advice for state, _, advice in found.values() if state != "ok")
+
+
+def test_people_get_a_table_that_lines_up(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, "doctor"],
+        env=surroundings(tmp_path, None, {}),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    table = done.stdout.partition("\n\n")[0].splitlines()
+    at = table[0].index("STATE")
+    assert {line[at : at + 5].strip() for line in table[1:]} <= {"ok", "warn", "fail"}
+    assert table[0].index("FOUND") == at + len("STATE  ")
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.fuse
+def test_without_the_device_there_are_no_mounts(doctor: Doctor) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount")
+    taken = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && mknod /dev/urandom c 1 9"
+    status, found = doctor(program("unshare"), "--mount", "sh", "-c", f'{taken} && exec "$@"', "sh")
+    assert status == 4
+    assert found["/dev/fuse"][:2] == ("fail", "not there")
+    assert found["mount"][:2] == ("fail", "not tried")
+
+
+@pytest.mark.fuse
+def test_another_device_in_its_place_is_noticed(doctor: Doctor) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount")
+    taken = 'mount --bind /dev/null /dev/fuse && exec "$@"'
+    status, found = doctor(program("unshare"), "--mount", "sh", "-c", taken, "sh")
+    assert (status, found["mount"][0]) == (4, "fail")
+
+
+def test_without_programs_it_says_which_are_missing(doctor: Doctor, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "cat").symlink_to(program("cat"))
+    status, found = doctor(PATH=str(tmp_path / "bin"))
+    assert status == 4
+    assert found["fusermount3"][:2] == ("fail", "not on PATH")
+    assert found["podman"][:2] == ("ok", "not there")
+
+
+def test_a_file_system_without_unnamed_files_cannot_have_a_store(
+    doctor: Doctor, file_system: Callable[[str], Path]
+) -> None:
+    place = file_system("exfat")
+    status, found = doctor(store=place / "store")
+    assert status == 4
+    assert found["file system"][1] == f"fuseblk at {place}"
+    assert found["unnamed files"][0] == "fail"
+    assert list(place.iterdir()) == []
+
+
+def test_daemons_that_are_gone_are_told_from_those_that_never_were(
+    doctor: Doctor, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "dead"))
+    address = f"unix://{tmp_path / 'dead'}"
+    status, found = doctor(DOCKER_HOST=address, CONTAINERD_ADDRESS=str(tmp_path / "dead"))
+    assert status == 0
+    assert found["docker"][0] == found["containerd"][0] == "warn"
+    assert "connection refused" in found["docker"][1]
+    assert "connection refused" in found["containerd"][1]
+
+
+@pytest.mark.docker
+def test_a_daemon_says_what_it_is(doctor: Doctor, dockerd: Dockerd) -> None:
+    _, found = doctor(DOCKER_HOST=dockerd.host)
+    version = dockerd.run("version", "--format", "{{.Server.Version}}")
+    assert found["docker"][:2] == ("ok", f"{version}, classic image store, at {dockerd.host}")
+
+
+def test_no_secret_is_told(doctor: Doctor, tmp_path: Path) -> None:
+    secret = base64.b64encode(b"user:hunter2").decode()
+    config = tmp_path / "config.json"
+    config.write_text(
+        json.dumps({"auths": {"example.com": {"auth": secret}}, "credsStore": "nowhere"})
+    )
+    broken = json.dumps({"example.com": ["hunter2"]})
+    status, found = doctor(DOCKER_CONFIG=str(tmp_path), CNB_REGISTRY_AUTH=broken)
+    told = json.dumps(cast("object", found))
+    assert "hunter2" not in told
+    assert secret not in told
+    assert found["credential helper"][0] == "warn"
+    assert (status, found["credentials"][0]) == (4, "fail")
