@@ -1,6 +1,8 @@
 """Draw the curves of a result file, and say how each grows.
 
-python -m benchmarks.scenarios.charts benchmarks/results/DATE-curves.json docs/curves
+python -m benchmarks.scenarios.charts benchmarks/results/DATE-curves.json docs/scale.md
+
+The page's table, which stands between two comments, is replaced, and the pictures beside it are.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from .fit import Fit, Point, fit
 from .plot import Line, Panel, drawing
 
 CURVE = "curve, "
+PICTURES = "curves"  # the directory beside a page
+_BEGIN, _END = "<!-- curves -->", "<!-- end of curves -->"
 _MIB = 1 << 20
 _WAITED = ("writers at once",)  # axes where the time until the end counts, and not the work
 
@@ -96,6 +100,14 @@ def table(found: Iterable[Curve]) -> Iterator[str]:
         )
 
 
+def with_table(page: str, found: Iterable[Curve]) -> str:
+    """Return a page with this table in the place of its own."""
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    lines = "\n".join(table(found))
+    return f"{before}{begin}\n{lines}\n{end}{after}"
+
+
 def pictures(found: Iterable[Curve]) -> Iterator[tuple[str, str]]:
     """Yield a file name and an SVG for each axis, with time above memory."""
     by_axis: dict[str, dict[Measure, list[Curve]]] = {}
@@ -106,13 +118,19 @@ def pictures(found: Iterable[Curve]) -> Iterator[tuple[str, str]]:
             Panel(
                 f"{_TITLES[measure]}, by {axis}",
                 axis,
-                [Line(curve.step, curve.points) for curve in group],
+                [Line(curve.step, _drawn(curve)) for curve in group],
                 lambda size: f"{size:,.0f}",
-                _memory if measure == "peak" else _time,
+                (lambda value: f"{value:.3g} MiB") if measure == "peak" else _time,
             )
             for measure, group in measures.items()
         ]
         yield f"{axis.replace(' ', '-').lower()}.svg", drawing(panels, f"Time and memory by {axis}")
+
+
+def _drawn(curve: Curve) -> Sequence[Point]:
+    """Return the points in a unit whose round numbers are those of the axis."""
+    unit = _MIB if curve.measure == "peak" else 1
+    return [(x, y / unit) for x, y in curve.points]
 
 
 def _size(contestant: str) -> float:
@@ -120,7 +138,9 @@ def _size(contestant: str) -> float:
 
 
 def _grows(curve: Fit) -> str:
-    return curve.shape if not curve.exponent else f"{curve.shape}, {curve.exponent:.2f}"
+    if not curve.exponent:
+        return curve.shape
+    return f"{curve.shape}, {curve.exponent:.2f} [{curve.low:.1f} to {curve.high:.1f}]"
 
 
 def _time(seconds: float) -> str:
@@ -130,24 +150,26 @@ def _time(seconds: float) -> str:
 
 
 def _memory(size: float) -> str:
-    return f"{size / _MIB:.3g} MiB"
+    return f"{size / _MIB:,.3g} MiB"
 
 
 class _Options(argparse.Namespace):
     results: Path
-    directory: Path | None
+    page: Path | None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.scenarios.charts", description=__doc__)
     parser.add_argument("results", type=Path, help="a result file of the scenario `curves`")
-    parser.add_argument("directory", type=Path, nargs="?", help="for the pictures")
+    parser.add_argument("page", type=Path, nargs="?", help="whose table and pictures these are")
     options = parser.parse_args(namespace=_Options())
     found = list(curves(options.results.read_text()))
-    if options.directory:
-        options.directory.mkdir(parents=True, exist_ok=True)
+    if options.page:
+        directory = options.page.with_name(PICTURES)
+        directory.mkdir(exist_ok=True)
         for name, picture in pictures(found):
-            (options.directory / name).write_text(picture)
+            (directory / name).write_text(picture)
+        options.page.write_text(with_table(options.page.read_text(), found))
     sys.stdout.writelines(f"{line}\n" for line in table(found))
 
 

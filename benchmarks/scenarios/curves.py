@@ -24,6 +24,7 @@ from .scale import BLOBS, one_of
 LAYOUTS = (10, 100, 1000, 10_000, 100_000)
 POOL = (400, 1000, 10_000, 100_000)  # blobs
 VERIFIED = 10_000  # blobs; more take minutes
+OFTEN = 10_000  # layouts or blobs; of more, all are looked at only once
 LAYERS = (1, 10, 100, 1000)  # of one image
 SIZES = (1, 16, 256, 1024, 4096)  # MiB of one layer
 WRITERS = (1, 2, 4, 8, 16)
@@ -53,7 +54,7 @@ def _grown(
 def _of_layouts(bench: Bench, count: int) -> Contestant:
     store, archive = bench.fresh(f"layouts-{count}"), bench.fresh("archive")
     name = one_of(populate(store, names=count, blobs=BLOBS * count))
-    whole = _once(lambda: _whole(store))
+    whole = _rarely(lambda: _whole(store), count)
 
     def steps() -> Steps:
         mountpoint, path = bench.empty("mountpoint"), Path(*name.rpartition(":")[::2])
@@ -85,7 +86,7 @@ def _of_pool(bench: Bench, count: int) -> Contestant:
             return {}
         return {"verify": ocistow(store, "verify", "--restart")}
 
-    whole = _once(lambda: {**_whole(store), **verified()})
+    whole = _rarely(lambda: {**_whole(store), **verified()}, count)
 
     def steps() -> Steps:
         return {
@@ -185,10 +186,10 @@ def _whole(store: Path) -> Steps:
     }
 
 
-def _once(work: Callable[[], Steps]) -> Callable[[], Steps]:
-    """Do it the first time only: what looks at everything takes long, and varies little."""
+def _rarely(work: Callable[[], Steps], count: int) -> Callable[[], Steps]:
+    """Do it only once in a large store: what looks at everything takes long, and varies little."""
     left = [work]
-    return lambda: left.pop()() if left else {}
+    return work if count <= OFTEN else lambda: left.pop()() if left else {}
 
 
 def _layer_of(image: GeneratedImage) -> Path:

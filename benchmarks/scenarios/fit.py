@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FLAT = 1.5  # what grows by less than this factor over the whole range does not grow
-_LINEAR = (0.8, 1.2)  # exponents that are called linear: points are noisy, and few
+NOISE = 0.2  # a mean relative distance that a machine with other work makes by itself
 _EXPONENTS = tuple(step / 100 for step in range(10, 251))
 
 Point = tuple[float, float]
@@ -22,12 +22,15 @@ class Fit:
         rate: what it costs more, for x to the power of the exponent.
         exponent: 1 is linear; 0 says that nothing grows.
         error: the mean relative distance of the points from the curve; 0.1 is a tenth.
+        low, high: exponents that noise does not tell from this one.
     """
 
     start: float
     rate: float
     exponent: float
     error: float
+    low: float
+    high: float
 
     def at(self, x: float) -> float:
         """Return the curve's height."""
@@ -36,12 +39,11 @@ class Fit:
     @property
     def shape(self) -> str:
         """What to call it: flat, less than linear, linear or more than linear."""
-        low, high = _LINEAR
         if not self.exponent:
             return "flat"
-        if self.exponent < low:
+        if self.high < 1:
             return "less than linear"
-        return "linear" if self.exponent <= high else "more than linear"
+        return "linear" if self.low <= 1 else "more than linear"
 
 
 def fit(points: Sequence[Point]) -> Fit:
@@ -50,17 +52,20 @@ def fit(points: Sequence[Point]) -> Fit:
     Relative distances count, so that the small sizes say as much as the large ones.
     """
     flat = _flat(points)
-    if max(y for _, y in points) < FLAT * min(y for _, y in points):
+    if flat.error <= NOISE:
         return flat
     curves = [_linear(points, exponent) for exponent in _EXPONENTS]
     best = min([*curves, flat], key=lambda curve: curve.error)
     reach = sorted(best.at(x) for x, _ in points)
-    return flat if reach[-1] < FLAT * reach[0] else best
+    if reach[-1] < FLAT * reach[0]:
+        return flat
+    alike = [c.exponent for c in curves if c.error <= max(NOISE, 1.25 * best.error)]
+    return replace(best, low=min(alike), high=max(alike))
 
 
 def _flat(points: Sequence[Point]) -> Fit:
     level = math.exp(sum(math.log(y) for _, y in points) / len(points))
-    return Fit(level, 0.0, 0.0, _error(points, lambda _: level))
+    return Fit(level, 0.0, 0.0, _error(points, lambda _: level), 0.0, 0.0)
 
 
 def _linear(points: Sequence[Point], exponent: float) -> Fit:
@@ -80,8 +85,8 @@ def _linear(points: Sequence[Point], exponent: float) -> Fit:
         start, rate = 0.0, wpy / wpp
     if rate < 0:
         start, rate = wy / w, 0.0
-    curve = Fit(start, rate, exponent, 0.0)
-    return Fit(start, rate, exponent, _error(points, curve.at))
+    curve = Fit(start, rate, exponent, 0.0, exponent, exponent)
+    return replace(curve, error=_error(points, curve.at))
 
 
 def _error(points: Sequence[Point], curve: Callable[[float], float]) -> float:

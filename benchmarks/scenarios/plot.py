@@ -19,11 +19,11 @@ svg{--paper:#fff;--ink:#1a2029;--soft:#566070;--line:#dde2e9}
 .title{fill:var(--ink);font-size:15px;font-weight:600}.name{fill:var(--ink)}
 .grid{stroke:var(--line)}.lead{stroke:var(--soft);stroke-width:.7;fill:none}
 .l{fill:none;stroke-width:2}.c0{--c:#1d5fbf}.c1{--c:#b4430f}.c2{--c:#147a4b}.c3{--c:#8a2fb0}
-.c4{--c:#96700a}.c5{--c:#0b7c86}.c6{--c:#c02663}.c7{--c:#5a6675}.l{stroke:var(--c)}.d{fill:var(--c)}
+.c4{--c:#96700a}.c5{--c:#0b7c86}.c6{--c:#c02663}.c7{--c:#5a6675}.c8{--c:#8b1a1a}.l{stroke:var(--c)}.d{fill:var(--c)}
 @media(prefers-color-scheme:dark){svg{--paper:#0f1318;--ink:#e7ebf1;--soft:#9fabbb;--line:#2b3440}
 .c0{--c:#84b4ff}.c1{--c:#ff9d6b}.c2{--c:#5fd39a}.c3{--c:#d59bf3}.c4{--c:#e8c35a}.c5{--c:#5fd0da}
-.c6{--c:#ff8fb8}.c7{--c:#aab4c1}}"""
-_COLOURS = 8
+.c6{--c:#ff8fb8}.c7{--c:#aab4c1}.c8{--c:#ff8080}}"""
+_COLOURS = 9
 
 Point = tuple[float, float]
 

@@ -15,13 +15,13 @@ from . import caching
 from .caching import Found, Policy
 from .inputs import DAY, GB, MB, TB, Fleet, Measured, Prices, Tier
 from .queueing import Operation, arrivals, at, mean_wait, serve
-from .sizing import bill, content, copies, entries, limits, shared_out
+from .sizing import bill, content, copies, entries, limits, refilling, shared_out, verification
 
-USES = 60_000
+USES = 40_000
 HOUR = 600.0  # seconds of the busiest hour that are simulated
 OUTAGE = 60.0
 _POLICIES: tuple[Policy, ...] = ("any node", "by application")
-_DISKS: tuple[float, ...] = (50 * GB, 200 * GB, 800 * GB)
+_DISKS: tuple[float, ...] = (50 * GB, 100 * GB, 200 * GB, 400 * GB)
 
 
 def report(
@@ -64,7 +64,7 @@ def _sizes(fleet: Fleet, measured: Measured, tier: Tier) -> Iterator[str]:
         "its index.sqlite": f"{fleet.images * measured.index / GB:.1f} GB",
         "files of a run image's layer in it": f"{copies(few)} to {copies(many)}",
         "its `gc`": f"{gc / 60:.0f} minutes, {memory / GB:.0f} GB of memory",
-        "its `verify`": f"{made.size / measured.verify_rate / 3600:.0f} hours",
+        "its `verify`": f"{verification(made, measured) / 3600:.0f} hours",
         "names in one directory of ext4": f"{entries():,}",
     }
     yield "| what | how much |"
@@ -103,7 +103,14 @@ def _requests(
     rate = builds * measured.push_requests + pulls * (measured.pull_requests + extra)
     yield (
         f"Busiest hour: {builds:.1f} builds and {pulls:.0f} pulls a second, {rate:,.0f} requests a "
-        f"second, {pulls * found.fetched / GB:.2f} GB a second to the nodes."
+        f"second, {pulls * found.fetched / GB:.2f} GB a second to the nodes, "
+        f"{pulls * found.fetched / fleet.nodes / tier.link:.1%} of their networks."
+    )
+    yield (
+        f"With the stores of all nodes empty: {pulls * measured.first_pull_requests:,.0f} requests "
+        f"and {pulls * fleet.whole / GB:.1f} GB a second. With the registry empty: its "
+        f"{tier.servers} cores take all images again in "
+        f"{refilling(fleet, measured, tier) / 3600:.0f} hours."
     )
     yield ""
 

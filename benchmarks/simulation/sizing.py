@@ -86,7 +86,7 @@ def limits(fleet: Fleet, measured: Measured, *, memory: float = 64 * GB) -> list
     """
     made = content(fleet)
     blobs, size = made.blobs / fleet.images, made.size / fleet.images
-    inode = 1.3e3  # bytes of memory of an inode of ext4 and its name
+    a_day = fleet.images * 86_400 / verification(made, measured)
     found = [
         Limit(60 / measured.collect, "`gc` looks for a minute", "run it at night, or shard"),
         Limit(
@@ -95,7 +95,7 @@ def limits(fleet: Fleet, measured: Measured, *, memory: float = 64 * GB) -> list
             "nothing to do: `ocistow` begins another copy of it",
         ),
         Limit(
-            memory / (inode * measured.inodes),
+            memory / (measured.inode * measured.inodes),
             "inodes no longer fit in memory: a walk reads the disk, three times as long",
             "more memory, or shard",
         ),
@@ -110,7 +110,7 @@ def limits(fleet: Fleet, measured: Measured, *, memory: float = 64 * GB) -> list
             "ask for names (`du NAME`), or shard",
         ),
         Limit(
-            86_400 * measured.verify_rate / size,
+            a_day,
             "`verify` of all takes more than a day",
             "`--read-data-subset 5%` each night",
         ),
@@ -122,6 +122,21 @@ def limits(fleet: Fleet, measured: Measured, *, memory: float = 64 * GB) -> list
         ),
     ]
     return sorted(found, key=lambda limit: limit.names)
+
+
+def verification(made: Content, measured: Measured) -> float:
+    """Return the seconds in which one core reads everything again."""
+    return made.size / measured.verify_rate + made.blobs * measured.verify_blob
+
+
+def refilling(fleet: Fleet, measured: Measured, tier: Tier) -> float:
+    """Return the seconds in which an empty tier takes all images again, if requests are the limit.
+
+    The first image of an application is a first push, the others are next builds.
+    """
+    again = fleet.images - fleet.applications
+    requests = fleet.applications * measured.first_push_requests + again * measured.push_requests
+    return requests * measured.request / tier.servers
 
 
 def shared_out(fleet: Fleet, shards: int) -> float:

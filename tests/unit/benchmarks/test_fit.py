@@ -24,6 +24,12 @@ def test_a_shape_has_a_name(exponent: float, shape: str) -> None:
     assert fit([(x, 0.1 + 1e-2 * x**exponent) for x in SIZES]).shape == shape
 
 
+def test_few_points_do_not_tell_an_exponent_to_the_hundredth() -> None:
+    found = fit([(1, 0.16), (16, 0.21), (64, 0.24), (256, 0.89)])
+    assert found.shape == "linear"
+    assert found.low <= 1 < found.exponent <= found.high
+
+
 def test_noise_is_flat() -> None:
     found = fit(list(zip(SIZES, (0.11, 0.14, 0.12, 0.13, 0.15), strict=True)))
     assert (found.shape, found.exponent) == ("flat", 0.0)

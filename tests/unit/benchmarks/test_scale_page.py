@@ -1,0 +1,42 @@
+"""The page about scale shows what the committed results and the simulation say."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.scenarios.charts import PICTURES, curves, pictures, table, with_table
+from benchmarks.simulation.__main__ import report
+from benchmarks.simulation.inputs import Fleet, Measured, Prices, Tier
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "scale.md"
+RESULTS = max((ROOT / "benchmarks" / "results").glob("*-curves.json"))
+CURVES = list(curves(RESULTS.read_text()))
+
+
+def test_the_curves_are_those_of_the_last_results() -> None:
+    assert with_table(PAGE.read_text(), CURVES) == PAGE.read_text()
+
+
+def test_the_pictures_are_those_of_the_last_results() -> None:
+    drawn = dict(pictures(CURVES))
+    assert drawn == {file.name: file.read_text() for file in (PAGE.parent / PICTURES).iterdir()}
+    assert all(f"{PICTURES}/{name})" in PAGE.read_text() for name in drawn)
+
+
+def test_no_command_grows_more_than_its_work() -> None:
+    assert [line for line in table(CURVES) if "more than linear" in line] == []
+
+
+@pytest.mark.parametrize(
+    "part", range(6), ids=["fleet", "limits", "nodes", "hour", "queue", "bill"]
+)
+def test_the_plan_is_what_the_simulation_says(part: int, said: list[list[str]]) -> None:
+    shown = PAGE.read_text().splitlines()
+    assert [line for line in said[part] if line not in shown] == []
+
+
+@pytest.fixture(scope="module")
+def said() -> list[list[str]]:
+    lines = report(Fleet(), Measured(), Tier(), Prices(), seed=1)
+    return [block.split("\n") for block in "\n".join(lines).split("\n\n")]
