@@ -19,13 +19,17 @@ _WIDTH = 100
 
 def reference() -> str:
     """Return the help of the program and of every command, in Markdown."""
+    return "\n".join(_section(title, command, its) for title, command, its in described())
+
+
+def described() -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Yield the program, every command and every command below one, each as it is called."""
     root = _context(commands, "ocistow", None)
-    sections = [_section("ocistow", commands.get_help(root))]
+    yield "ocistow", commands, root
     for name in _names():
         command = commands.get_command(root, name)
         assert command is not None
-        sections += _sections(f"ocistow {name}", command, _context(command, name, root))
-    return "\n".join(sections)
+        yield from _described(f"ocistow {name}", command, _context(command, name, root))
 
 
 def replaced(text: str) -> str:
@@ -38,11 +42,13 @@ def _names() -> Iterator[str]:
         yield from names
 
 
-def _sections(title: str, command: click.Command, context: click.Context) -> Iterator[str]:
-    yield _section(title, command.get_help(context))
+def _described(
+    title: str, command: click.Command, context: click.Context
+) -> Iterator[tuple[str, click.Command, click.Context]]:
+    yield title, command, context
     if isinstance(command, click.Group):
         for name, below in command.commands.items():
-            yield from _sections(f"{title} {name}", below, _context(below, name, context))
+            yield from _described(f"{title} {name}", below, _context(below, name, context))
 
 
 def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
@@ -56,8 +62,8 @@ def _context(command: click.Command, name: str, parent: click.Context | None) ->
     )
 
 
-def _section(title: str, text: str) -> str:
-    return f"## {title}\n\n```\n{text.rstrip()}\n```\n"
+def _section(title: str, command: click.Command, context: click.Context) -> str:
+    return f"## {title}\n\n```\n{command.get_help(context).rstrip()}\n```\n"
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from ocistow.cli.commands import COMMANDS, commands
+from ocistow.cli.manual import manual
 from ocistow.cli.reference import replaced
 from ocistow.lifecycle.targets.layout import LayoutTarget
 from ocistow.oci.descriptor import REF_NAME
@@ -102,6 +103,14 @@ def test_the_list_of_commands_says_what_they_say(name: str) -> None:
 def test_the_reference_is_what_the_commands_say() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     assert text == replaced(text), "run python -m ocistow.cli.reference docs/cli.md"
+
+
+def test_the_manual_page_is_what_the_commands_say() -> None:
+    page, written = "docs/cli.md", "packaging/share/man/man1/ocistow.1"
+    text = (ROOT / written).read_text()
+    assert text == manual((ROOT / page).read_text()), (
+        f"run python -m ocistow.cli.manual {page} {written}"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
