@@ -14,8 +14,10 @@ from ocistow.publish.repair import Repairer, check_place, open_places
 from ocistow.store.remotes import RepositoryName
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk
+from ocistow.testing.faults import Action, Endless, Fault, Flip, Status, Surplus
 from ocistow.testing.invariants import violations
 from ocistow.testing.minimal import minimal_image, minimal_index
+from ocistow.testing.registry import Registry
 
 A = minimal_image("a")
 BOTH = minimal_index(A, minimal_image("b"))
@@ -46,8 +48,8 @@ def lose(store: Store, *digests: Digest) -> None:
         store.quarantine.take(digest, status, (name.path for name in NAMES))
 
 
-def complete(store: Store, *words: str) -> dict[Digest, str]:
-    with open_places(words, store, Access()) as places:
+def complete(store: Store, *words: str, access: Access | None = None) -> dict[Digest, str]:
+    with open_places(words, store, access or Access()) as places:
         repairer = Repairer(store, {}, places)
         return {r.digest: r.origin for name in NAMES for r in repairer.complete(name.path)}
 
@@ -112,6 +114,41 @@ def test_what_was_left_away_on_purpose_stays_away(store: Store, other: Store) ->
 def test_a_word_that_is_no_place_is_refused(word: str) -> None:
     with pytest.raises(InvalidContent):
         check_place(word)
+
+
+@pytest.mark.parametrize(
+    ("location", "action"),
+    [
+        ("{there}/v2/app/blobs/{digest}", None),
+        ("{there}/v2/app/blobs/{digest}", Flip()),
+        ("{there}/v2/app/blobs/{digest}", Surplus(64 << 20)),
+        ("{there}/v2/app/blobs/{digest}", Endless()),
+        ("{there}/v2/app/blobs/{digest}", Endless(chunked=True)),
+        ("{here}/v2/app/blobs/{digest}", None),
+        ("file:///etc/passwd", None),
+    ],
+    ids=["honest", "wrong", "longer", "endless", "endless chunks", "loop", "file"],
+)
+def test_a_registry_may_send_us_elsewhere_but_not_our_credentials(
+    store: Store, other: Store, location: str, action: Action | None
+) -> None:
+    lose(store, LAYER)
+    with Registry() as there, Registry(credentials=("user", "secret")) as here:
+        for registry in (here, there):
+            registry.repositories.load(other.layouts / NAMES[0].path, "app")
+        place = location.format(here=here.url, there=there.url, digest=LAYER)
+        here.faults.append(Fault("GET", "/blobs/", Status(307, {"Location": place}), None))
+        if action is not None:
+            there.faults.append(Fault("GET", "/blobs/", action, None))
+        word = f"docker://{here.host}/app"
+        found = complete(store, word, access=Access(("user", "secret"), timeout=(5.0, 5.0)))
+        is_honest = place.startswith(there.url) and action is None
+        assert found[LAYER] == (word if is_honest else "")
+        assert (LAYER in store.blobs) == is_honest
+        assert bool(there.requests) == place.startswith(there.url)
+        assert not any("Authorization" in request.headers for request in there.requests)
+        assert all(request.answered < 32 << 20 for request in there.requests)
+    assert violations(store.path, sparse=True) == []
 
 
 def test_places_are_closed(store: Store, other: Store) -> None:
