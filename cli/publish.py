@@ -10,7 +10,7 @@ from functools import partial
 import click
 
 from ..oci.descriptor import Descriptor
-from ..oci.errors import InvalidContent
+from ..oci.errors import InvalidContent, OcistowError
 from ..oci.reference import Reference
 from ..oci.wording import about, message_of, printable
 from ..publish.access import Access
@@ -86,11 +86,17 @@ def publish(
         @contextmanager
         def opened(one: Result) -> Generator[Sink]:
             place = one.destination
-            with about(f"publishing {name} to {place}"):
-                with open_sink(place, store, access=how.access, without=left_out) as sink:
-                    yield sink
-                if how.referrers:
-                    one.referrers = _referrers(layout, root, place, store, how)
+            with (
+                about(f"publishing {name} to {place}"),
+                open_sink(place, store, access=how.access, without=left_out) as sink,
+            ):
+                yield sink
+            if how.referrers:
+                try:
+                    with about(f"publishing what refers to {name} to {place}"):
+                        one.referrers = _referrers(layout, root, place, store, how)
+                except (OcistowError, OSError) as error:
+                    one.error = error  # the image is there all the same
 
         places = [
             Place(partial(opened, one), one.ends, display.track(one.destination)) for one in results

@@ -43,11 +43,12 @@ class Records:
 
 @dataclass(slots=True)
 class Result:
-    """What became of one destination: either what was copied, or why not.
+    """What became of one destination: what was copied, or why not.
 
     Attributes:
         destination: as the user named it.
         name: the reference by which the image can be asked for there.
+        error: why nothing was copied; or else, why what refers to it was not.
         referrers: the copies of what refers to it, or of lists of that; None if nobody asked.
     """
 
@@ -127,6 +128,8 @@ def transferred(one: Result) -> dict[str, object]:
         "absentLayers": copied.absent,
         "losses": list(copied.losses),
     }
+    if one.error is not None:
+        found["error"] = message_of(one.error)
     if one.referrers is not None:
         found["referrers"] = [str(referrer.root.digest) for referrer in one.referrers]
     return found
@@ -165,6 +168,7 @@ def _destination(one: Result) -> dict[str, object]:
         return {"destination": one.destination, "error": message_of(one.error)}
     copied = one.copied
     digest = str(copied.root.digest)
+    failed = {} if one.error is None else {"error": message_of(one.error)}
     return {
         "destination": one.destination,
         "mediaType": copied.root.media_type,
@@ -185,6 +189,7 @@ def _destination(one: Result) -> dict[str, object]:
             }
             for referrer in one.referrers or ()
         ],
+        **failed,
     }
 
 

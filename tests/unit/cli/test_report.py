@@ -10,7 +10,9 @@ from typing import cast
 import jsonschema
 import pytest
 
+from ocistow.oci.digest import Digest
 from ocistow.oci.document import Object
+from ocistow.testing.faults import Fault, Status
 from ocistow.testing.images import artifact_layout, image_layout, index_layout
 from ocistow.testing.registry import Registry
 
@@ -48,19 +50,25 @@ def test_a_report_has_every_blob(tmp_path: Path, run: Ocistow) -> None:
         assert cast("dict[str, object]", one["totals"])[action] == {"blobs": 5, "bytes": size}
 
 
-def test_referrers_go_along(tmp_path: Path, run: Ocistow) -> None:
+@pytest.fixture
+def signed(tmp_path: Path, run: Ocistow) -> tuple[Digest, Digest]:
+    """Take in an image with its signature, which `in.json` reports; return both manifests."""
     image = image_layout(tmp_path / "layout")
     signature = artifact_layout(tmp_path / "signature", [b"signed"], subject=image)
-    with Registry() as here, Registry() as there:
-        place = f"docker://{here.host}/app:1"
+    with Registry() as registry:
+        place = f"docker://{registry.host}/app:1"
         assert run("add", "oci:layout", "e.x/app:1").returncode == 0
         assert run("add", "oci:signature", "e.x/signature:1").returncode == 0
         assert run("publish", "e.x/app:1", place).returncode == 0
-        target = f"docker://{here.host}/app@{signature}"
+        target = f"docker://{registry.host}/app@{signature}"
         assert run("publish", "e.x/signature:1", target).returncode == 0
-
         done = run("add", place, "e.x/new:1", "--referrers", "--report", "in.json")
-        assert done.stdout.splitlines()[1].startswith("referrers: ")
+    assert done.stdout.splitlines()[1].startswith("referrers: ")
+    return image.manifest, signature
+
+
+def test_referrers_go_along(tmp_path: Path, run: Ocistow, signed: tuple[Digest, Digest]) -> None:
+    with Registry() as there:
         target = f"docker://{there.host}/app:1"
         done = run("publish", "e.x/new:1", target, "--referrers", "--report", "out.json")
         assert re.fullmatch(r"referrers: 3 sent \(.* B\), 0 present", done.stdout.splitlines()[1])
@@ -69,10 +77,30 @@ def test_referrers_go_along(tmp_path: Path, run: Ocistow) -> None:
         for name in ("in", "out"):
             [one] = cast("list[Object]", checked(tmp_path / f"{name}.json")["destinations"])
             assert len(cast("list[Object]", one["referrers"])) == 1
-        copied = run("add", f"docker://{there.host}/app@{signature}", "e.x/back:1")
-        assert str(signature) in copied.stdout
+        copied = run("add", f"docker://{there.host}/app@{signed[1]}", "e.x/back:1")
+        assert str(signed[1]) in copied.stdout
     assert run("add", "oci:layout", "a", "--referrers").returncode == 2
     assert run("publish", "e.x/new:1", "oci:out", "--referrers").returncode == 2
+
+
+def test_an_image_is_published_though_its_referrers_are_not(
+    tmp_path: Path, run: Ocistow, signed: tuple[Digest, Digest]
+) -> None:
+    image = signed[0]
+    with Registry() as registry:
+        target = f"docker://{registry.host}/app:1"
+        registry.faults.append(Fault("GET", "/referrers/", Status(403), None))
+        records = ("--report", "out.json", "--image-refs", "refs")
+        done = run("publish", "e.x/new:1", target, "--referrers", "--json", *records)
+        assert registry.repositories.tags("app") == {"1": image}
+    assert (done.returncode, done.stderr.count("\n")) == (69, 1)
+    assert "/referrers/" in done.stderr
+    [published] = json.loads(done.stdout)["published"]
+    assert published["digest"] == str(image)
+    assert f"ocistow: {published['error']}\n" == done.stderr
+    [one] = cast("list[Object]", checked(tmp_path / "out.json")["destinations"])
+    assert (one["digestOut"], one["error"]) == (str(image), published["error"])
+    assert (tmp_path / "refs").read_text() == f"{registry.host}/app:1@{image}\n"
 
 
 def test_digest_and_references_are_written(tmp_path: Path, run: Ocistow) -> None:
