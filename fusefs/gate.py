@@ -51,6 +51,11 @@ class Gate:
         Raises:
             DigestMismatch: its content has another digest; nothing changed.
         """
+        if staging.is_passed:
+            if staging.handles:  # whose writers go on
+                self._copied(staging.ingest.file, digest, path)
+                return
+            staging.ingest.reread()
         known = staging.known
         if known is not None and known.algorithm == digest.algorithm:
             if known != digest:
@@ -70,6 +75,12 @@ class Gate:
         ingest.commit(digest)
         self._link(digest, path)
         self._counters.add(kind, ingest.size, path)
+
+    def _copied(self, file: int, digest: Digest, path: bytes | None) -> None:
+        with self._store.blobs.ingest(digest.algorithm) as ingest:
+            for chunk in _chunks(file):
+                ingest.write(chunk)
+            self._commit(ingest, digest, path)
 
     def _link(self, digest: Digest, path: bytes | None) -> None:
         if path is not None:
@@ -97,10 +108,7 @@ class Gate:
                     self._store.blobs.adopt(file, digest)
                 size = os.fstat(file).st_size
             else:
-                with self._store.blobs.ingest(digest.algorithm) as ingest:
-                    for chunk in _chunks(file):
-                        ingest.write(chunk)
-                    self._commit(ingest, digest, path)
+                self._copied(file, digest, path)
                 return False
         self._store.files.link_blob(digest, path)
         self._counters.add(kind, size, path)

@@ -273,7 +273,11 @@ class Handles:
 
     def _add_staged(self, node: Node[Content], staged: Staged, flags: int) -> Opened:
         handle = Handle(node, staged=staged, appends=bool(flags & os.O_APPEND))
-        return self._add(handle, direct=True)
+        staging = staged.staging
+        if staging.place is Place.TEMPORARY and self._view.passthrough:
+            staging.is_passed = True  # nobody can keep a writer from it, which a name would need
+        backing = staging.ingest.file if staging.is_passed else -1
+        return self._add(handle, direct=True, backing=backing)
 
     def _open_file(self, node: Node[Content]) -> int:
         if isinstance(node.content, Blob):

@@ -205,10 +205,12 @@ class Namespace:
         if isinstance(content, Staged):
             async with content.lock:
                 staging = content.staging
+                alone = not (staging.is_passed and staging.handles)
                 await self._view.blocking(self._view.gate.blob, staging, digest, path)
-                content.staging.unsettled = False
+                staging.unsettled = False
             self._generations.drop(content)
-            self._renamed(old, new, content.node, Blob(digest))
+            # As below: what the kernel lets others write to is no blob.
+            self._renamed(old, new, content.node if alone else None, Blob(digest))
         elif isinstance(content, Ordinary):
             node = self._view.tree.find(*old)
             alone = await self._adopt(content, old, digest, path)

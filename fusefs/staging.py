@@ -16,6 +16,10 @@ class Staging:
 
     It begins empty, or as a file that exists and is copied at the first change.
     Not thread-safe; the caller serialises its calls.
+
+    Attributes:
+        is_passed: the kernel writes to the file of `ingest` without asking, as long as anybody
+            has it open.
     """
 
     def __init__(self, ingest: Ingest, place: Place, mode: int) -> None:
@@ -26,6 +30,7 @@ class Staging:
         self.place = place
         self.mode = mode
         self.handles = 1
+        self.is_passed = False
         self.unsettled = True  # content that nobody decided on yet
         self.refusal = ""  # why it was last refused, for one warning when it is given up
 
@@ -55,6 +60,8 @@ class Staging:
     @property
     def size(self) -> int:
         """The length of the content in bytes."""
+        if self.is_passed:
+            return os.fstat(self.ingest.file).st_size
         return self.ingest.size if self._base < 0 else self._copied
 
     def dup(self) -> int:
@@ -86,7 +93,7 @@ class Staging:
         A blob that is copied from its first byte on is only remembered, until something else
         is to be changed.
         """
-        if name is not None and offset == at == self.size:
+        if name is not None and not self.is_passed and offset == at == self.size:
             if not at and self._name != name:
                 self._drop_base()
                 self._base, self._name = os.dup(source), name

@@ -87,6 +87,14 @@ class Ingest:
         self._disk.truncate(self.file, length)
         self.size = length
 
+    def reread(self) -> None:
+        """Take it that others wrote to `file`: its bytes are counted and hashed from the first."""
+        self._check_open()
+        self._hashing.restart()
+        self.size = os.fstat(self.file).st_size
+        if self._behind:
+            self._disk.begin_sync(self.file, 0, self.size)
+
     def clone(self, source: int) -> bool:
         """Share the bytes of an open file instead of writing them; False where impossible.
 

@@ -183,6 +183,29 @@ async def test_whoever_makes_the_directory_that_came_with_blobs_finds_what_other
     assert await client.read_file(f"layout/blobs/sha256/{name_of(LARGE)}") == LARGE
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_what_the_kernel_wrote_by_itself_becomes_a_blob_that_nobody_writes_to(
+    client: Client, is_open: bool
+) -> None:
+    client.view.passthrough = True
+    await client.mkdir("layout/blobs/sha256")
+    above = await client.inode("layout/blobs/sha256")
+    opened, _ = await client.handles.create(above, b"temporary", 0o644, os.O_RDWR)
+    kernels = os.dup(opened.backing)
+    os.pwrite(kernels, LARGE[1000:], 1000)
+    os.pwrite(kernels, LARGE[:1000], 0)
+    if not is_open:
+        os.close(kernels)
+        await client.close(opened.handle)
+    await client.rename("layout/blobs/sha256/temporary", f"layout/blobs/sha256/{name_of(LARGE)}")
+    if is_open:
+        os.pwrite(kernels, b"changed", 0)
+        os.close(kernels)
+        await client.close(opened.handle)
+    assert await client.read_file(f"layout/blobs/sha256/{name_of(LARGE)}") == LARGE
+    assert violations(client.store.path, sparse=True) == []
+
+
 async def test_whoever_finds_an_index_opens_the_one_that_replaced_it(client: Client) -> None:
     """The kernel looks up again only once, and whoever commits often may be quicker twice."""
     await client.mkdir("layout")
