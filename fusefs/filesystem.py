@@ -211,6 +211,10 @@ class FileSystem:
         """Open what exists."""
         return await self._handles.open(inode, flags, thread)
 
+    def keep(self, handle: int) -> None:
+        """Hear that the kernel does not read and write `Opened.backing` by itself, but asks."""
+        self._handles.keep(handle)
+
     async def read(self, handle: int, offset: int, size: int) -> Buffer:
         """Return up to `size` bytes from byte `offset`; they are there until the next await."""
         return await self._handles.read(handle, offset, size)

@@ -45,17 +45,17 @@ class Gate:
         own = [Digest(digest.algorithm, n) for n in names if is_encoded(digest.algorithm, n)]
         self._promises.make([digest, *own])
 
-    def blob(self, staging: Staging, digest: Digest, path: bytes | None) -> None:
+    def blob(self, staging: Staging, digest: Digest, path: bytes | None) -> bool:
         """Let a staged file become the blob at `path`, or of the pool alone.
+
+        Returns whether the file itself now is, or may stand for, the blob. If not, somebody can
+        still write to it without asking, and its content was copied.
 
         Raises:
             DigestMismatch: its content has another digest; nothing changed.
         """
         if staging.is_passed:
-            if staging.handles:  # whose writers go on
-                self._copied(staging.ingest.file, digest, path)
-                return
-            staging.ingest.reread()
+            return self._passed(staging.ingest, digest, path)
         known = staging.known
         if known is not None and known.algorithm == digest.algorithm:
             if known != digest:
@@ -64,9 +64,20 @@ class Gate:
             if digest in self._store.blobs:
                 self._link(digest, path)
                 self._counters.add("present", staging.size, path)
-                return
+                return True
         staging.fill()
         self._commit(staging.ingest, digest, path)
+        return True
+
+    def _passed(self, ingest: Ingest, digest: Digest, path: bytes | None) -> bool:
+        # Handles do not tell: a shared mapping outlives the file that it was made by.
+        with self._store.files.fenced(ingest.file) as alone:
+            if alone:
+                ingest.reread()
+                self._commit(ingest, digest, path)
+            else:
+                self._copied(ingest.file, digest, path)
+        return alone
 
     def _commit(self, ingest: Ingest, digest: Digest, path: bytes | None) -> None:
         if ingest.digest(digest.algorithm) == digest:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import trio
 
@@ -212,7 +213,8 @@ class Generations:
         """Yield a line for every staged file that has a name. From any thread."""
         for staged in list(self._view.staged.values()):
             staging, locked = staged.staging, ", locked" if staged.lock.locked() else ""
-            yield f"{_path(staged)}: {staging.ingest.size} bytes, {staging.handles} open{locked}"
+            with suppress(OSError):  # its file was closed just now
+                yield f"{_path(staged)}: {staging.size} bytes, {staging.handles} open{locked}"
 
     def describe_waiting(self) -> Iterator[str]:
         """Yield a line for every index that waits. From any thread."""

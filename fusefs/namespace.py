@@ -204,10 +204,9 @@ class Namespace:
         digest, path = self._view.digest(*new), new[0].child(new[1])
         if isinstance(content, Staged):
             async with content.lock:
-                staging = content.staging
-                alone = not (staging.is_passed and staging.handles)
-                await self._view.blocking(self._view.gate.blob, staging, digest, path)
-                staging.unsettled = False
+                blob = self._view.gate.blob
+                alone = await self._view.blocking(blob, content.staging, digest, path)
+                content.staging.unsettled = False
             self._generations.drop(content)
             # As below: what the kernel lets others write to is no blob.
             self._renamed(old, new, content.node if alone else None, Blob(digest))

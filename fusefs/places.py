@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import Enum, auto
 from pathlib import PurePosixPath
 
-from ..oci.digest import HEX_LENGTHS, Digest, is_encoded
+from ..oci.digest import CANONICAL, HEX_LENGTHS, Digest, is_encoded
 
 _ALGORITHMS = {name.encode(): name for name in HEX_LENGTHS}
 _SPARE = b".ocistow-"  # how the disk calls what is about to replace something
@@ -39,6 +40,13 @@ def place_of(above: bytes, parent: bytes, name: bytes) -> Place:
 def digest_of(parent: bytes, name: bytes) -> Digest:
     """Return the digest that a name in a BLOB place is."""
     return Digest(_ALGORITHMS[parent], name.decode("ascii"))
+
+
+def digest_in(parent: bytes, name: bytes) -> Digest | None:
+    """Return the digest that is part of the name of a temporary file, if there is one."""
+    algorithm = _ALGORITHMS.get(parent, CANONICAL)
+    found = re.search(rb"[0-9a-f]{%d}" % HEX_LENGTHS[algorithm], name)
+    return Digest(algorithm, found[0].decode("ascii")) if found else None
 
 
 def role_of(parent: bytes, name: bytes) -> bytes:

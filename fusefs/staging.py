@@ -8,6 +8,7 @@ from ..oci.digest import Digest
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
 from ..store.ingest import Ingest
+from ..store.reading import read_cached
 from .places import Place
 
 
@@ -86,6 +87,20 @@ class Staging:
 
     def _has_next(self, data: bytes | memoryview) -> bool:
         return os.pread(self._base, len(data), self._copied) == bytes(data)
+
+    def take(self, offset: int, data: bytes | memoryview) -> bool:
+        """Tell whether `data` is what comes next of what is expected, and then count it as written.
+
+        Never waits for the disk: False also if memory does not have that.
+        """
+        if self._name is None or offset != self._copied:
+            return False
+        there = bytearray(len(data))
+        if read_cached(self._base, offset, there) != len(data) or not there.startswith(data):
+            return False
+        self.unsettled = True
+        self._copied += len(data)
+        return True
 
     def copy(self, source: int, offset: int, at: int, length: int, name: Digest | None) -> int:
         """Take up to `length` bytes of an open file, whose digest is `name`; returns how many.

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from ...store.reading import Buffer
 from ..attributes import Attributes
 from ..filesystem import Changes, FileSystem
+from ..handles import Opened
 from ..requests import Refusal
 from . import wire
 from .backings import Backings
@@ -147,6 +148,7 @@ class Answers:
         except OSError:
             await self._filesystem.release(opened.handle)
             raise
+        self._tell(opened, how)
         if not writable:
             how |= Open.NOFLUSH  # its close decides about nothing, and costs a request less
         return wire.opened(opened.handle, how, backing)
@@ -155,7 +157,12 @@ class Answers:
         (flags, mode), (name,) = request.numbers, request.names
         opened, found = await self._filesystem.create(request.inode, name, mode, flags)
         how, backing = self._backings.add(found.inode, opened, writable=True)
+        self._tell(opened, how)
         return wire.entry(found) + wire.opened(opened.handle, how, backing)
+
+    def _tell(self, opened: Opened, how: Open) -> None:
+        if opened.backing >= 0 and not how & Open.PASSTHROUGH:
+            self._filesystem.keep(opened.handle)
 
     async def _access(self, request: Request) -> Buffer:
         if not await self._filesystem.access(request.inode, *request.numbers):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -369,18 +369,24 @@ def test_no_more_is_written_once_it_is_a_blob(blobs: Path) -> None:
     assert blob.read_bytes() == content
 
 
-def test_no_more_is_written_once_it_was_renamed_to_a_blob(here: Path, blobs: Path) -> None:
+def test_no_more_is_written_once_it_was_renamed_to_a_blob(
+    here: Path, blobs: Path, engine: str
+) -> None:
+    """Where the kernel writes by itself it is another file, and nobody tells the writer."""
     for number, temporary in enumerate([here / "ordinary", blobs / "temporary"]):
         content = fresh(f"renamed while open {number}")
+        is_passed = engine == "kernel" and temporary.parent == blobs
+        refusal = suppress(PermissionError) if is_passed else pytest.raises(PermissionError)
         file = os.open(temporary, os.O_RDWR | os.O_CREAT)
         os.write(file, content)
         os.rename(temporary, blobs / name_of(content))
         assert os.pread(file, 2000, 0) == content
         assert os.fstat(file).st_size == len(content)
-        with pytest.raises(PermissionError):
+        with refusal:
             os.pwrite(file, b"more", 10)
-        with pytest.raises(PermissionError):
+        with refusal:
             os.ftruncate(file, 0)
+        assert (blobs / name_of(content)).read_bytes() == content
         os.close(file)
         assert (blobs / name_of(content)).read_bytes() == content
 

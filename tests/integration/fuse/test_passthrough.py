@@ -16,6 +16,7 @@ import pytest
 
 from ocistow.oci.digest import Digest
 from ocistow.testing.invariants import violations
+from ocistow.testing.layout_writer import Layer, Report, write_layer
 from ocistow.testing.mounts import TIMEOUT, Mount, command_line, environment
 
 from .conftest import Mounter
@@ -73,6 +74,22 @@ def test_cp_of_a_layer_within_the_mount_moves_no_bytes(mount_store: Mounter) -> 
         assert moved_bytes(mount) - before < len(content) // 16
         assert copy.samefile(blob)
         assert copy.read_bytes() == content
+        assert violations(mount.store, sparse=True) == []
+
+
+def test_go_containerregistrys_copy_of_a_layer_moves_no_bytes(mount_store: Mounter) -> None:
+    """Its temporary file is called for the layer, so the kernel does not write that by itself."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount without help")
+    with mount_store("--engine", "kernel", "--no-virtual-presence") as mount:
+        content = random.Random(8).randbytes(16 << 20)
+        layer = Layer(Digest.of(content), content)
+        write_layer(mount.path / "base", layer, Report())
+        source = mount.path / "base" / "blobs" / "sha256" / layer.digest.encoded
+        before = moved_bytes(mount)
+        write_layer(mount.path / "app", Layer(layer.digest, source=source), Report())
+        assert moved_bytes(mount) - before < len(content) // 16
+        assert (mount.path / "app" / "blobs" / "sha256" / source.name).samefile(source)
         assert violations(mount.store, sparse=True) == []
 
 
@@ -177,6 +194,81 @@ def test_a_copier_that_goes_on_after_the_rename_changes_no_blob(mount: Mount, bl
         with suppress(PermissionError):  # where we see it
             os.pwrite(writer.fileno(), b"EVIL", 0)
         assert target.read_bytes() == content
+
+
+def test_a_mapping_that_outlives_its_file_changes_no_blob(mount: Mount, blob: Path) -> None:
+    """The kernel tells of the close, while whoever has mapped the file can still write to it."""
+    content = random.Random(11).randbytes(200_000)
+    temporary, target = blob.parent / "temporary", blob.parent / Digest.of(content).encoded
+    with temporary.open("x+b", buffering=0) as writer:
+        writer.write(content)
+        try:
+            mapped = mmap.mmap(writer.fileno(), len(content))
+        except OSError:
+            pytest.skip("the kernel does not write by itself here")
+    with mapped:
+        temporary.rename(target)
+        mapped[:4] = b"EVIL"
+        mapped.flush()
+        assert target.read_bytes() == content
+    assert target.read_bytes() == content
+    assert (mount.store / "blobs" / "sha256" / target.name).read_bytes() == content
+    mount.await_no_unnamed_files()
+
+
+def test_a_temporary_file_is_written_as_on_a_disk(mount: Mount, blob: Path) -> None:
+    """Each writer and reader finds what the others did, and its size, at once."""
+    temporary = blob.parent / "temporary"
+    with temporary.open("x+b", buffering=0) as first:
+        first.write(CONTENT[:100_000])
+        assert temporary.stat().st_size == os.fstat(first.fileno()).st_size == 100_000
+        with temporary.open("ab", buffering=0) as appending:
+            appending.write(CONTENT[100_000:150_000])
+            appending.write(CONTENT[150_000:200_000])
+        assert temporary.stat().st_size == 200_000
+        with temporary.open("r+b", buffering=0) as second:
+            os.pwrite(second.fileno(), CONTENT[280_000:], 280_000)
+            assert os.fstat(first.fileno()).st_size == len(CONTENT)
+            assert os.pread(first.fileno(), 100, 250_000) == bytes(100)
+            os.pwrite(second.fileno(), CONTENT[200_000:280_000], 200_000)
+            os.pwrite(second.fileno(), b"too much", len(CONTENT))
+        os.fsync(first.fileno())
+        first.truncate(len(CONTENT))
+        assert temporary.stat().st_size == len(CONTENT)
+        assert os.pread(first.fileno(), 2 * len(CONTENT), 0) == CONTENT
+    temporary.rename(blob)
+    assert blob.read_bytes() == CONTENT
+    assert violations(mount.store, sparse=True) == []
+
+
+def test_a_temporary_file_that_was_refused_can_be_written_on(mount: Mount, blob: Path) -> None:
+    content = random.Random(12).randbytes(200_000)
+    temporary, target = blob.parent / "temporary", blob.parent / Digest.of(content).encoded
+    temporary.write_bytes(content[:100_000])
+    with pytest.raises(OSError, match="Input/output error"):
+        temporary.rename(target)
+    with temporary.open("ab") as file:
+        file.write(content[100_000:])
+    temporary.rename(target)
+    assert target.read_bytes() == content
+    mount.await_no_unnamed_files()
+
+
+def test_a_server_that_is_killed_leaves_nothing_of_a_temporary_file(mount_store: Mounter) -> None:
+    with mount_store() as mount, ExitStack() as closing:
+        above = mount.path / "layout" / "blobs" / "sha256"
+        above.mkdir(parents=True)
+        writer = closing.enter_context((above / "temporary").open("xb", buffering=0))
+        writer.write(CONTENT)
+        mount.kill()
+        with suppress(OSError):
+            writer.write(CONTENT)
+        with suppress(OSError):
+            writer.close()
+        assert [
+            path for path in mount.store.rglob("*") if path.stat().st_size == len(CONTENT)
+        ] == []
+        assert violations(mount.store, sparse=True) == []
 
 
 def test_a_blob_is_spliced_and_inherited(mount: Mount, blob: Path) -> None:

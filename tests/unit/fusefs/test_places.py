@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocistow.fusefs.places import Place, digest_of, has_rules, is_hidden, place_of, role_of
+from ocistow.fusefs.places import (
+    Place,
+    digest_in,
+    digest_of,
+    has_rules,
+    is_hidden,
+    place_of,
+    role_of,
+)
 from ocistow.oci.digest import HEX_LENGTHS, Digest
 from ocistow.oci.errors import InvalidContent
 
@@ -91,3 +99,13 @@ def test_the_stores_own_files_are_hidden() -> None:
 )
 def test_directories_in_which_files_are_what_they_are_called(path: str, expected: bool) -> None:
     assert has_rules(PurePosixPath(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "is_found"),
+    [(b"%b", True), (b"%b1234567", True), (b".%b.aB3xY9", True), (b"x%b", True), (b"a", False)],
+)
+def test_a_temporary_file_may_be_called_for_a_blob(name: bytes, is_found: bool) -> None:
+    encoded = Digest.of(b"content").encoded
+    found = digest_in(b"sha256", name.replace(b"%b", encoded.encode()))
+    assert found == (Digest("sha256", encoded) if is_found else None)

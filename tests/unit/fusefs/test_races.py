@@ -191,7 +191,7 @@ async def test_what_the_kernel_wrote_by_itself_becomes_a_blob_that_nobody_writes
     await client.mkdir("layout/blobs/sha256")
     above = await client.inode("layout/blobs/sha256")
     opened, _ = await client.handles.create(above, b"temporary", 0o644, os.O_RDWR)
-    kernels = os.dup(opened.backing)
+    kernels = os.open(f"/proc/self/fd/{opened.backing}", os.O_RDWR)
     os.pwrite(kernels, LARGE[1000:], 1000)
     os.pwrite(kernels, LARGE[:1000], 0)
     if not is_open:
