@@ -206,6 +206,40 @@ async def test_what_the_kernel_wrote_by_itself_becomes_a_blob_that_nobody_writes
     assert violations(client.store.path, sparse=True) == []
 
 
+async def test_what_the_kernel_does_not_write_by_itself_is_refused_once_it_is_a_blob(
+    client: Client,
+) -> None:
+    """As on a store that is an overlay itself, where nobody else has the file open."""
+    client.view.passthrough = True
+    await client.mkdir("layout/blobs/sha256")
+    _, handle = await client.create("layout/blobs/sha256/temporary")
+    client.handles.keep(handle)
+    await client.handles.write(handle, 0, LARGE)
+    await client.rename("layout/blobs/sha256/temporary", f"layout/blobs/sha256/{name_of(LARGE)}")
+    with pytest.raises(PermissionError):
+        await client.handles.write(handle, 0, b"changed")
+    await client.close(handle)
+    assert await client.read_file(f"layout/blobs/sha256/{name_of(LARGE)}") == LARGE
+
+
+async def test_a_temporary_file_that_is_called_for_a_blob_is_compared_with_it(
+    client: Client,
+) -> None:
+    client.view.passthrough = True
+    await client.mkdir("layout/blobs/sha256")
+    await client.write_file(f"layout/blobs/sha256/{name_of(LARGE)}", LARGE)
+    client.disk.calls.clear()
+    temporary = f"layout/blobs/sha256/{name_of(LARGE)}42"
+    for content in (LARGE, LARGE[:100] + b"another" + LARGE[107:]):
+        _, handle = await client.create(temporary)
+        for start in range(0, len(LARGE), 10_000):
+            await client.handles.write(handle, start, content[start : start + 10_000])
+        await client.close(handle)
+        assert ("write" in client.disk.calls) == (content != LARGE)
+        assert await client.read_file(temporary) == content
+        client.names.unlink(await client.inode("layout/blobs/sha256"), temporary[-66:].encode())
+
+
 async def test_whoever_finds_an_index_opens_the_one_that_replaced_it(client: Client) -> None:
     """The kernel looks up again only once, and whoever commits often may be quicker twice."""
     await client.mkdir("layout")

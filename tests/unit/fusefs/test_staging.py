@@ -63,7 +63,10 @@ class Stagings(RuleBasedStateMachine):
 
     @rule(data=st.binary(max_size=100))
     def append(self, data: bytes) -> None:
-        self.write(len(self.model), data)
+        if self.staging.take(len(self.model), data):
+            self.model.extend(data)
+        else:
+            self.write(len(self.model), data)
 
     @rule(length=SIZES)
     def truncate(self, length: int) -> None:
