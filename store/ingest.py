@@ -92,7 +92,6 @@ class Ingest:
 
         Only once, since whoever waits for that waits a fifth less.
         """
-        self._check_open()
         self._hashing.stop()
         self._hashing = Hashing([self._algorithm])
         self.size = os.fstat(self.file).st_size
