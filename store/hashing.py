@@ -68,7 +68,8 @@ class Hashing:
         with self._condition:
             self._end = end
             if self._is_read:
-                self._condition.notify()
+                if end - self._at >= _CHUNK:
+                    self._condition.notify()
             elif end - self._at >= AHEAD:
                 # Of its own: the writer's may be for writing only, and is closed at any time.
                 own = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
@@ -124,8 +125,11 @@ class Hashing:
                 self._condition.notify_all()
 
     def _wait(self) -> int:
-        """Return how many bytes there are to be read; 0 when there are none for long."""
+        """Return how many bytes there are to be read; 0 when there are none for long.
+
+        A few only if no more come: to wake for each small write costs more than to hash it.
+        """
         with self._condition:
-            if self._end == self._at:
+            if 0 <= self._end < self._at + _CHUNK:
                 self._condition.wait(_IDLE)
             return max(0, min(_CHUNK, self._end - self._at))

@@ -79,3 +79,21 @@ def test_a_stopped_one_holds_no_file(file: int) -> None:
     write(file, hashing, CONTENT)
     hashing.stop()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Noted(Hashing):
+    pieces = 0
+
+    def take(self, data: bytes | memoryview) -> None:
+        self.pieces += 1
+        super().take(data)
+
+
+def test_small_writes_are_hashed_many_at_once(file: int) -> None:
+    hashing, content, piece = Noted(["sha256"]), CONTENT[: 4 << 20], 16 << 10
+    for offset in range(0, len(content), piece):
+        os.pwrite(file, content[offset : offset + piece], offset)
+        hashing.follow(file, offset + piece)
+        hashlib.sha256(CONTENT[:PIECE])  # the writer is slower than who reads behind
+    assert finish(file, hashing) == [hashlib.sha256(content).hexdigest()]
+    assert hashing.pieces < 64  # of 256 writes; 256 KiB at a time are 16
