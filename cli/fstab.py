@@ -98,7 +98,7 @@ def _translated(options: Sequence[str], *, sloppy: bool) -> Iterator[str]:
             if not sloppy:
                 raise click.ClickException(f"unknown mount option {text!r}")
         elif parameter.is_flag == bool(equals):
-            wanted = "has no value" if equals else "needs a value"
+            wanted = "takes no value" if equals else "needs a value"
             raise click.ClickException(f"mount option {text!r} {wanted}")
         else:
             yield f"--{name}{equals}{value}"

@@ -48,7 +48,7 @@ def test_options_are_those_of_the_command(text: str, options: list[str]) -> None
         ([*WORDS, "-o", "background"], "unknown mount option 'background'"),
         ([*WORDS, "-o", "ro,status"], "unknown mount option 'status'"),
         ([*WORDS, "-o", "-v"], "unknown mount option '-v'"),
-        ([*WORDS, "-o", "ro=1"], "mount option 'ro' has no value"),
+        ([*WORDS, "-o", "ro=1"], "mount option 'ro' takes no value"),
         ([*WORDS, "-o", "uid"], "mount option 'uid' needs a value"),
         (["/store"], "usage: "),
         ([*WORDS, "/more"], "usage: "),
