@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2 # processes that run tests; each starts the servers that its tests need
 
+# A suite of Debian whose Python is of the version of $(PYTHON)
+IMAGE_SUITE ?= bookworm
+IMAGE_BASE ?= build/$(IMAGE_SUITE)
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test check check-lint check-format check-mypy check-basedpyright check-imports \
-	check-docs docs bench bench-quick clean system
+	check-docs docs bench bench-quick clean system dist image licences
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +55,17 @@ bench: $(VENV)/.development ## Measure everything next to its baseline; ARGS="ad
 bench-quick: $(VENV)/.development ## Run all benchmarks with small images, to see that they work
 	$(BIN)/python -m pytest benchmarks/micro --benchmark-max-time=0.2 --benchmark-min-rounds=3
 	$(BIN)/python -m benchmarks.scenarios --quick $(ARGS)
+
+dist: $(VENV)/.development ## Build the wheel and the source distribution in dist/
+	$(BIN)/python -m build
+
+image: $(VENV)/.runtime ## Make an image with ocistow in build/store, of what debootstrap makes; as root
+	@test -e $(IMAGE_BASE) || debootstrap --variant=minbase --include=ca-certificates,fuse3,python3 \
+		$(IMAGE_SUITE) $(IMAGE_BASE)
+	$(BIN)/python scripts/image.py $(IMAGE_BASE) localhost/ocistow:latest --store build/store
+
+licences: $(VENV)/.runtime ## Write the licences of what is installed with ocistow into docs/licences.md
+	$(BIN)/python -m ocistow.cli.components docs/licences.md
 
 clean: ## Remove the virtual environment and everything generated
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
