@@ -22,6 +22,7 @@ LITTLE = 1_000_000_000  # bytes
 SCARCE = 0.05  # of all there are
 
 _SAMPLE = bytes(4096)
+_NOT_KNOWN = 127  # what glibc says of file systems that it does not know, such as tmpfs
 
 
 def disk(store: Path) -> Iterator[Check]:
@@ -95,8 +96,9 @@ def _links(path: Path, directory: int) -> Check:
         for name in names:
             system.unlink(directory, name)
         system.close(file)
-    found = f"possible, at most {most} of a file" if is_shared else "copies"
-    if not is_shared or most < FEW_LINKS:
+    known = most != _NOT_KNOWN
+    found = f"possible{f', at most {most} of a file' if known else ''}" if is_shared else "copies"
+    if not is_shared or (known and most < FEW_LINKS):
         return warn("hard links", found, "blobs that more images share are copied")
     return ok("hard links", found)
 
