@@ -29,6 +29,13 @@ def abort(where: Path, status: int = os.EX_SOFTWARE) -> NoReturn:
 
     Clients that wait get an error. Asks the mount for nothing.
     """
+    try:
+        _detach(where)
+    finally:  # whatever is lacking, memory for one
+        os._exit(status)  # which closes the device, and so ends the connection
+
+
+def _detach(where: Path) -> None:
     for entry in entries():
         if entry.path == where:
             minor = entry.device.partition(":")[2]
@@ -44,4 +51,3 @@ def abort(where: Path, status: int = os.EX_SOFTWARE) -> NoReturn:
                 timeout=TIMEOUT,
                 check=False,
             )
-    os._exit(status)  # which closes the device, and so ends the connection

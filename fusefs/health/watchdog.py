@@ -99,6 +99,15 @@ class Watchdog:
         self._woken.set()
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except BaseException:  # such as MemoryError
+            try:
+                log.exception("nobody watches the mount any more: ending it by force")
+            finally:
+                self._abort()
+
+    def _watch(self) -> None:
         last = time.monotonic()
         while not self._is_over:
             self._woken.wait(self._period)

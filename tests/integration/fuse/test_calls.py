@@ -173,6 +173,19 @@ def test_paths_may_be_as_long_as_a_call_takes(here: Path, shared_mount: Mount) -
     shutil.rmtree(here / ("d" * 255))
 
 
+def test_a_thousand_levels(here: Path, shared_mount: Mount) -> None:
+    """Made and removed below, where that takes less: each directory is asked for each time."""
+    below, deep = shared_mount.layouts / here.name, "/".join("d" * 1000)
+    subprocess.run(["mkdir", "-p", below / "top" / deep], check=True)
+    (here / "top" / deep / "file").write_bytes(b"content")
+    (here / "top").rename(here / "moved")
+    (here / "moved" / deep / "file").rename(here / "moved" / deep / "other")
+    assert (below / "moved" / deep / "other").read_bytes() == b"content"
+    assert os.listdir(here / "moved" / deep) == ["other"]
+    subprocess.run(["rm", "-r", below / "moved"], check=True)
+    assert os.listdir(here) == []
+
+
 def test_above_the_root_is_where_it_is_mounted(shared_mount: Mount) -> None:
     assert os.stat(shared_mount.path / "..").st_ino == os.stat(shared_mount.path.parent).st_ino
     assert os.path.samefile(shared_mount.path / "." / ".", shared_mount.path)

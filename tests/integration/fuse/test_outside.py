@@ -33,6 +33,11 @@ def index_of(layout: Path) -> bytes:
         return b""
 
 
+def files_of(layout: Path) -> dict[str, bytes]:
+    files = (path for path in layout.rglob("*") if path.is_file())
+    return {str(path.relative_to(layout)): path.read_bytes() for path in files}
+
+
 def test_what_other_commands_do_is_soon_seen(
     mount_store: Mounter, image: GeneratedImage, tmp_path: Path
 ) -> None:
@@ -56,6 +61,36 @@ def test_what_other_commands_do_is_soon_seen(
         ocistow(mount, "add", f"oci:{image.path}:latest", "registry.example/app:latest")
         wait_until(lambda: str(image.manifest).encode() in index_of(layout), "it is there again")
         assert mount.warnings == []
+
+
+def test_an_image_that_is_removed_while_it_is_used(
+    mount_store: Mounter, image: GeneratedImage, tmp_path: Path
+) -> None:
+    other = image_layout(tmp_path / "other", seed=31, layers=2, base=image)
+    with mount_store() as mount:
+        names = [f"registry.example/app:{tag}" for tag in ("one", "two")]
+        for name, source in zip(names, (image, other), strict=True):
+            ocistow(mount, "add", f"oci:{source.path}:latest", name)
+        app = mount.path / "registry.example" / "app"
+        archives = mount.path / ".archives" / "registry.example" / "app"
+        layer = app / "one" / "blobs" / "sha256" / image.layers[0].encoded
+        with layer.open("rb") as file, (archives / "one.oci.tar").open("rb") as archive:
+            ocistow(mount, "rm", names[0])
+            ocistow(mount, "gc")
+            assert hashlib.sha256(file.read()).hexdigest() == image.layers[0].encoded
+            archive.read()
+        wait_until(lambda: not (app / "one").exists(), "the image is gone")
+        assert os.listdir(app) == ["two"]
+        assert not (archives / "one.oci.tar").exists()
+        shutil.copytree(app / "two", tmp_path / "copy")
+        assert files_of(tmp_path / "copy" / "blobs") == files_of(other.path / "blobs")
+        out = tmp_path / "two.tar"
+        ocistow(mount, "publish", names[1], f"oci-archive:{out}")
+        assert (archives / "two.oci.tar").read_bytes() == out.read_bytes()
+        shutil.copytree(image.path, app / "one")
+        assert files_of(app / "one") == files_of(image.path)
+        assert names[0] in run(mount.store, "ls").stdout
+        ocistow(mount, "verify")
 
 
 def test_what_is_written_here_is_seen_by_other_commands(

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +36,7 @@ import os, sys, threading, time
 import trio
 from ocistow.cli.main import main
 from ocistow.fusefs.filesystem import FileSystem
+from ocistow.fusefs.health.causes import Causes
 
 original = FileSystem.lookup
 lock = trio.Lock()
@@ -51,6 +54,8 @@ async def lookup(self, parent, name, thread):
     if name == b"deaf":
         global is_deaf
         is_deaf = True
+    if name == b"blind":
+        Causes.look = None
     if name == b"bug":
         raise KeyError("unforeseen")
     if name == b"sleeps":
@@ -181,6 +186,16 @@ def test_requests_that_nobody_reads_end_the_mount(
         assert_ended(mount, "no request was read")
 
 
+def test_a_watchdog_that_dies_ends_the_mount(faulty: Faulty) -> None:
+    with faulty() as mount:
+        exists(mount.path / "blind")
+        assert mount.wait() == os.EX_SOFTWARE
+        assert mount.path not in mount_points()
+        mount.log.join()
+        assert len(mount.log.matching("^ERROR .*nobody watches the mount any more")) == 1
+        assert len(mount.log.matching("^TypeError")) == 1
+
+
 @pytest.mark.parametrize(
     ("names", "told"),
     [
@@ -236,6 +251,34 @@ def test_an_end_that_does_not_come_is_forced(faulty: Faulty, clients: ThreadPool
         mount.stop()
         assert isinstance(client.exception(20), OSError)
         assert_ended(mount, "the mount does not end")
+
+
+def test_a_server_that_gets_no_more_memory_ends_its_mount(faulty: Faulty, engine: str) -> None:
+    """By a limit of its own; of the machine's memory the kernel makes a SIGKILL."""
+    with faulty("--engine", engine) as mount:
+        (mount.path / "before").write_bytes(b"content")
+        found = re.search(r"VmSize:\s+(\d+) kB", Path(f"/proc/{mount.pid}/status").read_text())
+        assert found is not None
+        size = int(found[1]) << 10
+        resource.prlimit(mount.pid, resource.RLIMIT_AS, (size, size))
+        blobs = mount.path / "image" / "blobs" / "sha256"
+        with suppress(OSError):
+            blobs.mkdir(parents=True)
+
+        def write(number: int) -> None:
+            for round_ in range(1000):
+                (blobs / f"{number}-{round_}").write_bytes(bytes(2_000_000))
+
+        with ThreadPoolExecutor(4) as clients:
+            for client in [clients.submit(write, number) for number in range(4)]:
+                error = client.exception(60)
+                assert isinstance(error, OSError)
+                assert error.errno in (*ABORTED, errno.ENOENT)
+        assert mount.wait() == os.EX_SOFTWARE
+        assert mount.path not in mount_points()
+        assert (mount.layouts / "before").read_bytes() == b"content"
+        mount.log.join()
+        assert mount.log.matching("^ERROR ")
 
 
 def test_time_in_which_the_process_was_stopped_does_not_count(
