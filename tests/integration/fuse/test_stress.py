@@ -173,6 +173,7 @@ def test_clients_on_their_own_see_what_they_see_on_the_disk(
         assert tree(str(here / f"{number}")) == tree(str(beside))
     shared = {answer for client in said[1::2] for answer in client}
     bad = {f"{how}: {name}" for how in ("mkdir", "rename", "list") for name in RACES}
+    bad.remove("list: ESTALE")  # it opens, and others may be faster twice: see docs/posix.md
     assert not shared & bad
     assert tree(str(here / "shared")) == tree(str(shared_mount.layouts / here.name / "shared"))
 
