@@ -16,7 +16,7 @@ from ocistow.store.store import Store
 from ocistow.store.verification.verifier import Choice, Verifier
 
 PIECE = os.urandom(1 << 20)
-FILES, PIECES = 4, 64  # 256 MiB
+FILES, PIECES = 4, 32  # 128 MiB
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def forget(store: Store) -> None:
         os.close(file)
 
 
-@pytest.mark.benchmark(group="verify 256 MiB")
+@pytest.mark.benchmark(group="verify 128 MiB")
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "disk"])
 @pytest.mark.parametrize("full", [False, True], ids=["blake3", "own-digest"])
 def test_verify(benchmark: BenchmarkFixture, store: Store, full: bool, cached: bool) -> None:
@@ -53,7 +53,7 @@ def test_verify(benchmark: BenchmarkFixture, store: Store, full: bool, cached: b
     assert benchmark(verify) == FILES
 
 
-@pytest.mark.benchmark(group="verify 256 MiB")
+@pytest.mark.benchmark(group="verify 128 MiB")
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "disk"])
 @pytest.mark.parametrize("program", ["sha256sum", "blake3-mmap"])
 def test_others(benchmark: BenchmarkFixture, store: Store, program: str, cached: bool) -> None:

@@ -6,12 +6,13 @@ Each size of a curve is a contestant whose name begins with the size: `charts.py
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ocistow.bench.measure import Contestant, Result, Steps, compare
-from ocistow.bench.processes import OCISTOW, at_once, timed
-from ocistow.bench.servers import mounted
+from ocistow.bench.processes import OCISTOW, Sample, at_once, cpu_of, peak_of, timed
+from ocistow.bench.servers import Mount, mounted
 from ocistow.store.store import Store
 from ocistow.testing.disk import QuickDisk
 from ocistow.testing.images import GeneratedImage
@@ -131,9 +132,10 @@ def _of_size(bench: Bench, count: int) -> Contestant:
         }
         archive.unlink()
         with mounted(store) as mount:
-            found["mount, stat"] = timed("stat", mount.path / _layer_of(image))
-            read = timed("dd", f"if={mount.path / _layer_of(image)}", "of=/dev/null", "bs=1M")
-            found["mount, read"] = read
+            layer = mount.path / _layer_of(image)
+            found["mount, stat"] = _served(mount, lambda: timed("stat", layer))
+            read = ("dd", f"if={layer}", "of=/dev/null", "bs=1M")
+            found["mount, read"] = _served(mount, lambda: timed(*read))
         return found
 
     return steps
@@ -142,10 +144,11 @@ def _of_size(bench: Bench, count: int) -> Contestant:
 def _of_writers(bench: Bench, count: int) -> Contestant:
     """Each has an image of its own: nobody finds the layer of another."""
     images = [bench.one_layer(_WRITTEN, seed=number + 1) for number in range(count)]
+    first = bench.one_layer(_SMALL)
 
     def steps() -> Steps:
         store = bench.fresh("store")
-        ocistow(store, "add", f"oci:{images[0].path}:latest", f"{HOST}/first")
+        add(store, first.path, "first")  # makes the store
         names = [f"{HOST}/app{number}:1" for number in range(count)]
         found = {
             "add": at_once(
@@ -162,17 +165,15 @@ def _of_writers(bench: Bench, count: int) -> Contestant:
             directories = [mount.path / HOST / f"app{number}" / "1" for number in range(count)]
             for directory in directories:
                 directory.joinpath("blobs", "sha256").mkdir(parents=True)
-            found["mount, write"] = at_once(
-                [
-                    (
-                        *PLAIN,
-                        "write",
-                        image.blob(layer := image.layers[0]),
-                        directory / "blobs" / "sha256" / layer.encoded,
-                    )
-                    for image, directory in zip(images, directories, strict=True)
-                ]
-            )
+            writers = [
+                (
+                    *(*PLAIN, "write"),
+                    image.blob(layer := image.layers[0]),
+                    directory / "blobs" / "sha256" / layer.encoded,
+                )
+                for image, directory in zip(images, directories, strict=True)
+            ]
+            found["mount, write"] = _served(mount, lambda: at_once(writers))
         return found
 
     return steps
@@ -190,6 +191,13 @@ def _rarely(work: Callable[[], Steps], count: int) -> Callable[[], Steps]:
     """Do it only once in a large store: what looks at everything takes long, and varies little."""
     left = [work]
     return work if count <= OFTEN else lambda: left.pop()() if left else {}
+
+
+def _served(mount: Mount, work: Callable[[], Sample]) -> Sample:
+    """Count the processor time of the process that serves the mount, too, and its memory only."""
+    before = cpu_of(mount.pid)
+    sample = work()
+    return replace(sample, cpu=sample.cpu + cpu_of(mount.pid) - before, peak=peak_of(mount.pid))
 
 
 def _layer_of(image: GeneratedImage) -> Path:
