@@ -7,8 +7,6 @@ forbids to load or send anything.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from .chart import Sizes, bars, growth, moment, treemap
 from .daemon import Comparison
 from .history import Run
 from .layers import LayerCost
+from .parts import hash_source, part
 from .potential import Potential
 from .tables import counted, daemon_table, images_table, layers_table, listed, section
 from .treemap import Node, forest, pruned
@@ -56,15 +55,15 @@ def page(facts: Facts, size: Sizes) -> str:
 
     It has at most about 5 MB, whatever the store holds.
     """
-    style, script = _part("page.css"), _part("page.js")
+    style, script = part("page.css"), part("page.js")
     images = images_table(facts.usage)
     compared = daemon_table(facts.comparison) if facts.comparison else None
     layers = layers_table(facts.layers) if facts.layers else None
     top = pruned(forest(facts.usage, whole=facts.is_whole))
     taken = facts.taken.astimezone(UTC)
-    return Template(_part("page.html")).substitute(
-        policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'",
+    return Template(part("page.html")).substitute(
+        policy=f"default-src 'none'; style-src {hash_source(style)}; "
+        f"script-src {hash_source(script)}; base-uri 'none'; form-action 'none'",
         version=escape(version()),
         store=escape(printable(str(facts.store))),
         stamp=taken.isoformat(timespec="seconds"),
@@ -91,16 +90,6 @@ def page(facts: Facts, size: Sizes) -> str:
             }
         ),
     )
-
-
-def _part(name: str) -> str:
-    return Path(__file__).with_name(name).read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    """Return what a policy calls an element with this text. Source: CSP level 3, "hash-source"."""
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return f"'sha256-{digest}'"
 
 
 def _embedded(document: object) -> str:

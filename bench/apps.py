@@ -17,7 +17,9 @@ import random
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -50,8 +52,8 @@ _PACKAGES = {
     ),
 }
 _LARGEST = {"kotlin": 12 * MB}  # a compiler in one jar is no application's dependency
-_Descriptor: TypeAlias = dict[str, object]
-_File: TypeAlias = tuple[str, Path | bytes]
+Descriptor: TypeAlias = dict[str, object]
+File: TypeAlias = tuple[str, Path | bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,10 @@ _REF = "org.opencontainers.image.ref.name"
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
-    descriptor: _Descriptor
+class Layer:
+    """A layer of an image in the making."""
+
+    descriptor: Descriptor
     diff_id: str
 
 
@@ -83,7 +87,7 @@ def build(path: Path, *, quick: bool) -> Apps:
     Raises:
         Missing: the Debian packages cannot be had.
     """
-    made = _Builder(path, 10 if quick else 1)
+    made = Builder(path, 10 if quick else 1)
     run = [
         made.layer(made.files("base", 85 * MB, many=True), RUN_LEVEL),
         made.layer(made.files("pkgs", 134 * MB), RUN_LEVEL),
@@ -96,8 +100,8 @@ def build(path: Path, *, quick: bool) -> Apps:
         ("kotlin", [made.files("jre", 130 * MB), made.files("kotlin", 60 * MB)]),
         ("ruby", [made.files("mri", 55 * MB), made.files("gems", 37 * MB, many=True)]),
     ):
-        helper: list[_File] = [("helper", made.text(5 * MB))]
-        sbom: list[_File] = [("sbom.json", made.text(3 * MB))]
+        helper: list[File] = [("helper", made.text(5 * MB))]
+        sbom: list[File] = [("sbom.json", made.text(3 * MB))]
         dependencies = [made.layer(files, APP_LEVEL) for files in (helper, *below, sbom)]
         slices = [made.layer([(f"{app}/{n}", made.text(9_000))], APP_LEVEL) for n in range(3)]
         above = [
@@ -117,8 +121,8 @@ def make_trees(path: Path, *, jre: Path, app: Path, quick: bool) -> None:
     Raises:
         Missing: the Debian packages cannot be had.
     """
-    made = _Builder(path, 10 if quick else 1)
-    sources: list[_File] = [(f"classes/{n}", made.text(MB // 100)) for n in range(500)]
+    made = Builder(path, 10 if quick else 1)
+    sources: list[File] = [(f"classes/{n}", made.text(MB // 100)) for n in range(500)]
     trees = {jre: made.files("jre", 130 * MB), app: [*made.files("jars", 35 * MB), *sources]}
     for tree, files in trees.items():
         for name, content in files:
@@ -132,7 +136,7 @@ def make_trees(path: Path, *, jre: Path, app: Path, quick: bool) -> None:
 
 def one_layer(path: Path, size: int) -> Path:
     """Make a layout with one image, `latest`, whose only layer is a file of `size` bytes."""
-    made = _Builder(path, 1)
+    made = Builder(path, 1)
     content = path / "content"
     block = made.text(MB)
     with content.open("wb") as file:
@@ -145,8 +149,29 @@ def one_layer(path: Path, size: int) -> Path:
     return path
 
 
-class _Builder:
-    """Makes layers and images in one layout."""
+def _downloaded(name: str) -> Path:
+    """Return a directory with Debian packages, kept for the next time."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocistow" / "bench"
+    directory = kept / name
+    if not directory.exists():
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept) as made:
+            command = ["apt-get", "download", "-q", *_PACKAGES[name].split()]
+            done = subprocess.run(
+                command, cwd=made, env=ENVIRONMENT, capture_output=True, text=True
+            )
+            if done.returncode:
+                raise Missing(f"Debian packages: {done.stderr.strip().splitlines()[-1]}")
+            os.mkdir(f"{made}/packages")
+            for package in Path(made).glob("*.deb"):
+                package.rename(Path(made, "packages", package.name))
+            with suppress(OSError):  # another one was quicker
+                Path(made, "packages").rename(directory)
+    return directory
+
+
+class Builder:
+    """Makes layers and images in one layout; layers with a `divisor` are so much smaller."""
 
     def __init__(self, path: Path, divisor: int) -> None:
         self._path = path
@@ -156,11 +181,11 @@ class _Builder:
         self._divisor = divisor
         self._random = random.Random(1)  # the same images in every run
 
-    def files(self, name: str, size: int, *, many: bool = False) -> list[_File]:
+    def files(self, name: str, size: int, *, many: bool = False) -> list[File]:
         """Return files of some packages, about `size` bytes: `many` small ones, or large ones."""
         root = self._unpacked(name)
         left = size // self._divisor
-        taken: list[_File] = []
+        taken: list[File] = []
         for path in sorted(_regular(root), key=lambda p: (p.stat().st_size, p), reverse=not many):
             if path.stat().st_size <= left and _LARGEST.get(name, left) >= path.stat().st_size:
                 left -= path.stat().st_size
@@ -173,7 +198,7 @@ class _Builder:
         count = max(1, size // self._divisor // 11)
         return " ".join(self._random.choices(words, k=count)).encode()
 
-    def layer(self, files: Iterable[_File], level: int) -> _Layer:
+    def layer(self, files: Iterable[File], level: int) -> Layer:
         """Write a layer."""
         packed = self._blobs / ".layer"
         with (
@@ -187,9 +212,9 @@ class _Builder:
             encoded = hashlib.file_digest(written, "sha256").hexdigest()
         descriptor = _descriptor("layer.v1.tar+gzip", encoded, packed.stat().st_size)
         packed.rename(self._blobs / encoded)
-        return _Layer(descriptor, f"sha256:{counted.hash.hexdigest()}")
+        return Layer(descriptor, f"sha256:{counted.hash.hexdigest()}")
 
-    def write_index(self, images: Mapping[str, Sequence[_Layer]]) -> None:
+    def write_index(self, images: Mapping[str, Sequence[Layer]]) -> None:
         """Write the images and what makes the directory a layout."""
         entries = [
             {**self._image(layers), "annotations": {_REF: tag}} for tag, layers in images.items()
@@ -208,19 +233,12 @@ class _Builder:
         if not root.exists():
             require("apt-get", "dpkg-deb")
             root.mkdir(parents=True)
-            command = ["apt-get", "download", "-q", *_PACKAGES[name].split()]
-            done = subprocess.run(
-                command, cwd=self._packages, env=ENVIRONMENT, capture_output=True, text=True
-            )
-            if done.returncode:
-                raise Missing(f"Debian packages: {done.stderr.strip().splitlines()[-1]}")
-            for package in sorted(self._packages.glob("*.deb")):
+            for package in sorted(_downloaded(name).glob("*.deb")):
                 unpack = ["dpkg-deb", "--extract", str(package), str(root)]
                 subprocess.run(unpack, check=True, env=ENVIRONMENT)
-                package.unlink()
         return root
 
-    def _image(self, layers: Sequence[_Layer]) -> _Descriptor:
+    def _image(self, layers: Sequence[Layer]) -> Descriptor:
         config = {
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine()),
             "os": "linux",
@@ -235,7 +253,7 @@ class _Builder:
         }
         return self._document(manifest, "manifest.v1+json")
 
-    def _document(self, document: object, media_type: str) -> _Descriptor:
+    def _document(self, document: object, media_type: str) -> Descriptor:
         raw = json.dumps(document).encode()
         encoded = hashlib.sha256(raw).hexdigest()
         (self._blobs / encoded).write_bytes(raw)
@@ -254,7 +272,7 @@ class _Counted(io.BufferedIOBase):
         return self._file.write(data)
 
 
-def _descriptor(media_type: str, encoded: str, size: int) -> _Descriptor:
+def _descriptor(media_type: str, encoded: str, size: int) -> Descriptor:
     return {"mediaType": f"{_TYPE}.{media_type}", "digest": f"sha256:{encoded}", "size": size}
 
 

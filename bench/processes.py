@@ -27,7 +27,8 @@ ENVIRONMENT = {
 OCISTOW = (sys.executable, "-m", "ocistow.cli")
 _LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")))
 
-_WARM = 768 << 20  # bytes; what a contestant adds to the page cache, and some more
+_LAST_WORDS = 2000  # bytes of what a program wrote that a message has
+WARM = 768 << 20  # bytes; what a contestant adds to the page cache, and some more
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,19 @@ class Sample:
         )
 
 
-def timed(*command: str | Path, environment: Mapping[str, str] | None = None) -> Sample:
-    """Run a program to its end.
+class ProgramFailed(Exception):
+    """A program that ended otherwise than with 0; says what it wrote last."""
+
+
+def timed(
+    *command: str | Path, environment: Mapping[str, str] | None = None, warm: int = WARM
+) -> Sample:
+    """Run a program to its end; before, have `warm` bytes of memory, see `warm_memory`.
 
     Raises:
-        RuntimeError: it failed; carries what it wrote to stderr.
+        ProgramFailed: it failed.
     """
-    warm_memory()
+    warm_memory(warm)
     return _launched(*command, environment=environment)
 
 
@@ -73,7 +80,7 @@ def at_once(commands: Sequence[Sequence[str | Path]]) -> Sample:
     """Run programs at the same time, until all have ended; `peak` is of the largest.
 
     Raises:
-        RuntimeError: one failed.
+        ProgramFailed: one failed.
     """
     warm_memory()
     began = time.perf_counter()
@@ -90,7 +97,7 @@ def _launched(*command: str | Path, environment: Mapping[str, str] | None = None
         subprocess.run(
             [*_LAUNCH, str(writer), *command],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=errors,  # where the lifecycle says what is wrong
             stderr=errors,
             env={**ENVIRONMENT, **(environment or {})},
             pass_fds=[writer],
@@ -100,8 +107,8 @@ def _launched(*command: str | Path, environment: Mapping[str, str] | None = None
         status, seconds, cpu, peak, moved, written = report.read().decode().split()
         if status != "0":
             errors.seek(0)
-            words = errors.read().decode(errors="replace").strip()
-            raise RuntimeError(f"{command}: status {status}: {words}")
+            words = errors.read()[-_LAST_WORDS:].decode(errors="replace").strip()
+            raise ProgramFailed(f"{' '.join(map(str, command))}: status {status}: {words}")
     return Sample(float(seconds), float(cpu), int(peak), int(moved), int(written))
 
 
@@ -114,14 +121,14 @@ def clocked(work: Callable[[], object]) -> Sample:
     return Sample(seconds, after.user + after.system - before.user - before.system, 0)
 
 
-def warm_memory() -> None:
+def warm_memory(size: int = WARM) -> None:
     """Have free memory that was used a moment ago.
 
     A virtual machine gives back what it does not use. The first write of a page then takes twenty
     times as long as later ones, and whoever comes after somebody that freed much would win.
     """
     how = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-    mmap.mmap(-1, _WARM, flags=how).close()
+    mmap.mmap(-1, size, flags=how).close()
 
 
 def output(*command: str | Path) -> str:

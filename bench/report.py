@@ -51,13 +51,13 @@ def table(results: Iterable[Result]) -> Iterator[str]:
     yield "| scenario | step | ours | | baseline | | times as fast or small | goal |"
     yield "| --- | --- | --- | ---: | --- | ---: | ---: | --- |"
     for result in results:
-        ours = f"{result.ours} | {_shown(result.median(result.ours), result.unit)}"
+        ours = f"{result.ours} | {shown(result.median(result.ours), result.unit)}"
         baselines = [name for name in result.samples if name != result.ours]
         for name in baselines:
             ratio = result.ratio(name)
-            shown = _shown(result.median(name), result.unit)
             yield (
-                f"| {result.scenario} | {result.step} | {ours} | {name} | {shown} "
+                f"| {result.scenario} | {result.step} | {ours} | {name} "
+                f"| {shown(result.median(name), result.unit)} "
                 f"| {ratio.median:.2f} [{ratio.low:.2f} to {ratio.high:.2f}] "
                 f"| {_judged(result, name)} |"
             )
@@ -96,7 +96,8 @@ def _goal(result: Result) -> dict[str, object]:
     return {"goal": {**asdict(result.goal), "met": result.is_met(result.goal)}}
 
 
-def _shown(value: float, unit: str) -> str:
+def shown(value: float, unit: str) -> str:
+    """Return seconds (`s`) or bytes (`B`) for reading."""
     if unit == "B":
         return f"{value / _MIB:.0f} MiB"
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"

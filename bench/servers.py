@@ -57,9 +57,17 @@ def mounted(store: Path, *options: str) -> Generator[Mount]:
         yield Mount(path, pid)
 
 
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registry at `127.0.0.1:PORT`, and the process that serves it."""
+
+    host: str
+    pid: int
+
+
 @contextmanager
-def registry(directory: Path) -> Generator[str]:
-    """Run the distribution registry with its content in a new directory; yields host:port."""
+def registry(directory: Path) -> Generator[Registry]:
+    """Run the distribution registry with its content in a new directory."""
     require("docker-registry")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
@@ -72,10 +80,10 @@ def registry(directory: Path) -> Generator[str]:
     )
     pattern = re.compile(r"listening on (127\.0\.0\.1:\d+)")
     command = ["docker-registry", "serve", str(config)]
-    with _running(command, log, pattern.search):
+    with _running(command, log, pattern.search) as pid:
         found = pattern.search(log.read_text())
         assert found is not None
-        yield found[1]
+        yield Registry(found[1], pid)
 
 
 @contextmanager
@@ -163,7 +171,7 @@ def _running(
         deadline = time.monotonic() + START
         while not is_ready(log.read_text(errors="replace")):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} did not start: {log.read_text()[-1000:]}")
+                raise Missing(f"{command[0]} did not start: {log.read_text()[-1000:]}")
             time.sleep(_POLL)
         yield process.pid
     finally:

@@ -43,6 +43,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "du": {"du": "Tell what images cost on disk."},
     "reindex": {"reindex": "Put the index database in order."},
     "doctor": {"doctor": "Look whether this machine has what ocistow needs."},
+    "bench": {"bench": "Measure ways of a build into a daemon."},
     "phase": {"phase": "Run a phase of a Cloud Native Buildpacks build."},
 }
 _MODULES = {name: module for module, names in COMMANDS.items() for name in names}

@@ -39,6 +39,20 @@ def ending_soon() -> Generator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def ending_whole() -> Generator[None]:
+    """Raise KeyboardInterrupt or `Terminated` in the block, which undoes all, however long."""
+
+    def terminate(_: int, __: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def has_last_word() -> bool:
     """Tell, to the first who asks, that it is theirs to say how this process ended."""
     return _last_word.acquire(blocking=False)

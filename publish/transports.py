@@ -39,6 +39,11 @@ def check_source(text: str) -> None:
     _split_source(text)
 
 
+def is_source(text: str) -> bool:
+    """Tell whether a word names a source, rather than an image of a store."""
+    return text == _DASH or text.partition(":")[0] in _SOURCES
+
+
 def check_sink(text: str) -> None:
     """Refuse a word that names no sink, likewise."""
     _split(text, {**_SINKS, **_ARCHIVES})

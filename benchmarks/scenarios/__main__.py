@@ -27,6 +27,7 @@ from . import (
     reading,
     scale,
     starting,
+    ways,
     writing,
 )
 from .bench import Bench, temporary
@@ -39,6 +40,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "look": looking.run,
     "write": writing.run,
     "export": exporting.run,
+    "ways": ways.run,
     "registry": publishing.to_registry,
     "daemon": publishing.to_daemon,
     "loop": publishing.through_daemon,

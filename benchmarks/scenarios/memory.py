@@ -60,8 +60,8 @@ def _contestant(bench: Bench, image: GeneratedImage) -> Callable[[], Steps]:
     def steps() -> Steps:
         store = bench.fresh("store")
         found = {"ocistow add": add(store, image.path, "app")}
-        with registry(bench.fresh("registry")) as host:
-            target = f"docker://{host}/bench/app:latest"
+        with registry(bench.fresh("registry")) as server:
+            target = f"docker://{server.host}/bench/app:latest"
             found["ocistow publish"] = ocistow(store, "publish", f"{HOST}/app", target)
         layer = image.layers[0].encoded
         shown = Path(HOST, "app", "latest", "blobs", "sha256", layer)

@@ -34,13 +34,13 @@ def to_registry(bench: Bench) -> Iterator[Result]:
 
     def steps(push: Callable[[str, str], Sample], app: str) -> Steps:
         other = "kotlin" if app == "java" else "java"  # has the run image, too
-        with registry(bench.fresh("registry")) as host:
-            target = f"docker://{host}/bench/{app}:latest"
+        with registry(bench.fresh("registry")) as server:
+            target = f"docker://{server.host}/bench/{app}:latest"
             return {
                 "empty": push(app, target),
                 "second build": push(f"{app}2", target),
                 "unchanged": push(f"{app}2", target),
-                "other repository": push(other, f"docker://{host}/bench/{other}:latest"),
+                "other repository": push(other, f"docker://{server.host}/bench/{other}:latest"),
             }
 
     for app in APPS:

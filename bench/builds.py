@@ -1,0 +1,252 @@
+"""What a build leaves for the exporter, and the run images that it stands upon."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..lifecycle.files.labels import LIFECYCLE_METADATA, LifecycleMetadata
+from ..oci.digest import Digest, new_hash
+from ..oci.document import Object, as_object, parse_object, string
+from ..oci.errors import DigestMismatch, InvalidContent
+from ..publish.archives.entries import REGULAR, Entries, Entry, Forward
+from ..publish.compression import inflated
+from ..publish.sink import Image
+from ..publish.source import Stream
+from ..store.reading import READ_SIZE
+from .apps import APPS, MB, RUN_LEVEL, Builder, File, Layer
+
+RUN, PATCHED = "run", "patched"  # the images in the layout of a build
+_BUILDPACK = "bench_app"
+_GROUP = '[[{}]]\nid = "bench/app"\nversion = "1"\napi = "0.10"\n'
+_LAYER_TYPES = {  # Docker's media types in OCI's words
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": "layer.v1.tar+gzip",
+    "application/vnd.docker.image.rootfs.diff.tar": "layer.v1.tar",
+}
+_OCI = "application/vnd.oci.image."
+_WHITEOUT = ".wh."
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Layers of buildpacks and an application below `path`, as the builder leaves them.
+
+    Attributes:
+        about: what it was made of, for reading.
+    """
+
+    path: Path
+    about: str
+
+    @property
+    def images(self) -> Path:
+        """A layout with the run image, and the next version of that."""
+        return self.path / "images"
+
+    @property
+    def layers(self) -> Path:
+        """The directory of layers."""
+        return self.path / "layers"
+
+    @property
+    def app(self) -> Path:
+        """The application."""
+        return self.path / "app"
+
+    @property
+    def launcher(self) -> Path:
+        """What goes into the image as its launcher."""
+        return self.path / "launcher"
+
+    @property
+    def size(self) -> int:
+        """The bytes of all that is exported."""
+        trees = (self.layers, self.app)
+        return sum(file.lstat().st_size for tree in trees for file in tree.rglob("*"))
+
+    @property
+    def base_layers(self) -> int:
+        """How many layers the run image has."""
+        index = json.loads((self.images / "index.json").read_text())
+        blob = self.images / "blobs" / index["manifests"][0]["digest"].replace(":", "/")
+        return len(json.loads(blob.read_text())["layers"])
+
+    def begin(self) -> None:
+        """Forget what exporters left: this is the first build."""
+        for name in ("analyzed.toml", "report.toml"):
+            (self.layers / name).unlink(missing_ok=True)
+        self.change(1)
+
+    def change(self, number: int) -> None:
+        """Change one file, the same way for everybody who builds with that number."""
+        content = hashlib.shake_128(str(number).encode()).digest(1000)
+        (self.app / "changed").write_bytes(content)
+
+
+def made_builds(path: Path, apps: Iterable[str] = APPS, *, quick: bool) -> dict[str, Build]:
+    """Make builds of the shape and size of Paketo's, of the content of Debian packages.
+
+    Raises:
+        Missing: the Debian packages cannot be had.
+    """
+    divisor = 10 if quick else 1
+    builds: dict[str, Build] = {}
+    for app in apps:
+        builds[app] = build = Build(path / app, f"{app}: Debian packages")
+        made = Builder(build.images, divisor)
+        run = [
+            made.layer(made.files("base", 85 * MB, many=True), RUN_LEVEL),
+            made.layer(made.files("pkgs", 134 * MB), RUN_LEVEL),
+        ]
+        _write_run_images(made, run)
+        trees: dict[str, list[File]] = {"helper": [("helper", made.text(5 * MB))]}
+        if app == "ruby":
+            trees["mri"] = made.files("mri", 55 * MB)
+            trees["gems"] = made.files("gems", 37 * MB, many=True)
+        else:
+            trees["jre"] = made.files("jre", 130 * MB)
+            jars, size = ("jars", 37 * MB) if app == "java" else ("kotlin", 60 * MB)
+            trees["jars"] = made.files(jars, size)
+        for name, files in trees.items():
+            _fill(_layer(build, name), files)
+        _fill(build.app, [(f"classes/{number}", made.text(MB // 300)) for number in range(500)])
+        _finish(build, made.text(3 * MB), made.text(3 * MB))
+        made.clear()
+    return builds
+
+
+def build_of(path: Path, image: Image) -> Build:
+    """Make a build of somebody's image: lower layers become the run image, upper ones trees.
+
+    The label of an image that buildpacks made tells where the run image ends; others are cut in
+    the middle. Of the trees only regular files are kept.
+
+    Raises:
+        InvalidContent: it is no image, or damaged, or has more than half of what the disk has.
+    """
+    manifest, config = image.for_one_platform()
+    cut = _cut(parse_object(config.raw, "image config"), config.diff_ids)
+    pairs = list(zip(manifest.layers, config.diff_ids, strict=True))
+    build = Build(path, f"{cut} of {len(pairs)} layers as run image")
+    made = Builder(build.images, 1)
+    run: list[Layer] = []
+    for descriptor, diff_id in pairs[:cut]:
+        with image.source.open(descriptor) as blob:
+            _copy(blob, build.images / "blobs" / "sha256", descriptor.digest)
+        kind = _LAYER_TYPES.get(descriptor.media_type)
+        named: dict[str, object] = {
+            "mediaType": f"{_OCI}{kind}" if kind else descriptor.media_type,
+            "digest": str(descriptor.digest),
+            "size": descriptor.size,
+        }
+        run.append(Layer(named, str(diff_id)))
+    _write_run_images(made, run)
+    left = shutil.disk_usage(path).free // 2
+    build.app.mkdir()
+    for number, (descriptor, _) in enumerate(pairs[cut:]):
+        is_last = number == len(pairs) - cut - 1
+        tree = build.app if is_last else _layer(build, f"layer-{number}")
+        with image.source.open(descriptor) as blob:
+            left = unpack(inflated(blob), tree, left)
+    _finish(build, b"a launcher", b"{}")
+    return build
+
+
+def unpack(tar: Stream, directory: Path, most: int) -> int:
+    """Write the regular files of a layer below a directory in which nothing is.
+
+    There are no links in it, so that no name leads out. Returns how many of `most` bytes are left.
+
+    Raises:
+        InvalidContent: it is no archive, or has more bytes.
+    """
+    entries = Entries(Forward(tar), "layer")
+    for entry in entries:
+        parts = [part for part in entry.name.split("/") if part not in ("", ".")]
+        is_file = entry.kind in REGULAR and parts and not entry.name.endswith("/")
+        if not is_file or ".." in parts or parts[-1].startswith(_WHITEOUT):
+            continue
+        most -= entry.size
+        if most < 0:
+            raise entries.invalid("its files do not fit on the disk")
+        try:
+            _extract(entries, entry, directory.joinpath(*parts))
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            continue  # another one has this name, or that of a directory above
+    return most
+
+
+def _extract(entries: Entries, entry: Entry, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        while data := entries.read(entry, READ_SIZE):
+            file.write(data)
+    path.chmod(0o600 | entry.mode & 0o777)
+
+
+def _copy(stream: Stream, blobs: Path, digest: Digest) -> None:
+    running = new_hash(digest.algorithm)
+    with (blobs / digest.encoded).open("wb") as file:
+        while data := stream.read(READ_SIZE):
+            running.update(data)
+            file.write(data)
+    if running.hexdigest() != digest.encoded:
+        raise DigestMismatch(digest, Digest(digest.algorithm, running.hexdigest()))
+
+
+def _cut(config: Object, diff_ids: Sequence[Digest]) -> int:
+    """Return how many of the layers are the run image's; at least one is not."""
+    try:
+        labels = as_object(as_object(config.get("config"), "config").get("Labels"), "labels")
+        metadata = LifecycleMetadata.parse(string(labels, LIFECYCLE_METADATA, "labels").encode())
+        top = Digest.parse(metadata.run_image.top_layer)
+        return min(diff_ids.index(top) + 1, len(diff_ids) - 1)
+    except (InvalidContent, ValueError):
+        return len(diff_ids) // 2
+
+
+def _write_run_images(made: Builder, layers: Sequence[Layer]) -> None:
+    """Add small layers, one of which the next version has otherwise."""
+    images = {
+        name: [
+            *layers,
+            made.layer([("etc/passwd", b"cnb:x:1000:1000::/home/cnb:/bin/sh\n")], RUN_LEVEL),
+            made.layer([("etc/os-release", f'NAME="{name}"\n'.encode())], RUN_LEVEL),
+        ]
+        for name in (RUN, PATCHED)
+    }
+    made.write_index(images)
+
+
+def _layer(build: Build, name: str) -> Path:
+    """Return a directory for a layer, and say that it is one."""
+    directory = build.layers / _BUILDPACK / name
+    directory.mkdir(parents=True)
+    directory.with_name(f"{name}.toml").write_text("[types]\nlaunch = true\n")
+    return directory
+
+
+def _finish(build: Build, launcher: bytes, sbom: bytes) -> None:
+    build.launcher.write_bytes(launcher)
+    files = {
+        "group.toml": _GROUP.format("group").encode(),
+        "config/metadata.toml": _GROUP.format("buildpacks").encode()
+        + b'[[processes]]\ntype = "web"\ncommand = ["web"]\n',
+        f"sbom/launch/{_BUILDPACK}/sbom.cdx.json": sbom,
+    }
+    _fill(build.layers, files.items())
+
+
+def _fill(directory: Path, files: Iterable[File]) -> None:
+    for name, content in files:
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            os.link(content, path)  # packages are only removed

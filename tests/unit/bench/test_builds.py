@@ -1,0 +1,96 @@
+"""Builds out of images that anybody may have made."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ocistow.bench.builds import Build, build_of, unpack
+from ocistow.bench.comparison import Agreement
+from ocistow.bench.daemon import Daemon
+from ocistow.bench.selection import chosen
+from ocistow.oci.digest import Digest
+from ocistow.oci.errors import InvalidContent
+from ocistow.publish.copy import read_image
+from ocistow.publish.layout import LayoutSource
+from ocistow.testing.images import image_layout
+
+NEVER_ASKED = Daemon("tcp://192.0.2.1:2375", "ocistow-bench.invalid/x")
+
+
+def tar(*entries: tuple[str, bytes, bytes]) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, kind, content in entries:
+            info = tarfile.TarInfo(name)
+            info.type, info.size, info.mode = kind, len(content), 0o6755
+            if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+                info.linkname = "/etc"
+            archive.addfile(info, io.BytesIO(content))
+    buffer.seek(0)
+    return buffer
+
+
+def test_only_regular_files_below_the_directory_are_unpacked(tmp_path: Path) -> None:
+    file = tarfile.REGTYPE
+    layer = tar(
+        ("link", tarfile.SYMTYPE, b""),
+        ("link/passwd", file, b"inside"),
+        ("../outside", file, b"no"),
+        ("/root/it", file, b"absolute"),
+        ("hard", tarfile.LNKTYPE, b""),
+        ("device", tarfile.CHRTYPE, b""),
+        ("root", file, b"a directory has this name"),
+        ("root/it/below", file, b"a file is above"),
+        (".wh.gone", file, b""),
+    )
+    assert unpack(layer, tmp_path / "tree", 1000) < 1000
+    found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if not p.is_dir()}
+    assert found == {"tree/link/passwd", "tree/root/it"}
+    assert (tmp_path / "tree/root/it").stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_layer_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    layer = tar(("a", tarfile.REGTYPE, b"x" * 600), ("b", tarfile.REGTYPE, b"x" * 600))
+    with pytest.raises(InvalidContent, match="do not fit"):
+        unpack(layer, tmp_path / "tree", 1000)
+    assert not (tmp_path / "tree" / "b").exists()
+
+
+def test_an_image_is_cut_in_the_middle(tmp_path: Path) -> None:
+    image = image_layout(tmp_path / "image", layers=4)
+    made = tmp_path / "build"
+    build = build_of(made, read_image(LayoutSource(image.path), lambda: None))
+    assert build == Build(made, "2 of 4 layers as run image")
+    assert build.base_layers == 4  # and two small ones
+    index = json.loads((build.images / "index.json").read_text())
+    assert len(index["manifests"]) == 2
+    for digest in image.layers[:2]:
+        assert (build.images / "blobs/sha256" / digest.encoded).is_file()
+    assert any(build.app.iterdir())
+    assert len(list((build.layers / "bench_app").glob("*.toml"))) == 1
+    build.begin()
+    first = (build.app / "changed").read_bytes()
+    build.change(2)
+    assert first != (build.app / "changed").read_bytes()
+
+
+def test_ways_must_agree() -> None:
+    agreement = Agreement()
+    one, other = Digest.of(b"1"), Digest.of(b"2")
+    agreement.check("first build", "layout", (one,))
+    agreement.check("first build", "daemon", (one,))
+    agreement.check("rebase", "daemon", (other,))
+    with pytest.raises(InvalidContent, match="daemon made an image of 1 layers with other diffIDs"):
+        agreement.check("first build", "daemon", (other,))
+    with pytest.raises(InvalidContent):
+        Agreement().check("first build", "layout", ())
+
+
+def test_what_cannot_be_measured_is_left_out_with_its_reason() -> None:
+    ways, left = chosen(NEVER_ASKED, ["registry"])
+    assert ways == ["ocistow"]
+    assert left["layout"] == "not asked for"
+    assert left["registry"].startswith("the daemon is on another machine")
