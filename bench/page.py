@@ -132,7 +132,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     cell: Callable[[str, str], str] = lambda label, text: (  # noqa: E731
         f'<td class="text" data-label="{escape(label)}">{escape(printable(text))}</td>'
     )
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    head = "".join(f'<th class="text">{escape(column)}</th>' for column in columns)
     body = "".join(f"<tr>{''.join(map(cell, columns, row))}</tr>" for row in rows)
     return _section(title, f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
