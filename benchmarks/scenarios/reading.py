@@ -73,8 +73,8 @@ def run(bench: Bench) -> Iterator[Result]:
 def _kept(paths: Sequence[Path]) -> Generator[None]:
     """Let the kernel not forget files in the block, since their pages would go with them.
 
-    It forgets some that nobody has open when memory is short or caches are dropped: a second read
-    of 1 GiB then made 1,000 to 3,000 requests. O_PATH is no open that a server is asked about.
+    It may forget those that nobody has open: while other processes dropped caches, a second read
+    of 1 GiB made 1,000 to 3,000 requests. O_PATH is no open that a server is asked about.
     """
     with ExitStack() as held:
         for path in paths:
