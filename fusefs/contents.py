@@ -145,6 +145,7 @@ class Staged:
     digest: Digest | None = None  # that the name of a blob is
     missing: Digest | None = None  # what an index waits for that cannot be committed yet
     is_named: bool = True  # else nobody knows which layout's blob was opened: none gets a link
+    was_shown: bool = False  # by its name, which it can lose from then on
     is_over: bool = False  # its content is gone, or about to go
     lock: trio.Lock = field(default_factory=trio.Lock)
 

@@ -96,7 +96,6 @@ class Generations:
             waiting = self.stage(directory, name, Place.INDEX, 0o644)
             waiting.staging.handles = 0
             waiting.staging.write(0, raw)
-            waiting.node = Node(self._view.numbers.new(), waiting)  # of which nobody knows yet
             self._end_waiting(directory, name)
             self._wait_for(waiting, error)
         else:
@@ -136,8 +135,8 @@ class Generations:
                 log.warning("cannot let go what was staged: %s", error)
 
     def _is_unlinked(self, staged: Staged) -> bool:
-        """Tell whether what was opened again has lost its name since, which does not come back."""
-        if staged.node is not None or not staged.is_named:
+        """Tell whether what others saw has lost its name since, which does not come back."""
+        if not staged.was_shown or (staged.parent.inode, staged.name) in self._view.staged:
             return False
         try:
             there = self._view.linked(staged.parent, staged.name)
@@ -158,7 +157,7 @@ class Generations:
         try:
             await self._commit_index(staged.staging.document(), staged.parent)
         except NotFound as error:
-            if self._view.has_index(staged.parent) or staged.node is None:
+            if self._view.has_index(staged.parent):
                 raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
             self._wait_for(staged, error)
         else:
@@ -187,8 +186,10 @@ class Generations:
         self._end_waiting(staged.parent, staged.name, but=staged)
         self._waiting.add(staged)
         self._view.staged[staged.parent.inode, staged.name] = staged
-        if staged.node is not None:
-            self._view.tree.name(staged.node, staged.parent, staged.name)
+        staged.was_shown = True
+        if staged.node is None:
+            staged.node = Node(self._view.numbers.new(), staged)  # of which nobody knows yet
+        self._view.tree.name(staged.node, staged.parent, staged.name)
 
     def _accept(self, staged: Staged, content: Content) -> None:
         staged.staging.unsettled = False
@@ -198,6 +199,7 @@ class Generations:
         key = (staged.parent.inode, staged.name)
         self._end_waiting(staged.parent, staged.name, but=staged)
         if staged.is_named:
+            staged.was_shown = True
             self._view.traces.write(staged.parent, staged.name)
         if staged.node is not None:
             if self._view.staged.get(key) is staged:

@@ -270,7 +270,7 @@ class Handles:
         if parent is None:
             raise stale()
         staged = self._generations.stage(parent, last, place, 0o644)
-        staged.is_named = name is not None
+        staged.is_named = staged.was_shown = name is not None
         try:
             if not flags & os.O_TRUNC:
                 staged.staging.start_from(self._open_file(node))

@@ -113,11 +113,18 @@ class Shown:
 
 @dataclass(eq=False)
 class Writer:
-    """An index that is open for writing: a generation of its own."""
+    """An index that is open for writing: a generation of its own.
+
+    Attributes:
+        was_shown: it was there, so it may lose its name.
+        is_settled: it was decided about, and has not changed since.
+    """
 
     layout: Shown
     file: int
+    was_shown: bool
     content: bytes = b""
+    is_settled: bool = False
 
 
 class Mounted(RuleBasedStateMachine):
@@ -381,10 +388,11 @@ class Mounted(RuleBasedStateMachine):
     @rule(number=st.integers(0, 2))
     def begin_index(self, number: int) -> None:
         name = self._some(number)
-        if self.layouts[name].waiting is None:
+        layout = self.layouts[name]
+        if layout.waiting is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             file = os.open(self.x / name / "index.json", flags, 0o644)
-            self.writers.append(Writer(self.layouts[name], file))
+            self.writers.append(Writer(layout, file, layout.index is not None))
 
     @precondition(lambda self: self.writers)
     @rule(number=st.integers(0, 3), raw=st.sampled_from([*INDEXES, *BAD]))
@@ -392,14 +400,21 @@ class Mounted(RuleBasedStateMachine):
         writer = self.writers[number % len(self.writers)]
         os.ftruncate(writer.file, 0)
         os.pwrite(writer.file, raw, 0)
-        writer.content = raw
+        writer.content, writer.is_settled = raw, False
+
+    @precondition(lambda self: self.writers)
+    @rule(number=st.integers(0, 3))
+    def sync_index(self, number: int) -> None:
+        writer = self.writers[number % len(self.writers)]
+        document = self.documents.get(writer.content)
+        if document is None or document.needs <= self.pool | writer.layout.linked:
+            self._settle(writer, failure(os.fsync, writer.file))
 
     @precondition(lambda self: self.writers)
     @rule(number=st.integers(0, 3))
     def end_index(self, number: int) -> None:
         writer = self.writers.pop(number % len(self.writers))
-        expected = self._indexed(writer.layout, writer.content)
-        assert failure(os.close, writer.file) == expected
+        self._settle(writer, failure(os.close, writer.file))
 
     @precondition(lambda self: self.layouts)
     @rule(number=st.integers(0, 2), first=st.sampled_from(MADE), last=st.sampled_from(MADE))
@@ -657,6 +672,17 @@ class Mounted(RuleBasedStateMachine):
             return errno.EIO
         layout.waiting = raw
         return 0
+
+    def _settle(self, writer: Writer, error: int) -> None:
+        """Decide about an index as it is; `error` is what its writer got."""
+        layout = writer.layout
+        is_unlinked = writer.was_shown and layout.index is None and layout.waiting is None
+        if writer.is_settled or is_unlinked:
+            assert error == 0
+        else:
+            assert error == self._indexed(layout, writer.content)
+            writer.was_shown |= error == 0
+        writer.is_settled = error == 0
 
     def _blob(self, layout: str, name: str) -> Path:
         return self.x / layout / "blobs" / "sha256" / name
