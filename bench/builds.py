@@ -20,6 +20,7 @@ from ..publish.sink import Image
 from ..publish.source import Stream
 from ..store.reading import READ_SIZE
 from .apps import APPS, MB, RUN_LEVEL, Builder, File, Layer
+from .servers import Missing
 
 RUN, PATCHED = "run", "patched"  # the images in the layout of a build
 _BUILDPACK = "bench_app"
@@ -30,6 +31,9 @@ _LAYER_TYPES = {  # Docker's media types in OCI's words
 }
 _OCI = "application/vnd.oci.image."
 _WHITEOUT = ".wh."
+_INFLATED = 3  # times as large as compressed, about
+_TIMES = 3  # what lies on the disk at once: the build itself, and images that ways make of it
+_UNPACKED_PACKAGES, _MADE = 1 << 30, 2 << 30  # bytes; of the packages, and of all else
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,10 @@ def made_builds(path: Path, apps: Iterable[str] = APPS, *, quick: bool) -> dict[
     """Make builds of the shape and size of Paketo's, of the content of Debian packages.
 
     Raises:
-        Missing: the Debian packages cannot be had.
+        Missing: the Debian packages cannot be had, or the disk is too small.
     """
     divisor = 10 if quick else 1
+    check_room(path.parent, _UNPACKED_PACKAGES + _MADE // divisor)
     builds: dict[str, Build] = {}
     for app in apps:
         builds[app] = build = Build(path / app, f"{app}: Debian packages")
@@ -128,8 +133,12 @@ def build_of(path: Path, image: Image) -> Build:
 
     Raises:
         InvalidContent: it is no image, or damaged, or has more than half of what the disk has.
+        Missing: the disk is too small.
     """
     manifest, config = image.for_one_platform()
+    is_packed = any(layer.media_type.endswith(("gzip", "zstd")) for layer in manifest.layers)
+    size = sum(layer.size for layer in manifest.layers) * (_INFLATED if is_packed else 1)
+    check_room(path.parent, _TIMES * size)
     cut = _cut(parse_object(config.raw, "image config"), config.diff_ids)
     pairs = list(zip(manifest.layers, config.diff_ids, strict=True))
     build = Build(path, f"{cut} of {len(pairs)} layers as run image")
@@ -155,6 +164,19 @@ def build_of(path: Path, image: Image) -> Build:
             left = unpack(inflated(blob), tree, left)
     _finish(build, b"a launcher", b"{}")
     return build
+
+
+def check_room(directory: Path, needed: int) -> None:
+    """Return if so many bytes are free where a benchmark works.
+
+    Raises:
+        Missing: they are not.
+    """
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise Missing(
+            f"{directory} has {free >> 20} MiB free, and this needs about {needed >> 20} MiB"
+        )
 
 
 def unpack(tar: Stream, directory: Path, most: int) -> int:

@@ -5,6 +5,7 @@ itself, so something small has to start it. The report goes to an open file desc
 """
 
 import os
+import signal
 import sys
 import time
 
@@ -13,6 +14,7 @@ def main() -> None:
     """Run the program, and write its status, seconds, cpu seconds and bytes: memory, I/O, disk."""
     report, program = int(sys.argv[1]), sys.argv[2:]
     os.set_inheritable(report, False)
+    signal.signal(signal.SIGTERM, _ignore)  # SIG_IGN would be the program's, too
     began = time.perf_counter()
     child = os.posix_spawnp(program[0], program, os.environ)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # what it moved is forgotten with it
@@ -22,6 +24,10 @@ def main() -> None:
     cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
     found = os.waitstatus_to_exitcode(status), seconds, cpu, peak, moved, written
     os.write(report, " ".join(map(str, found)).encode())
+
+
+def _ignore(_: int, __: object) -> None:
+    """Go on: the program ends, and this tells how."""
 
 
 def traffic(pid: int) -> tuple[int, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -18,15 +20,18 @@ from pathlib import Path
 import ocistow
 
 SOURCE = Path(ocistow.__path__[0]).parent  # what is measured is what is imported here
+# PYTHONDONTWRITEBYTECODE, for one, makes every start compile: nobody's installation does. With
+# OCISTOW_STORE phases would go to somebody's store, and CNB_… are flags that a way did not give.
+_FOREIGN = ("PYTHON", "OCISTOW_", "CNB_")
 ENVIRONMENT = {
-    # PYTHONDONTWRITEBYTECODE, for one, makes every start compile: nobody's installation does
-    **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+    **{name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)},
     "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
     "PYTHONPATH": str(SOURCE),
 }
 OCISTOW = (sys.executable, "-m", "ocistow.cli")
 _LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")))
 
+_GRACE = 10.0  # seconds that a program has to clean up after an interrupt
 _LAST_WORDS = 2000  # bytes of what a program wrote that a message has
 WARM = 768 << 20  # bytes; what a contestant adds to the page cache, and some more
 
@@ -94,22 +99,38 @@ def at_once(commands: Sequence[Sequence[str | Path]]) -> Sample:
 def _launched(*command: str | Path, environment: Mapping[str, str] | None = None) -> Sample:
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as errors, open(reader, "rb") as report:
-        subprocess.run(
+        launcher = subprocess.Popen(
             [*_LAUNCH, str(writer), *command],
             stdin=subprocess.DEVNULL,
             stdout=errors,  # where the lifecycle says what is wrong
             stderr=errors,
             env={**ENVIRONMENT, **(environment or {})},
             pass_fds=[writer],
-            check=True,
+            process_group=0,
         )
         os.close(writer)
+        _wait(launcher)
         status, seconds, cpu, peak, moved, written = report.read().decode().split()
         if status != "0":
             errors.seek(0)
             words = errors.read()[-_LAST_WORDS:].decode(errors="replace").strip()
             raise ProgramFailed(f"{' '.join(map(str, command))}: status {status}: {words}")
     return Sample(float(seconds), float(cpu), int(peak), int(moved), int(written))
+
+
+def _wait(launcher: subprocess.Popen[bytes]) -> None:
+    """Wait for a launcher and its program; after an interrupt neither does anything more."""
+    try:
+        launcher.wait()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(launcher.pid, signal.SIGTERM)
+        try:
+            launcher.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(launcher.pid, signal.SIGKILL)
+            launcher.wait()
+        raise
 
 
 def clocked(work: Callable[[], object]) -> Sample:

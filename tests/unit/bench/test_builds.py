@@ -2,15 +2,17 @@
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from ocistow.bench.builds import Build, build_of, unpack
+from ocistow.bench.builds import Build, build_of, check_room, unpack
 from ocistow.bench.comparison import Agreement
 from ocistow.bench.daemon import Daemon
 from ocistow.bench.selection import chosen
+from ocistow.bench.servers import Missing
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent
 from ocistow.publish.copy import read_image
@@ -57,6 +59,13 @@ def test_a_layer_that_is_too_large_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidContent, match="do not fit"):
         unpack(layer, tmp_path / "tree", 1000)
     assert not (tmp_path / "tree" / "b").exists()
+
+
+def test_a_disk_that_is_too_small_is_told_beforehand(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    check_room(tmp_path, free // 2)
+    with pytest.raises(Missing, match=r"has \d+ MiB free, and this needs about \d+ MiB"):
+        check_room(tmp_path, 2 * free)
 
 
 def test_an_image_is_cut_in_the_middle(tmp_path: Path) -> None:

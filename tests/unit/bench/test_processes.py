@@ -1,0 +1,34 @@
+"""Programs that are measured."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from ocistow.bench.processes import ProgramFailed, timed
+
+PAGE = 4096  # bytes of memory are enough
+
+
+def test_a_failure_says_what_the_program_wrote_last() -> None:
+    with pytest.raises(ProgramFailed, match="status 3: no such image"):
+        timed("sh", "-c", "echo no such image >&2; exit 3", warm=PAGE)
+
+
+def test_after_an_interrupt_the_program_has_cleaned_up(tmp_path: Path) -> None:
+    begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
+    os.mkfifo(begun)
+
+    def interrupt() -> None:
+        begun.read_bytes()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    script = f"trap 'sleep 0.1; : > {cleaned}; exit' TERM; : > {begun}; sleep 60 & wait"
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt):
+        timed("sh", "-c", script, warm=PAGE)
+    assert cleaned.exists()
+    watcher.join()
