@@ -100,15 +100,16 @@ def made_builds(path: Path, apps: Iterable[str] = APPS, *, quick: bool) -> dict[
     """
     divisor = 10 if quick else 1
     check_room(path.parent, _UNPACKED_PACKAGES + _MADE // divisor)
+    made = Builder(path / "images", divisor)
+    run = [
+        made.layer(made.files("base", 85 * MB, many=True), RUN_LEVEL),
+        made.layer(made.files("pkgs", 134 * MB), RUN_LEVEL),
+    ]
+    _write_run_images(made, run)
     builds: dict[str, Build] = {}
     for app in apps:
         builds[app] = build = Build(path / app, f"{app}: Debian packages")
-        made = Builder(build.images, divisor)
-        run = [
-            made.layer(made.files("base", 85 * MB, many=True), RUN_LEVEL),
-            made.layer(made.files("pkgs", 134 * MB), RUN_LEVEL),
-        ]
-        _write_run_images(made, run)
+        shutil.copytree(path / "images", build.images, copy_function=os.link)
         trees: dict[str, list[File]] = {"helper": [("helper", made.text(5 * MB))]}
         if app == "ruby":
             trees["mri"] = made.files("mri", 55 * MB)
@@ -121,7 +122,7 @@ def made_builds(path: Path, apps: Iterable[str] = APPS, *, quick: bool) -> dict[
             _fill(_layer(build, name), files)
         _fill(build.app, [(f"classes/{number}", made.text(MB // 300)) for number in range(500)])
         _finish(build, made.text(3 * MB), made.text(3 * MB))
-        made.clear()
+    made.clear()
     return builds
 
 

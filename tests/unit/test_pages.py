@@ -56,6 +56,9 @@ def test_no_two_decisions_share_a_number() -> None:
     assert len(set(numbers)) == len(numbers)
 
 
-def test_the_numbers_of_the_readme_are_those_of_committed_runs() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert runpy.run_path(str(ROOT / "scripts" / "headline.py"))["written"](readme) == readme
+@pytest.mark.parametrize(
+    ("script", "page"), [("headline", "README.md"), ("draft", "docs/bench.md")]
+)
+def test_the_numbers_of_a_page_are_those_of_committed_runs(script: str, page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert runpy.run_path(str(ROOT / "scripts" / f"{script}.py"))["written"](text) == text
