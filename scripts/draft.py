@@ -66,7 +66,7 @@ def latest() -> Path | None:
 def table(run: Path | None) -> Iterator[str]:
     """Yield the lines; without a run only the draft's."""
     measured = _measured(run) if run else {}
-    ways = list(next(iter(measured.values()), {}))
+    ways = list(dict.fromkeys(way for found in measured.values() for way in found))
     ways.sort(key=lambda way: (way != DAEMON, way == OURS))  # what is compared with, first
     titles = ["Export", "draft: daemon", "draft: layout, skopeo", *(f"here: {w}" for w in ways)]
     yield f"| {' | '.join(titles)} |"

@@ -48,23 +48,33 @@ class _Result(TypedDict):
     contestants: dict[str, _Contestant]
 
 
+class _Machine(TypedDict):
+    cores: int
+
+
 class _Document(TypedDict):
+    machine: _Machine
     results: list[_Result]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What one command takes at each size of something."""
+    """What one command takes at each size of something.
+
+    Attributes:
+        at_once: how much of the size the machine's processors do in the time of 1.
+    """
 
     axis: str
     step: str
     measure: Measure
     points: Sequence[Point]
+    at_once: int = 1
 
     @property
     def fit(self) -> Fit:
-        """How it grows."""
-        return fit(self.points)
+        """How it grows, with what is done at once."""
+        return fit([(max(1.0, x / self.at_once), y) for x, y in self.points])
 
 
 def curves(text: str) -> Iterator[Curve]:
@@ -77,13 +87,15 @@ def curves(text: str) -> Iterator[Curve]:
         axis = result["scenario"].removeprefix(CURVE)
         if axis == result["scenario"]:
             continue
-        measures: tuple[Measure, ...] = ("seconds" if axis in _WAITED else "cpu", "peak")
+        is_waited = axis in _WAITED
+        at_once = document["machine"]["cores"] if is_waited else 1
+        measures: tuple[Measure, ...] = ("seconds" if is_waited else "cpu", "peak")
         for measure in measures:
             points = sorted(
                 (_size(name), min(sample[measure] for sample in contestant["samples"]))
                 for name, contestant in result["contestants"].items()
             )
-            yield Curve(axis, result["step"], measure, points)
+            yield Curve(axis, result["step"], measure, points, at_once)
 
 
 def table(found: Iterable[Curve]) -> Iterator[str]:
