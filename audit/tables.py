@@ -52,10 +52,7 @@ def images_table(usage: Usage) -> Table:
     if rest:
         sums = (sum(column) for column in zip(*map(_numbers, rest), strict=True))
         foot.append((f"and {len(rest):,} smaller", *sums))
-    total, exclusive = usage.total, sum(cost.exclusive for cost in costs)
-    numbers = list(_numbers(total))
-    numbers[2:4] = total.on_disk - exclusive, exclusive  # what these share with each other, too
-    foot.append(("total, what is shared once", *numbers))
+    foot.append(("total, what is shared once", *_numbers(usage.total.below(costs))))
     columns = ("Apparent", "On disk", "Shared", "Exclusive", "Amortised", "Reclaimable")
     return Table(
         "images",

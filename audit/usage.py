@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from ..oci.errors import NotFound
@@ -49,6 +49,14 @@ class Cost:
     def shared(self) -> int:
         """The part of `on_disk` that other layouts have, too."""
         return self.on_disk - self.exclusive
+
+    def below(self, layouts: Iterable[Cost]) -> Cost:
+        """Return this total as the last line of these layouts.
+
+        Its `exclusive` is what a single one of them has, so that its `shared` is also what they
+        share with each other.
+        """
+        return replace(self, exclusive=sum(cost.exclusive for cost in layouts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from ..audit.tree import Branch
 from ..audit.usage import Cost, Usage
@@ -31,10 +30,8 @@ def ordered(costs: Sequence[Cost], by: str) -> Sequence[Cost]:
 
 def print_table(layouts: Sequence[Cost], total: Cost, by: str, *, exactly: bool) -> None:
     """Print a line an image, and one for all."""
-    exclusive = sum(cost.exclusive for cost in layouts)
-    total = replace(total, exclusive=exclusive)  # what these share among each other, too
     rows = [(shown(cost.name), cost) for cost in ordered(layouts, by)]
-    _print([*rows, ("total", total)], exactly=exactly)
+    _print([*rows, ("total", total.below(layouts))], exactly=exactly)
 
 
 def print_tree(top: Branch, by: str, depth: int | None, *, exactly: bool) -> None:
@@ -92,15 +89,16 @@ def cost_members(cost: Cost) -> dict[str, object]:
     }
 
 
-def together_members(total: Cost) -> dict[str, object]:
-    """Return what several images cost together for a JSON document."""
-    return {k: v for k, v in cost_members(total).items() if k not in ("name", "path")}
+def together_members(layouts: Sequence[Cost], total: Cost) -> dict[str, object]:
+    """Return what several images cost together for a JSON document: the table's last line."""
+    members = cost_members(total.below(layouts))
+    return {key: member for key, member in members.items() if key not in ("name", "path")}
 
 
 def total_members(found: Usage) -> dict[str, object]:
     """Return what is true of all images together, and what the store has beside them."""
     return {
-        **together_members(found.total),
+        **together_members(found.layouts, found.total),
         "separate": found.separate,
         "factor": round(found.factor, 4),
         "unlinked": found.unlinked,

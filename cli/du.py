@@ -123,7 +123,7 @@ def du(
             seen = glance(store, wanted) if wanted and not whole else None
             if seen is not None:
                 if as_json:
-                    total = costs.together_members(seen.total)
+                    total = costs.together_members(seen.layouts, seen.total)
                     costs.print_json(seen.layouts, {"total": total}, sort)
                 else:
                     costs.print_table(seen.layouts, seen.total, sort, exactly=exactly)

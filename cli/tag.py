@@ -11,15 +11,16 @@ from ..publish.layout import StoreSource
 from ..publish.sink import check_name
 from ..store.store import Store
 from .config import Settings
-from .options import name_argument, pass_settings
-from .output import line, result
+from .options import json_option, name_argument, pass_settings
+from .output import document, line, result
 
 
 @click.command()
 @name_argument()
 @click.argument("newname")
+@json_option
 @pass_settings
-def tag(settings: Settings, name: str, newname: str) -> None:
+def tag(settings: Settings, name: str, newname: str, as_json: bool) -> None:
     """Give an image another name.
 
     The image keeps the old one, and takes no more space. An image that had
@@ -34,4 +35,7 @@ def tag(settings: Settings, name: str, newname: str) -> None:
         root = source.resolve()
         check_name(reference, root)
         store.put(reference, root)
-    line(f"tagged {result(str(reference), root.digest)}")
+    if as_json:
+        document({"name": str(reference), "digest": str(root.digest)})
+    else:
+        line(f"tagged {result(str(reference), root.digest)}")

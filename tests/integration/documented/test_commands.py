@@ -103,10 +103,14 @@ REPORTS = {  # as the headlines of docs/reports.md say
     "verify --json": "",
     "link --json": "example.com/base:1 out",
     "dedupe --json": "app",
+    "tag --json": "example.com/base:1 example.com/base:2",
+    "rm --json": "example.com/base:2",
+    "reindex --json": "",
     "remote ls --json": "",
     "mount --status --json": "",
+    "doctor --json": "",
 }
-OPEN = {"annotations", "config", "obstacles", "operations", "rest", "ways"}  # names are theirs
+OPEN = {"annotations", "config", "obstacles", "operations", "rest", "tables", "ways"}  # theirs
 
 
 def members(value: object) -> Iterator[str]:

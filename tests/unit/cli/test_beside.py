@@ -45,8 +45,9 @@ def test_table_document_and_page_have_the_same_numbers(tmp_path: Path, run: Ocis
     assert {row[0]: row[1:] for row in data["tables"]["images"]["rows"]} == images
     assert data["tree"][1] == found["total"]["everything"]
     lines = [line.split() for line in ok(run("du", "--bytes", "--potential")).splitlines()]
-    table = {cells[0]: [int(n) for n in cells[1:]] for cells in lines[1:4]}
-    assert table == images
+    table = {cells[0]: [int(n) for n in cells[1:]] for cells in lines[1:5]}
+    total = [found["total"][number] for number in NUMBERS]
+    assert table == {**images, "total": total}
     saving = found["potential"]
     levels = {tuple(line[:2]): line[2:4] for line in lines if line[:1] == ["each"]}
     for what in ("layer", "file", "chunk"):

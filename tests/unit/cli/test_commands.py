@@ -314,9 +314,13 @@ def test_du_counts_what_is_shared_once(tmp_path: Path, run: Ocistow) -> None:
     assert lines[0][6:] == ["AMORTISED", "RECLAIMABLE"]
     assert [line[0] for line in lines[1:4]] == ["e.x/a:1", "e.x/b:1", "total"]
     assert lines[1][1:] == lines[2][1:]
+    keys = ("apparent", "onDisk", "shared", "exclusive", "amortised", "reclaimable")
+    for names in ((), ("e.x/a:1", "e.x/b:1")):
+        total = json.loads(ok(run("du", "--json", *names)))["total"]
+        assert total["shared"] > 100_000
+        assert [total[key] for key in keys] == [int(number) for number in lines[3][1:]]
     found = json.loads(ok(run("du", "--json", "e.x/a:1")))
     [one] = found["images"]
-    keys = ("apparent", "onDisk", "shared", "exclusive", "amortised", "reclaimable")
     assert [one[key] for key in keys] == [int(number) for number in lines[1][1:]]
     exactly = json.loads(ok(run("du", "--json", "--exact", "e.x/a:1")))
     assert (exactly["images"], exactly["total"]["unreferencedBlobs"]) == ([one], 0)
@@ -330,6 +334,16 @@ def test_rm_says_what_stays(tmp_path: Path, run: Ocistow) -> None:
     assert done.stdout == "removed e.x/a:1\n"
     assert "e.x/a/1: note" in done.stderr
     assert "blobs stay in the pool" in done.stderr
+    ok(run("add", "oci:layout", "e.x/a:1"))
+    tagged = json.loads(ok(run("tag", "--json", "e.x/a:1", "e.x/b:2")))
+    assert tagged["name"] == "e.x/b:2"
+    assert tagged["digest"] == json.loads(ok(run("ls", "--json")))["images"][0]["digest"]
+    removed = run("rm", "--json", "e.x/a:1", "e.x/b:2")
+    assert removed.stderr == ""
+    assert json.loads(ok(removed))["removed"] == [
+        {"name": "e.x/a:1", "path": "e.x/a/1", "left": ["note"]},
+        {"name": "e.x/b:2", "path": "e.x/b/2", "left": []},
+    ]
     assert "5 blobs of the pool that no image has" in ok(run("du"))
 
 
