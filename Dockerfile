@@ -33,6 +33,9 @@ ENV PATH=/cnb/lifecycle:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
     CNB_USER_ID=1000 \
     CNB_GROUP_ID=1000 \
     OCISTOW_STORE=/var/lib/ocistow
+# What a platform reads of a lifecycle
+LABEL io.buildpacks.lifecycle.apis='{"buildpack":{"deprecated":[],"supported":["0.7","0.8","0.9","0.10","0.11","0.12"]},"platform":{"deprecated":[],"supported":["0.7","0.8","0.9","0.10","0.11","0.12","0.13","0.14","0.15"]}}' \
+    io.buildpacks.lifecycle.version='0.1.0'
 # A mount needs more: --user=0 --device=/dev/fuse --cap-add=SYS_ADMIN.
 USER 1000:1000
 ENTRYPOINT ["/usr/local/bin/ocistow"]

@@ -24,6 +24,7 @@ from ocistow.lifecycle.golang.tar import Entry
 from ocistow.lifecycle.layers.packer import LayerPacker
 from ocistow.lifecycle.layers.tarball import LayerTar
 from ocistow.lifecycle.layers.trees import Tree, absolute, walk
+from ocistow.lifecycle.platform_api import image_labels
 from ocistow.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent
@@ -158,6 +159,7 @@ def save(store: Store, name: Reference, layers: Sequence[LayerTar]) -> Digest:
                     "OCISTOW_STORE=/var/lib/ocistow",
                 ],
                 "Entrypoint": ["/usr/local/bin/ocistow"],
+                "Labels": image_labels(),
             },
             "rootfs": {"type": "layers", "diff_ids": [str(one.diff_id) for one in packed]},
         },

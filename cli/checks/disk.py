@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...fusefs.system.table import entries
+from ...fusefs.system.table import Entry, entries
 from ...oci.errors import InvalidContent, NotFound
 from ...oci.wording import message_of
 from ...store.disk import Disk
@@ -16,11 +16,13 @@ from ...store.spares import spare_name
 from ...store.store import Store
 from ..output import human
 from .check import Check, fail, ok, warn
+from .names import names
 
 FEW_LINKS = 1000  # images with the same layer, until a copy of it is made
 LITTLE = 1_000_000_000  # bytes
 SCARCE = 0.05  # of all there are
 
+_NOT_MOUNTED = "not in the table of mounts"
 _SAMPLE = bytes(4096)
 _NOT_KNOWN = 127  # what glibc says of file systems that it does not know, such as tmpfs
 
@@ -29,7 +31,10 @@ def disk(store: Path) -> Iterator[Check]:
     """Look at a store, or where it would be."""
     yield _store(store)
     there = next(above for above in (store, *store.parents) if os.path.isdir(above))
-    yield ok("file system", _file_system(there))
+    entry = _mounted(there)
+    yield ok("file system", f"{entry.kind} at {entry.path}" if entry else _NOT_MOUNTED)
+    if entry and entry.kind == "ext4":
+        yield names(store, there, Path(entry.source))
     try:
         directory = open_directory(there)
     except OSError as error:
@@ -52,13 +57,11 @@ def _store(path: Path) -> Check:
     return ok("store", str(path))
 
 
-def _file_system(path: Path) -> str:
+def _mounted(path: Path) -> Entry | None:
     """Return what is mounted where a directory lies: the last one on the longest path."""
     place = path.resolve()
     over = [entry for entry in entries() if place.is_relative_to(entry.path)]
-    longest = max((len(entry.path.parts) for entry in over), default=0)
-    found = [entry for entry in over if len(entry.path.parts) == longest]
-    return f"{found[-1].kind} at {found[-1].path}" if found else "not in the table of mounts"
+    return max(reversed(over), key=lambda entry: len(entry.path.parts), default=None)
 
 
 def _abilities(path: Path, directory: int) -> Iterator[Check]:

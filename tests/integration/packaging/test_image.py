@@ -1,5 +1,6 @@
 """The image that scripts/image.py makes runs, on a base with nothing but this machine's Python."""
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.cli.checks.machine import LIBRARIES
+from ocistow.lifecycle.platform_api import image_labels
 from ocistow.testing.minimal import minimal_image
 
 from ..conftest import Dockerd
@@ -95,6 +97,12 @@ def test_it_runs_as_nobody_special(image: str, dockerd: Dockerd) -> None:
 def test_the_phases_are_where_platforms_run_them(image: str, dockerd: Dockerd) -> None:
     how = ("--env=CNB_PLATFORM_API=0.15", "--entrypoint=/cnb/lifecycle/rebaser")
     assert ran(dockerd, *how, image, "-version")
+
+
+def test_a_platform_reads_which_apis_the_phases_know(image: str, dockerd: Dockerd) -> None:
+    labels = json.loads(dockerd.run("inspect", "--format", "{{json .Config.Labels}}", image))
+    assert labels == image_labels()
+    assert json.loads(labels["io.buildpacks.lifecycle.apis"])["platform"]["supported"][-1] == "0.15"
 
 
 def test_a_phase_finds_an_image_in_a_store(image: str, dockerd: Dockerd, tmp_path: Path) -> None:
