@@ -5,8 +5,10 @@ import runpy
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NotRequired, TypedDict, cast
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -20,6 +22,29 @@ DECISIONS = sorted((DOCS / "adr").glob("*.md"))
 _CODE = re.compile(r"^(```+).*?^\1$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(\s*(?!https?://)([^)#\s]*)(?:#([^)\s]+))?\s*\)")
 _HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+
+
+class Mount(TypedDict):
+    name: str
+    mountPropagation: NotRequired[str]
+
+
+class Container(TypedDict):
+    securityContext: dict[str, object]
+    volumeMounts: list[Mount]
+
+
+class Spec(TypedDict):
+    volumes: list[dict[str, object]]
+    initContainers: list[Container]
+    containers: list[Container]
+
+
+class Pod(TypedDict):
+    """What of a manifest of Kubernetes concerns its mounts."""
+
+    kind: str
+    spec: Spec
 
 
 def links(page: Path) -> Iterator[tuple[Path, str | None]]:
@@ -62,3 +87,25 @@ def test_no_two_decisions_share_a_number() -> None:
 def test_the_numbers_of_a_page_are_those_of_committed_runs(script: str, page: str) -> None:
     text = (ROOT / page).read_text()
     assert runpy.run_path(str(ROOT / "scripts" / f"{script}.py"))["written"](text) == text
+
+
+def test_pods_may_mount_what_they_mount() -> None:
+    """Kubernetes refuses pods whose propagation, volumes or security contexts are otherwise."""
+    manifests = [
+        cast("Pod", yaml.safe_load(block))
+        for page in PAGES
+        for block in re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    ]
+    assert [manifest["kind"] for manifest in manifests] == ["Pod"]
+    for spec in (manifest["spec"] for manifest in manifests):
+        volumes = {volume["name"] for volume in spec["volumes"]}
+        for container in (*spec["initContainers"], *spec["containers"]):
+            context = container["securityContext"]
+            ways = {mount.get("mountPropagation") for mount in container["volumeMounts"]}
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+            assert ways <= {None, "None", "HostToContainer", "Bidirectional"}
+            if "Bidirectional" in ways:
+                assert context["privileged"]
+                assert context["runAsUser"] == 0  # the user of our image cannot mount
+            else:
+                assert "privileged" not in context
