@@ -77,6 +77,7 @@ class Generations:
                     await self.settle(staged, again=True)
                 except (OcistowError, OSError) as error:
                     log.warning("refused %s: %s", _path(staged), error)
+                    self._view.counters.add("refused", staged.staging.size)
                     staged.staging.unsettled = False
                     self.drop(staged)
                 self.drop_if_over(staged)

@@ -11,7 +11,17 @@ from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT
 from ..oci.errors import InvalidContent
 from .attributes import Attributes
-from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged, Symlink
+from .contents import (
+    Blob,
+    Content,
+    Directory,
+    Found,
+    Guarded,
+    Name,
+    Ordinary,
+    Staged,
+    Symlink,
+)
 from .generations import Generations
 from .intent import is_visible
 from .places import Place, is_hidden, role_of
@@ -169,7 +179,8 @@ class Namespace:
             raise refused(errno.EINVAL)
         if flags & RENAME_NOREPLACE and self._exists(new):
             raise refused(errno.EEXIST)
-        content = self._view.peek(*old).content
+        found = self._view.peek(*old)
+        content = found.content
         place = self._view.place_for(*new)
         if isinstance(content, Directory):
             self._rename_directory(old, new)
@@ -184,6 +195,7 @@ class Namespace:
         except InvalidContent as error:
             path = os.fsdecode(new[0].child(new[1]))
             log.warning("refused %s: %s", path, error)
+            self._view.counters.add("refused", _size(found))
             raise
         if place is Place.BLOB:
             await self._generations.settled()
@@ -330,3 +342,9 @@ class Namespace:
         except FileNotFoundError:
             return False
         return True
+
+
+def _size(found: Found) -> int:
+    if isinstance(found.content, Staged):
+        return found.content.staging.size
+    return found.status.st_size if found.status is not None else 0

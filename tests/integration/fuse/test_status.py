@@ -64,6 +64,15 @@ def test_what_became_of_content_is_counted(mount_store: Mounter, image: Generate
         content = status_of(mount)["content"]
         assert content["present"]["files"] >= 1
         assert content["refused"] == {"files": 1, "bytes": 5}
+        for beside in (blob.parent.parent / "temporary", mount.path / "third" / "oci-put-blob1"):
+            beside.write_bytes(b"wrong")
+            with pytest.raises(OSError, match="Input/output"):
+                beside.rename(wrong)
+            beside.unlink()
+        (mount.path / "third" / "index").write_bytes(b"wrong")
+        with pytest.raises(OSError, match="Input/output"):
+            (mount.path / "third" / "index").rename(mount.path / "third" / "index.json")
+        assert status_of(mount)["content"]["refused"] == {"files": 4, "bytes": 20}
 
 
 def test_what_is_written_all_the_same_was_not_saved(
