@@ -15,7 +15,7 @@ import trio
 from ..store.reading import Buffer
 from .attributes import Attributes
 from .calls import Calls
-from .contents import Ordinary
+from .contents import Directory, Ordinary
 from .counters import Counters
 from .generations import Generations
 from .handles import Handles, Opened
@@ -272,6 +272,15 @@ class FileSystem:
             if not take(name, shown, position + 1):
                 self._view.tree.forget(shown.inode, 1)
                 break
+
+    async def fsyncdir(self, handle: int) -> None:
+        """Return once the names in a directory survive power loss."""
+        inode = self._listings[handle].inode
+        await self.getattr(inode)  # or it is another one by now
+        directory = self._view.tree[inode]
+        content = directory.content
+        if isinstance(content, Directory) and content.last is None:  # it is on the disk
+            await self._view.blocking(self._view.files.sync_names, directory.path)
 
     async def releasedir(self, handle: int) -> None:
         """Close a directory."""

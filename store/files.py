@@ -101,8 +101,16 @@ class Files:
         self._disk.begin_sync(file, offset, length)
 
     def sync(self, file: int) -> None:
-        """Return once an open file's bytes, or a directory's names, survive power loss."""
+        """Return once an open file's bytes survive power loss."""
         self._disk.sync(file)
+
+    def sync_names(self, path: bytes) -> None:
+        """Return once the names in a directory survive power loss."""
+        directory = open_directory(path, self._root)
+        try:
+            self._disk.sync(directory)
+        finally:
+            os.close(directory)
 
     @contextmanager
     def fenced(self, file: int) -> Generator[bool]:

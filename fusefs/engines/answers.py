@@ -59,7 +59,7 @@ class Answers:
             Opcode.OPENDIR: self._opendir,
             Opcode.READDIRPLUS: self._readdirplus,
             Opcode.RELEASEDIR: self._releasedir,
-            Opcode.FSYNCDIR: self._nothing,  # committed names are synced when they are made
+            Opcode.FSYNCDIR: self._fsyncdir,
             Opcode.INTERRUPT: self._interrupt,
             Opcode.DESTROY: self._nothing,
             Opcode.BATCH_FORGET: self._batch_forget,
@@ -216,6 +216,10 @@ class Answers:
 
         await self._filesystem.readdir(handle, start, take)
         return answer
+
+    async def _fsyncdir(self, request: Request) -> Buffer:
+        await self._filesystem.fsyncdir(*request.numbers)
+        return b""
 
     async def _releasedir(self, request: Request) -> Buffer:
         await self._filesystem.releasedir(*request.numbers)

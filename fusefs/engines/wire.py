@@ -100,6 +100,7 @@ class Form:
 
 _NOTHING = Struct("=")
 _HANDLE = Struct("=Q16x")  # a handle, flags, the owner of locks
+_SYNC = Struct("=Q8x")  # a handle, flags
 _RANGE = Struct("=QQI20x")  # handle, offset, size, flags, the owner of locks
 _COPY = Struct("=QQQQQQ8x")  # handle, offset, inode to, handle to, offset to, length, flags
 
@@ -122,13 +123,13 @@ FORMS: dict[int, Form] = {
     Opcode.WRITE: Form(_RANGE, has_data=True),
     Opcode.STATFS: Form(_NOTHING),
     Opcode.RELEASE: Form(_HANDLE),
-    Opcode.FSYNC: Form(Struct("=Q8x")),
+    Opcode.FSYNC: Form(_SYNC),
     Opcode.FLUSH: Form(_HANDLE),
     # major, minor, read-ahead, flags; then, if there is more, the high half of the flags
     Opcode.INIT: Form(Struct("=IIII"), has_data=True),
     Opcode.OPENDIR: Form(Struct("=8x")),
     Opcode.RELEASEDIR: Form(_HANDLE),
-    Opcode.FSYNCDIR: Form(Struct("=16x")),
+    Opcode.FSYNCDIR: Form(_SYNC),
     Opcode.ACCESS: Form(Struct("=I4x")),  # mode
     Opcode.CREATE: Form(Struct("=II8x"), names=1),  # flags, mode
     Opcode.INTERRUPT: Form(Struct("=Q")),  # unique

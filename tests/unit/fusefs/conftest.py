@@ -27,10 +27,12 @@ class PausingDisk(WatchedDisk):
 
     Attributes:
         calls: all that were made.
+        synced: inodes of the disk, one for each sync.
     """
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.synced: list[int] = []
         self._call = ""
         self._reached = threading.Event()
         self._resumed = threading.Event()
@@ -53,6 +55,10 @@ class PausingDisk(WatchedDisk):
         """Write, and stop at "written" too: the bytes are there, and nobody has been told."""
         super().write(file, data, offset)
         self.about_to("written")
+
+    def sync(self, file: int) -> None:
+        self.synced.append(os.fstat(file).st_ino)
+        super().sync(file)
 
     def close(self, file: int) -> None:
         self.about_to("close")
