@@ -1,7 +1,7 @@
 """Make an image with ocistow, and its phases as /cnb/lifecycle/*, in a store: no registry is asked.
 
 The base is the root of a file system that has a Python of the version that runs this, such as
-debootstrap makes. The image has three layers: the base, the libraries, and ocistow.
+debootstrap makes; needs root, for owners. The image has three layers: base, libraries and ocistow.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from ocistow.publish.sink import host_platform
 from ocistow.store.store import Store
 
 HOME = "opt/ocistow"
-USER = "1000:1000"  # who the phases build as; a mount needs `--user 0`
+ID = 1000  # whom the phases build as; a mount needs `--user 0`
+STORE, MOUNTPOINT = "var/lib/ocistow", "oci"
 MOUNTERS = ("mount.ocistow", "mount.fuse.ocistow")
 
 _PROGRAM = f"""\
@@ -104,12 +105,16 @@ def write_programs(root: Path, python: str) -> None:
     script.chmod(0o755)
     for directory, names in {
         "usr/local/bin": ("ocistow", *MOUNTERS),
+        "usr/sbin": MOUNTERS,  # where mount(8) looks
         "cnb/lifecycle": PROGRAMS,
     }.items():
         (root / directory).mkdir(parents=True)
         for name in names:
             (root / directory / name).symlink_to(f"/{HOME}/bin/ocistow")
     (root / "cnb/lifecycle/lifecycle.sbom.cdx.json").write_text(bom)
+    for directory in (STORE, MOUNTPOINT):
+        (root / directory).mkdir(parents=True)
+        os.chown(root / directory, ID, ID)
 
 
 def layer_of(tree: Path) -> LayerTar:
@@ -151,12 +156,12 @@ def save(store: Store, name: Reference, layers: Sequence[LayerTar]) -> Digest:
         {
             **host_platform().to_document(),
             "config": {
-                "User": USER,
+                "User": f"{ID}:{ID}",
                 "Env": [
                     "PATH=/cnb/lifecycle:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                    "CNB_USER_ID=1000",
-                    "CNB_GROUP_ID=1000",
-                    "OCISTOW_STORE=/var/lib/ocistow",
+                    f"CNB_USER_ID={ID}",
+                    f"CNB_GROUP_ID={ID}",
+                    f"OCISTOW_STORE=/{STORE}",
                 ],
                 "Entrypoint": ["/usr/local/bin/ocistow"],
                 "Labels": image_labels(),

@@ -92,6 +92,9 @@ def image(tmp_path_factory: pytest.TempPathFactory, base: Path, dockerd: Dockerd
 def test_it_runs_as_nobody_special(image: str, dockerd: Dockerd) -> None:
     assert ran(dockerd, image, "--version") == "ocistow 0.1.0"
     assert dockerd.run("inspect", "--format", "{{.Config.User}}", image) == "1000:1000"
+    python = str(Path(sys.executable).resolve())
+    code = "import os; print(os.access('/oci', os.W_OK), os.access('/var/lib/ocistow', os.W_OK))"
+    assert ran(dockerd, f"--entrypoint={python}", image, "-c", code) == "True True"
 
 
 def test_the_phases_are_where_platforms_run_them(image: str, dockerd: Dockerd) -> None:
@@ -130,5 +133,5 @@ def test_it_mounts_where_it_may(image: str, dockerd: Dockerd) -> None:
         pytest.skip("needs /dev/fuse")
     how = ("--user=0", "--cap-add=SYS_ADMIN", "--device=/dev/fuse", "--tmpfs=/var/lib/ocistow")
     python = str(Path(sys.executable).resolve())
-    command = ("mount", "/tmp", "--", python, "-c", "import os; print(os.path.ismount('/tmp'))")
+    command = ("mount", "/oci", "--", python, "-c", "import os; print(os.path.ismount('/oci'))")
     assert ran(dockerd, *how, image, *command) == "True"
