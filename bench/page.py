@@ -62,7 +62,8 @@ def _charts(results: Sequence[Result]) -> list[str]:
         if not parts:
             continue
         bars = "".join(_bars(result, parts, kind, full) for kind, full in _WIDTHS.items())
-        legend = "".join(f'<i class="{c}"></i>&nbsp;<span>{n}</span>' for n, c in _PARTS.items())
+        keys = (f'<span class="key"><i class="{c}"></i>{n}</span>' for n, c in _PARTS.items())
+        legend = "".join(keys)
         charts.append(_section(f"{scenario}: {step}", f'{bars}<div class="legend">{legend}</div>'))
     return charts
 
