@@ -242,7 +242,9 @@ class View:
         shared = is_shared(status)
         known = self._ordinaries.get(status.st_ino)
         if known is None or is_new or known.is_blob or known.shared != shared:
-            known = self._ordinaries[status.st_ino] = Ordinary(status.st_ino, shared)
+            was_lost = known is not None and known.is_lost and not is_new
+            known = Ordinary(status.st_ino, shared, is_lost=was_lost)
+            self._ordinaries[status.st_ino] = known
         return known
 
     def peek(self, parent: Node[Content], name: bytes) -> Found:

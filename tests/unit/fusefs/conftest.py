@@ -23,7 +23,7 @@ TIMEOUT = 20.0  # seconds; nothing here waits for anything but another thread
 
 
 class PausingDisk(WatchedDisk):
-    """A disk that stops at a call until it is let go.
+    """A disk that stops at a call until it is let go, or that fails once.
 
     Attributes:
         calls: all that were made.
@@ -33,7 +33,7 @@ class PausingDisk(WatchedDisk):
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.synced: list[int] = []
-        self._call = ""
+        self._call = self._failing = ""
         self._reached = threading.Event()
         self._resumed = threading.Event()
 
@@ -42,6 +42,10 @@ class PausingDisk(WatchedDisk):
         self._reached.clear()
         self._resumed.clear()
         self._call = call
+
+    def fail_at(self, call: str) -> None:
+        """Let whoever makes this call next fail."""
+        self._failing = call
 
     async def reached(self) -> None:
         """Return once somebody has stopped."""
@@ -66,6 +70,9 @@ class PausingDisk(WatchedDisk):
 
     def about_to(self, call: str) -> None:
         self.calls.append(call)
+        if call == self._failing:
+            self._failing = ""
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         if call == self._call:
             self._call = ""
             self._reached.set()

@@ -111,6 +111,49 @@ async def test_a_file_cannot_be_opened_for_writing_during_its_rename_to_a_blob(
     assert violations(client.store.path) == []
 
 
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "closed"])
+async def test_a_file_that_somebody_can_write_to_is_copied_to_become_a_blob(
+    client: Client, is_open: bool
+) -> None:
+    await client.mkdir("blobs/sha256")
+    await client.write_file("file", LARGE)
+    inode = await client.inode("file")
+    await client.names.link(inode, await client.inode(""), b"other")
+    if is_open:
+        await client.open("file", os.O_RDWR)
+    await client.rename("file", f"blobs/sha256/{name_of(LARGE)}")
+    pool = client.store.blobs.path / "sha256" / name_of(LARGE)
+    assert pool.samefile(client.store.layouts / "other") is not is_open
+    if is_open:
+        with pytest.raises(OSError, match="Stale"):  # what is open since before is refused to write
+            await client.handles.open(inode, os.O_RDWR)
+    handle = await client.open("other", os.O_RDWR)
+    await client.handles.write(handle, 0, b"changed")
+    await client.close(handle)
+    assert (await client.read_file("other"))[:7] == b"changed"
+    assert violations(client.store.path) == []
+
+
+@pytest.mark.parametrize("at", ["fsync", "rename"])
+async def test_a_file_of_which_the_disk_may_have_lost_something_is_copied_to_become_a_blob(
+    client: Client, at: str
+) -> None:
+    """The disk says so once: nobody can tell by the file itself."""
+    await client.mkdir("blobs/sha256")
+    await client.write_file("file", LARGE)
+    await client.names.link(await client.inode("file"), await client.inode(""), b"other")
+    blob = f"blobs/sha256/{name_of(LARGE)}"
+    handle = await client.open("file")
+    client.disk.fail_at("sync")
+    with pytest.raises(OSError, match="Input/output"):
+        await (client.handles.fsync(handle) if at == "fsync" else client.rename("file", blob))
+    await client.close(handle)
+    await client.rename("file", blob)
+    pool = client.store.blobs.path / "sha256" / name_of(LARGE)
+    assert not pool.samefile(client.store.layouts / "other")
+    assert violations(client.store.path) == []
+
+
 async def test_a_copied_link_to_a_blob_is_another_file_from_then_on(client: Client) -> None:
     await client.mkdir("blobs/sha256")
     blob = f"blobs/sha256/{name_of(LARGE)}"
@@ -204,6 +247,28 @@ async def test_what_the_kernel_wrote_by_itself_becomes_a_blob_that_nobody_writes
         await client.close(opened.handle)
     assert await client.read_file(f"layout/blobs/sha256/{name_of(LARGE)}") == LARGE
     assert violations(client.store.path, sparse=True) == []
+
+
+async def test_what_the_kernel_writes_by_itself_is_the_content_whatever_others_ask(
+    client: Client,
+) -> None:
+    client.view.passthrough = True
+    await client.mkdir("layout/blobs/sha256")
+    above = await client.inode("layout/blobs/sha256")
+    name = client.store.blobs.add([b"copied"]).encoded
+    source = await client.open(f"layout/blobs/sha256/{name}")
+    opened, _ = await client.handles.create(above, b"temporary", 0o644, os.O_RDWR)
+    other = await client.open("layout/blobs/sha256/temporary", os.O_RDWR)
+    client.handles.keep(other)
+    assert await client.handles.copy(source, 0, opened.handle, 0, 100) == len(b"copied")
+    assert os.pread(opened.backing, 100, 0) == b"copied"
+    os.pwrite(opened.backing, LARGE, 0)
+    inode = await client.inode("layout/blobs/sha256/temporary")
+    assert client.view.attributes(client.view.tree[inode]).size == len(LARGE)
+    await client.close(other)
+    await client.close(opened.handle)
+    await client.rename("layout/blobs/sha256/temporary", f"layout/blobs/sha256/{name_of(LARGE)}")
+    assert await client.read_file(f"layout/blobs/sha256/{name_of(LARGE)}") == LARGE
 
 
 async def test_what_the_kernel_does_not_write_by_itself_is_refused_once_it_is_a_blob(
