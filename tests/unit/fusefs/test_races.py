@@ -124,6 +124,8 @@ async def test_a_file_that_somebody_can_write_to_is_copied_to_become_a_blob(
     await client.rename("file", f"blobs/sha256/{name_of(LARGE)}")
     pool = client.store.blobs.path / "sha256" / name_of(LARGE)
     assert pool.samefile(client.store.layouts / "other") is not is_open
+    is_same = await client.inode(f"blobs/sha256/{name_of(LARGE)}") == inode
+    assert is_same is not is_open  # else the kernel would show readers what is written
     if is_open:
         with pytest.raises(OSError, match="Stale"):  # what is open since before is refused to write
             await client.handles.open(inode, os.O_RDWR)
@@ -417,6 +419,21 @@ async def test_a_blob_is_not_emptied_by_the_inode_that_others_read(client: Clien
     await client.handles.write(opened.handle, 0, LARGE)
     await client.close(opened.handle)
     assert violations(client.store.path) == []
+
+
+async def test_a_blob_that_the_kernel_reads_by_itself_is_opened_for_writing_by_another_inode(
+    client: Client,
+) -> None:
+    """A mapping of that could change the pool's file."""
+    client.view.passthrough = True
+    await client.mkdir("layout/blobs/sha256")
+    await client.write_file(f"layout/blobs/sha256/{name_of(LARGE)}", LARGE)
+    inode = await client.inode(f"layout/blobs/sha256/{name_of(LARGE)}")
+    reader = await client.handles.open(inode, os.O_RDONLY)
+    with pytest.raises(OSError, match="Stale"):
+        await client.handles.open(inode, os.O_WRONLY)
+    assert await client.inode(f"layout/blobs/sha256/{name_of(LARGE)}") != inode
+    await client.close(reader.handle)
 
 
 async def test_a_reader_of_a_descriptor_may_empty_it(client: Client) -> None:
