@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from .builds import PATCHED, RUN, Build
 from .daemon import Daemon
 from .launch import traffic
 from .measure import Result, Steps, compare
-from .processes import WARM, ProgramFailed, Sample, peak_of
+from .processes import WARM, ProgramFailed, Sample, peak_of, warm_memory
 from .servers import Missing, Registry, registry
 from .ways import APP, OURS, Room, Way, open_way
 
@@ -64,6 +63,7 @@ class Contest:
         ways: of `open_way`; ocistow's first.
         lifecycle: where the programs of Go's lifecycle are, for one contestant more.
         has_registry: whether images are also sent into a registry.
+        steps: which builds are done, the first ones of `STEPS`.
         watch: is told what goes on.
     """
 
@@ -74,6 +74,7 @@ class Contest:
     lifecycle: Path | None = None
     can_mount: bool = True
     has_registry: bool = True
+    steps: Sequence[str] = STEPS
     watch: Callable[[str], None] = lambda _: None
 
     def results(self, scenario: str, rounds: int) -> Iterator[Result]:
@@ -85,7 +86,9 @@ class Contest:
         """
         agreement = Agreement()
         self.load()
-        contestants = {name: partial(self.cycle, name, agreement) for name in self.contestants()}
+        contestants = {
+            name: partial(self.cycle, name, agreement, self.steps) for name in self.contestants()
+        }
         for result in compare(scenario, contestants, rounds):
             if result.step == _DISK:
                 yield _of_bytes(result, "on disk", lambda sample: sample.peak)
@@ -103,7 +106,7 @@ class Contest:
         self.load()
         for name in self.contestants():
             try:
-                self.cycle(name, agreement, STEPS[:1])
+                self.cycle(name, agreement, self.steps[:1])
             except (ProgramFailed, Missing) as error:
                 if name == OURS:
                     raise
@@ -120,14 +123,13 @@ class Contest:
         more = ["daemon, Go's lifecycle"] if self.lifecycle is not None else []
         return [*self.ways, *more]
 
-    def cycle(self, name: str, agreement: Agreement, steps: Sequence[str] = STEPS) -> Steps:
+    def cycle(self, name: str, agreement: Agreement, steps: Sequence[str]) -> Steps:
         """Let one way do its builds, with servers and files of its own."""
         way, _, is_go = name.partition(", ")
         directory = self.directory / "way"
         directory.mkdir()
         lifecycle = self.lifecycle if is_go else None
-        warm = min(WARM, _SHARE * self.build.size + mmap.PAGESIZE)
-        room = Room(directory, self.build, self.daemon, warm, lifecycle, self.can_mount)
+        room = Room(directory, self.build, self.daemon, lifecycle, self.can_mount)
         room.begin(self.daemon.name(RUN))
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, directory)
@@ -176,7 +178,9 @@ class Contest:
         servers = (*way.servers, *more)
         watched = [pid for pid in (self.daemon.pid, *servers) if pid]
         found: dict[str, Sample] = {}
+        warm = min(WARM, _SHARE * self.build.size)
         for part, work in parts.items():
+            warm_memory(warm)
             before = [traffic(pid) for pid in watched]
             sample = work()
             if sample is None:

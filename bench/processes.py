@@ -143,13 +143,14 @@ def clocked(work: Callable[[], object]) -> Sample:
 
 
 def warm_memory(size: int = WARM) -> None:
-    """Have free memory that was used a moment ago.
+    """Have free memory that was used a moment ago, if `size` is not 0.
 
     A virtual machine gives back what it does not use. The first write of a page then takes twenty
     times as long as later ones, and whoever comes after somebody that freed much would win.
     """
     how = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-    mmap.mmap(-1, size, flags=how).close()
+    if size:
+        mmap.mmap(-1, size, flags=how).close()
 
 
 def output(*command: str | Path) -> str:

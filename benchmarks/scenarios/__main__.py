@@ -30,7 +30,7 @@ from . import (
     ways,
     writing,
 )
-from .bench import Bench, temporary
+from .bench import Bench, say, temporary
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "add": adding.run,
@@ -68,10 +68,10 @@ def main() -> None:
             try:
                 for result in SCENARIOS[scenario](bench):
                     results.append(result)
-                    _say(f"{scenario}: {result.scenario}, {result.step}: measured")
+                    say(f"{scenario}: {result.scenario}, {result.step}: measured")
             except Missing as missing:
                 skipped[scenario] = str(missing)
-                _say(f"{scenario}: skipped, {missing}")
+                say(f"{scenario}: skipped, {missing}")
     report = Report(started, rounds, options.quick, machine, results, skipped)
     if options.output:
         options.output.write_text(document(report) + "\n")
@@ -109,10 +109,6 @@ def _options() -> _Options:
 def _engines() -> list[str]:
     """Return the engines that can mount something here: the kernel's wants root."""
     return [name for name in choice.NAMES if name == "pyfuse3" or os.geteuid() == 0]
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,11 @@ def skopeo(*arguments: str | Path) -> Sample:
 def step(name: str, run: Callable[[], Sample]) -> Callable[[], dict[str, Sample]]:
     """Return a contestant that only has to run one thing."""
     return lambda: {name: run()}
+
+
+def say(text: str) -> None:
+    """Tell whoever waits what goes on."""
+    sys.stderr.write(f"{text}\n")
 
 
 def temporary(directory: Path | None) -> tempfile.TemporaryDirectory[str]:

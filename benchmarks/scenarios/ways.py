@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ocistow.bench.apps import APPS
 from ocistow.bench.builds import made_builds
-from ocistow.bench.comparison import Contest
+from ocistow.bench.comparison import STEPS, Contest
 from ocistow.bench.daemon import used
 from ocistow.bench.measure import Result
 from ocistow.bench.servers import docker_daemon, require
 from ocistow.bench.ways import WAYS
 
-from .bench import GIB, Bench
+from .bench import GIB, Bench, say
 from .exporting import LIFECYCLE
 
 _DISK = 24 * GIB  # bytes, sparse
@@ -35,6 +35,9 @@ def run(bench: Bench) -> Iterator[Result]:
                 daemon,
                 list(WAYS),
                 Path(real) if real else None,
-                has_registry=app == APPS[0],  # pushing out of a daemon takes as long as all else
+                # the others' differ by size alone, and pushing takes as long as all else
+                has_registry=app == APPS[0],
+                steps=STEPS if app == APPS[0] else STEPS[:2],
+                watch=say,
             )
             yield from contest.results(f"ways, {app}", 1 if bench.quick else bench.rounds)
