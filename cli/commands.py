@@ -20,7 +20,7 @@ from ..oci.wording import message_of
 from . import exits, logs
 from .config import LOG_FORMATS, Flags, of_process
 from .signals import Terminated, has_last_word
-from .streams import nobody_reads
+from .streams import forget_what_is_left, nobody_reads
 
 PREFIX = "OCISTOW"
 
@@ -182,6 +182,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return exits.status_of(broken.error)
     except (OcistowError, OSError) as error:
         _say(message_of(error))
+        forget_what_is_left()
         return exits.status_of(error)
     except Exception:
         traceback.print_exc()

@@ -19,6 +19,7 @@ def environment(store: Path, **more: str) -> dict[str, str]:
     """Return an environment in which only `more` and the store say anything to ocistow."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OCISTOW_")}
     kept.pop("DOCKER_HOST", None)
+    kept.pop("PYTHONUNBUFFERED", None)  # users' streams have buffers
     return {
         **kept,
         "PYTHONPATH": str(SOURCES),
