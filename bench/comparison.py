@@ -20,7 +20,7 @@ from .builds import PATCHED, RUN, Build
 from .daemon import Daemon
 from .launch import traffic
 from .measure import Result, Steps, compare
-from .processes import WARM, ProgramFailed, Sample, peak_of, warm_memory
+from .processes import ProgramFailed, Sample, peak_of, warm_memory, warmth
 from .servers import Missing, Registry, registry
 from .ways import APP, OURS, Room, Way, open_way
 
@@ -178,7 +178,7 @@ class Contest:
         servers = (*way.servers, *more)
         watched = [pid for pid in (self.daemon.pid, *servers) if pid]
         found: dict[str, Sample] = {}
-        warm = min(WARM, _SHARE * self.build.size)
+        warm = min(warmth.get(), _SHARE * self.build.size)
         for part, work in parts.items():
             warm_memory(warm)
             before = [traffic(pid) for pid in watched]

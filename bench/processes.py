@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -33,7 +34,8 @@ _LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")
 
 _GRACE = 10.0  # seconds that a program has to clean up after an interrupt
 _LAST_WORDS = 2000  # bytes of what a program wrote that a message has
-WARM = 768 << 20  # bytes; what a contestant adds to the page cache, and some more
+warmth = ContextVar("warmth", default=768 << 20)
+"""Bytes of memory that are warm before each run: what one adds to the page cache, and some more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class ProgramFailed(Exception):
 
 
 def timed(
-    *command: str | Path, environment: Mapping[str, str] | None = None, warm: int = WARM
+    *command: str | Path, environment: Mapping[str, str] | None = None, warm: int | None = None
 ) -> Sample:
     """Run a program to its end; before, have `warm` bytes of memory, see `warm_memory`.
 
@@ -142,13 +144,14 @@ def clocked(work: Callable[[], object]) -> Sample:
     return Sample(seconds, after.user + after.system - before.user - before.system, 0)
 
 
-def warm_memory(size: int = WARM) -> None:
-    """Have free memory that was used a moment ago, if `size` is not 0.
+def warm_memory(size: int | None = None) -> None:
+    """Have free memory that was used a moment ago, of `warmth` unless another size is given.
 
     A virtual machine gives back what it does not use. The first write of a page then takes twenty
     times as long as later ones, and whoever comes after somebody that freed much would win.
     """
     how = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+    size = warmth.get() if size is None else size
     if size:
         mmap.mmap(-1, size, flags=how).close()
 

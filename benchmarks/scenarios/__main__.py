@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ocistow.bench.machine import this_machine
 from ocistow.bench.measure import Result
+from ocistow.bench.processes import warmth
 from ocistow.bench.report import Report, document, table
 from ocistow.bench.servers import Missing
 from ocistow.fusefs.engines import choice
@@ -52,11 +53,14 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "curves": curves.run,
 }
 ROUNDS, QUICK_ROUNDS = 5, 2
+QUICK_WARMTH = 32 << 20  # bytes; quick images are small
 
 
 def main() -> None:
     options = _options()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    if options.quick:
+        warmth.set(QUICK_WARMTH)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     results: list[Result] = []
     skipped: dict[str, str] = {}
