@@ -5,13 +5,11 @@ Source: buildpacks/spec, platform.md and buildpack.md.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from enum import IntEnum
 
 from ..oci.errors import InvalidContent
-from ..oci.version import version
 
 _VERSION = re.compile(r"v?([0-9]{1,9})\.?([0-9]{0,9})")
 
@@ -45,22 +43,6 @@ class Version:
 
 PLATFORM_APIS = tuple(Version(0, minor) for minor in range(7, 16))
 BUILDPACK_APIS = tuple(Version(0, minor) for minor in range(7, 13))
-
-
-def image_labels() -> dict[str, str]:
-    """Return what tells a platform, as labels of an image, which phases lie in its /cnb/lifecycle.
-
-    Source: buildpacks/spec, "Builder" (extensions), "Labels"; platforms also expect them of images
-    that have nothing but a lifecycle.
-    """
-    apis = {
-        name: {"deprecated": [], "supported": [*map(str, versions)]}
-        for name, versions in (("buildpack", BUILDPACK_APIS), ("platform", PLATFORM_APIS))
-    }
-    return {
-        "io.buildpacks.lifecycle.apis": json.dumps(apis, separators=(",", ":")),
-        "io.buildpacks.lifecycle.version": version(),
-    }
 
 
 class Code(IntEnum):

@@ -21,10 +21,10 @@ import ocistow
 from ocistow.cli.components import bill, components
 from ocistow.cli.main import PROGRAMS
 from ocistow.lifecycle.golang.tar import Entry
+from ocistow.lifecycle.labels import image_labels
 from ocistow.lifecycle.layers.packer import LayerPacker
 from ocistow.lifecycle.layers.tarball import LayerTar
 from ocistow.lifecycle.layers.trees import Tree, absolute, walk
-from ocistow.lifecycle.platform_api import image_labels
 from ocistow.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent

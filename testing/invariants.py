@@ -27,9 +27,16 @@ def violations(store: Path, *, sparse: bool = False) -> list[str]:
 
 def index_violations(store: Path, *, sparse: bool = False) -> list[str]:
     """Return what is wrong with the layouts' indexes and what they mention."""
-    indexes = (store / "layouts").rglob("index.json")
-    files = [index for index in indexes if not index.is_dir()]
-    return [wrong for index in files for wrong in _layout_violations(index, sparse=sparse)]
+    return [
+        wrong for index in _indexes(store) for wrong in _layout_violations(index, sparse=sparse)
+    ]
+
+
+def _indexes(store: Path) -> Iterator[Path]:
+    """Walk by os.walk: a link that is longer than a path may be stops Path.rglob."""
+    for above, _, names in os.walk(store / "layouts"):
+        if "index.json" in names:
+            yield Path(above, "index.json")
 
 
 def pool(store: Path) -> set[str]:
@@ -44,8 +51,7 @@ def images(store: Path) -> dict[str, str]:
         str(index.parent.relative_to(layouts)): json.loads(index.read_bytes())["manifests"][0][
             "digest"
         ]
-        for index in layouts.rglob("index.json")
-        if index.is_file()
+        for index in _indexes(store)
     }
 
 
@@ -53,7 +59,7 @@ def garbage(store: Path) -> list[str]:
     """Return the blobs that no index mentions, of the pool, and of each layout by its own."""
     needed: set[str] = set()
     found: list[str] = []
-    for index in (store / "layouts").rglob("index.json"):
+    for index in _indexes(store):
         own = {*_mentioned(index.parent, json.loads(index.read_bytes()))}
         needed |= own
         found += _unwanted(index.parent, own)

@@ -64,7 +64,7 @@ def run_as_stranger(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a command so, and return how it ended and what it said."""
     return subprocess.run(
         as_stranger(*command),
-        env=environment(),
+        env={**environment(), "HOME": "/"},  # root's is closed to them
         cwd="/",
         capture_output=True,
         text=True,

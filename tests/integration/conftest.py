@@ -144,11 +144,17 @@ def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Generator[Docke
 
 @pytest.fixture(scope="session")
 def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Generator[Dockerd]:
+    with serving_docker(tmp_path_factory.mktemp("dockerd")) as daemon:
+        yield daemon
+
+
+@contextmanager
+def serving_docker(directory: Path) -> Generator[Dockerd]:
+    """Run a Docker daemon that has nothing, with all of its own in an empty directory."""
     if os.geteuid() != 0:
         pytest.skip("dockerd needs root")
     for needed in ("dockerd", "docker", "containerd", "runc"):
         program(needed)
-    directory = tmp_path_factory.mktemp("dockerd")
     (directory / "config.json").write_text("{}")
     socket = directory / "socket"
     command = [

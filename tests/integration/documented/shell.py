@@ -73,6 +73,7 @@ def run(
     (state / "storage.conf").write_text(_STORAGE % (state, state))
     program(state / "bin" / "ocistow", f'exec {sys.executable} -m ocistow.cli "$@"')
     (state / "script").write_text(script(commands, home, state))
+    here = Path(sys.executable).parent  # of the python that has our dependencies
     subprocess.run(
         [
             *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
@@ -85,7 +86,7 @@ def run(
             "CONTAINERS_STORAGE_CONF": str(state / "storage.conf"),
             "HOME": str(home),
             "NO_COLOR": "1",
-            "PATH": f"{state / 'bin'}:{os.environ['PATH']}:/usr/sbin:/sbin",
+            "PATH": f"{state / 'bin'}:{here}:{os.environ['PATH']}:/usr/sbin:/sbin",
             "PYTHONPATH": str(ROOT / "src"),
         },
         stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.cli.checks.machine import LIBRARIES
-from ocistow.lifecycle.platform_api import image_labels
+from ocistow.lifecycle.labels import image_labels
 from ocistow.testing.minimal import minimal_image
 
 from ..conftest import Dockerd

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ocistow.lifecycle.platform_api import image_labels
+from ocistow.lifecycle.labels import image_labels
 
 DOCKERFILE = Path(__file__).parents[3] / "Dockerfile"
 
