@@ -34,6 +34,7 @@ if ! $as test -x "$prefix/bin/python3"; then
     mkdir -p "$prefix"
     mount --bind "$scratch/prefix" "$prefix"
 fi
+export HOME=/ # that of root may be closed to them
 exec $as "$@"
 """
 
@@ -64,7 +65,7 @@ def run_as_stranger(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a command so, and return how it ended and what it said."""
     return subprocess.run(
         as_stranger(*command),
-        env={**environment(), "HOME": "/"},  # root's is closed to them
+        env=environment(),
         cwd="/",
         capture_output=True,
         text=True,

@@ -49,7 +49,11 @@ def stack() -> Generator[ExitStack]:
 @pytest.mark.tools
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_the_commands_do_what_the_page_says(
-    page: Path, images: Path, tmp_path: Path, stack: ExitStack
+    page: Path,
+    images: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    stack: ExitStack,
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, for a network and mounts of its own")
@@ -58,9 +62,9 @@ def test_the_commands_do_what_the_page_says(
     typed = commands(page)
     variables: dict[str, str] = {}
     if any("docker-daemon:" in command.text for command in typed):
-        (tmp_path / "docker").mkdir()
-        docker = stack.enter_context(serving_docker(tmp_path / "docker"))  # others' has our layers
-        variables["DOCKER_HOST"] = docker.host
+        place = tmp_path_factory.mktemp("docker")  # whose sockets have short names
+        # that of all tests has our layers
+        variables["DOCKER_HOST"] = stack.enter_context(serving_docker(place)).host
     if any("containerd:" in command.text for command in typed):
         place = tmp_path / "containerd"
         variables["CONTAINERD_ADDRESS"] = stack.enter_context(containerd(place, place / "root"))
