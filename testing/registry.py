@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -63,6 +63,7 @@ class Request:
         status: of the answer; None as long as there was none.
         head: bytes of the answer before its body.
         answered: bytes of the answer in all.
+        ended: set when nothing of this changes any more, which a client may be ahead of.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Request:
     status: int | None = None
     head: int = 0
     answered: int = 0
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 class Registry:
@@ -252,6 +254,8 @@ class _Handler(BaseHTTPRequestHandler):
         except _Reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.close_connection = True
+        finally:
+            request.ended.set()
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 

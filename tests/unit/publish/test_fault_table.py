@@ -323,6 +323,7 @@ def test_a_connection_cut_at_any_edge_costs_only_requests(
     clean = run("clean")
     assert methods(registry) == (PUBLISH if way == "publish" else ADD)
     request = registry.requests[number]
+    assert request.ended.wait(sum(Access().timeout))
     head, whole = request.head, request.answered
     edges = {
         0,
