@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -130,12 +130,13 @@ def _machine(report: Report) -> str:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cell: Callable[[str, str], str] = lambda label, text: (  # noqa: E731
-        f'<td class="text" data-label="{escape(label)}">{escape(printable(text))}</td>'
-    )
     head = "".join(f'<th class="text">{escape(column)}</th>' for column in columns)
-    body = "".join(f"<tr>{''.join(map(cell, columns, row))}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, columns, row))}</tr>" for row in rows)
     return _section(title, f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def _cell(label: str, text: str) -> str:
+    return f'<td class="text" data-label="{escape(label)}">{escape(printable(text))}</td>'
 
 
 def _section(title: str, content: str) -> str:
