@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
+from typing import cast
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -24,7 +25,8 @@ _FENCE = re.compile(r"^(```\w+) .*$", re.MULTILINE)
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Give headings the anchors that they have on GitHub, and our links therefore name."""
-    config.mdx_configs["toc"] = {**config.mdx_configs.get("toc", {}), "slugify": anchor}
+    options = cast("dict[str, dict[str, object]]", config["mdx_configs"])  # of extensions
+    options["toc"]["slugify"] = anchor
     return config
 
 
