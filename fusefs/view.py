@@ -122,7 +122,13 @@ class View:
         return place
 
     def digest(self, parent: Node[Content], name: bytes) -> Digest:
-        """Return the digest that a name in a BLOB place is."""
+        """Return the digest that a name in a BLOB place is.
+
+        Raises:
+            OSError: ESTALE, since that directory is gone: it has no name any more.
+        """
+        if parent.parent is None:
+            raise stale()
         return digest_of(parent.name, name)
 
     async def lookup(self, parent: int, name: bytes, thread: int) -> Attributes:

@@ -361,6 +361,21 @@ def replace(directory: Path) -> None:
     another.rename(directory)
 
 
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_WRONLY, os.O_WRONLY | os.O_TRUNC])
+@pytest.mark.parametrize("lose", [remove, replace])
+def test_a_blob_whose_directory_is_gone_cannot_be_opened_for_writing(
+    mount: Mount, layout: Path, lose: Callable[[Path], None], flags: int
+) -> None:
+    """Between LOOKUP and OPEN, the directory goes; here, a descriptor needs no LOOKUP."""
+    other = mount.path / "other" / "blobs" / "sha256"
+    other.mkdir(parents=True)
+    (other / name_of(b"content")).write_bytes(b"content")
+    known = os.open(blob_of(layout, b"content"), os.O_PATH)  # of the pool alone
+    lose(blob_of(layout, b"content").parent)
+    assert fails(os.open, f"/proc/self/fd/{known}", flags)
+    os.close(known)
+
+
 @pytest.mark.parametrize("lose", [remove, replace])
 @pytest.mark.parametrize("is_right", [True, False])
 @pytest.mark.parametrize("is_refused_before", [True, False])
