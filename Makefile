@@ -53,13 +53,14 @@ bench: $(VENV)/.development ## Measure everything next to its baseline; ARGS="ad
 	$(BIN)/python -m benchmarks.scenarios $(ARGS)
 
 bench-quick: $(VENV)/.development ## Run all benchmarks with small images, to see that they work
-	$(BIN)/python -m pytest benchmarks/micro --benchmark-max-time=0.2 --benchmark-min-rounds=3
+	$(BIN)/python -m pytest benchmarks/micro --quiet --benchmark-max-time=0.1 --benchmark-min-rounds=3
 	$(BIN)/python -m benchmarks.scenarios --quick $(ARGS)
 
 dist: $(VENV)/.development ## Build the wheel and the source distribution in dist/
 	$(BIN)/python -m build
 
 image: $(VENV)/.runtime ## Make an image with ocistow in build/store, of what debootstrap makes; as root
+	@mkdir -p $(dir $(IMAGE_BASE))
 	@test -e $(IMAGE_BASE) || debootstrap --variant=minbase --include=ca-certificates,fuse3,python3 \
 		$(IMAGE_SUITE) $(IMAGE_BASE)
 	$(BIN)/python scripts/image.py $(IMAGE_BASE) localhost/ocistow:latest --store build/store

@@ -54,15 +54,15 @@ def test_large(benchmark: BenchmarkFixture, store: Store, way: str) -> None:
     assert benchmark(ways[way]) == LARGE
 
 
-@pytest.mark.benchmark(group="read a manifest")
-@pytest.mark.parametrize("way", ["ocistow, verified", "pread"])
+@pytest.mark.benchmark(group="read a manifest, verified")
+@pytest.mark.parametrize("way", ["ocistow", "pread"])
 def test_manifest(
     benchmark: BenchmarkFixture, store: Store, image: tuple[Layout, Descriptor], way: str
 ) -> None:
     layout, root = image
     path = Path(store.layouts / layout.name, "blobs", "sha256", root.digest.encoded)
     ways: Mapping[str, Callable[[], int]] = {
-        "ocistow, verified": lambda: len(layout.read(root)),
+        "ocistow": lambda: len(layout.read(root)),
         "pread": lambda: len(path.read_bytes()),
     }
     assert benchmark(ways[way]) == root.size

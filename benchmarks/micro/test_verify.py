@@ -16,7 +16,7 @@ from ocistow.store.store import Store
 from ocistow.store.verification.verifier import Choice, Verifier
 
 PIECE = os.urandom(1 << 20)
-FILES, PIECES = 4, 32  # 128 MiB
+FILES, PIECES = 4, 16  # 64 MiB
 
 
 @pytest.fixture(scope="module")
@@ -29,42 +29,46 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield store
 
 
-def files(store: Store) -> list[Path]:
-    return sorted((store.path / "blobs" / "sha256").iterdir())
+def files(store: Store, cached: bool) -> list[Path]:
+    """Return the blobs; unless they may be cached, memory has nothing of them."""
+    found = sorted((store.path / "blobs" / "sha256").iterdir())
+    if not cached:
+        for path in found:
+            file = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
+    return found
 
 
-def forget(store: Store) -> None:
-    """Drop what memory has of the files."""
-    for path in files(store):
-        file = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(file)
+@pytest.mark.parametrize("cached", [True, False], ids=["memory", "disk"])
+@pytest.mark.parametrize("way", ["ocistow", "mapped"])
+def test_by_blake3(benchmark: BenchmarkFixture, store: Store, way: str, cached: bool) -> None:
+    benchmark.group = group("BLAKE3", cached)
 
-
-@pytest.mark.benchmark(group="verify 128 MiB")
-@pytest.mark.parametrize("cached", [True, False], ids=["cached", "disk"])
-@pytest.mark.parametrize("full", [False, True], ids=["blake3", "own-digest"])
-def test_verify(benchmark: BenchmarkFixture, store: Store, full: bool, cached: bool) -> None:
-    def verify() -> int:
-        verifier = Verifier(store, Choice(full=full, cached=cached, anew=True))
-        assert list(verifier.run()) == []
-        return verifier.tally.blobs
-
-    assert benchmark(verify) == FILES
-
-
-@pytest.mark.benchmark(group="verify 128 MiB")
-@pytest.mark.parametrize("cached", [True, False], ids=["cached", "disk"])
-@pytest.mark.parametrize("program", ["sha256sum", "blake3-mmap"])
-def test_others(benchmark: BenchmarkFixture, store: Store, program: str, cached: bool) -> None:
-    def read() -> None:
-        if not cached:
-            forget(store)
-        if program == "sha256sum":
-            command = ["sha256sum", *map(str, files(store))]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            return
-        for path in files(store):
+    def read_mapped() -> None:
+        for path in files(store, cached):
             blake3(max_threads=blake3.AUTO).update_mmap(path).digest()
 
-    benchmark(read)
+    benchmark((lambda: verify(store, False, cached)) if way == "ocistow" else read_mapped)
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["memory", "disk"])
+@pytest.mark.parametrize("way", ["ocistow", "sha256sum"])
+def test_by_own_digest(benchmark: BenchmarkFixture, store: Store, way: str, cached: bool) -> None:
+    benchmark.group = group("SHA-256", cached)
+
+    def run() -> None:
+        command = ["sha256sum", *map(str, files(store, cached))]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    benchmark((lambda: verify(store, True, cached)) if way == "ocistow" else run)
+
+
+def group(name: str, cached: bool) -> str:
+    return f"verify {FILES * PIECES} MiB {'in memory' if cached else 'on disk'} by {name}"
+
+
+def verify(store: Store, full: bool, cached: bool) -> None:
+    verifier = Verifier(store, Choice(full=full, cached=cached, anew=True))
+    assert list(verifier.run()) == []
+    assert verifier.tally.blobs == FILES
