@@ -28,7 +28,7 @@ def build_wheel(
     metadata_directory: str | None = None,
 ) -> str:
     """Build a wheel in a directory, and return its name."""
-    shutil.rmtree("build", ignore_errors=True)  # setuptools packs what it finds there, too
+    shutil.rmtree("build/lib", ignore_errors=True)  # setuptools packs what it finds there, too
     name = build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
     _even_out_wheel(Path(wheel_directory, name), _epoch())
     return name

@@ -76,9 +76,14 @@ def copy_checkout(place: Path) -> None:
 
 def test_bytes_depend_on_the_tree_alone(tmp_path: Path, sdist: Path, wheel: Path) -> None:
     copy_checkout(tmp_path / "checkout")
+    stale = tmp_path / "checkout" / "build" / "lib" / "ocistow" / "stale.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
     for path in (tmp_path / "checkout").rglob("*.py"):
         path.chmod(0o600)
         os.utime(path, (1e9, 1e9))
+    images = tmp_path / "checkout" / "build" / "store"  # of `make image`
+    images.mkdir()
     umask = os.umask(0o077)
     try:
         assert build(tmp_path / "checkout", tmp_path / "wheel", "wheel").read_bytes() == (
@@ -89,6 +94,7 @@ def test_bytes_depend_on_the_tree_alone(tmp_path: Path, sdist: Path, wheel: Path
         )
     finally:
         os.umask(umask)
+    assert images.is_dir()
 
 
 def test_the_wheel_has_all_modules_and_no_tests(wheel: Path) -> None:
