@@ -64,7 +64,8 @@ def settings(flags: Flags, environment: Mapping[str, str], *, root: bool) -> Set
     default store the one below /var/lib.
 
     Raises:
-        InvalidContent: the file is not TOML, or a key of it is unknown or malformed.
+        InvalidContent: the file is not TOML, or a key of it is unknown or malformed; or the
+            store lies below the home of somebody who has none.
         OSError: the file that `flags` name cannot be read.
     """
     file = flags.config or _config_file(environment, root=root)
@@ -76,9 +77,9 @@ def settings(flags: Flags, environment: Mapping[str, str], *, root: bool) -> Set
             raise
         document = dict[str, object]()
     return Settings(
-        store=(flags.store or _store(document, file) or default_store(environment, root=root))
-        .expanduser()
-        .absolute(),
+        store=_expanded(
+            flags.store or _store(document, file) or default_store(environment, root=root)
+        ).absolute(),
         jobs=_jobs(document, file),
         progress=_choice(document, "progress", PROGRESS, file),
         log_format=flags.log_format or _choice(document, "log-format", LOG_FORMATS, file),
@@ -119,9 +120,17 @@ def _store(document: Mapping[str, object], file: Path) -> Path | None:
     value = document.get("store")
     if value is None:
         return None
-    if not isinstance(value, str) or not value.startswith(("/", "~")):
+    if not isinstance(value, str) or not value.startswith(("/", "~")) or "\0" in value:
         raise InvalidContent(f"{file}: store is {quoted(value)}, expected an absolute path")
     return Path(value)
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        user = quoted(path.parts[0][1:]) if path.parts[0] != "~" else "this user"
+        raise InvalidContent(f"store is {quoted(str(path))}, but {user} has no home") from error
 
 
 def _jobs(document: Mapping[str, object], file: Path) -> int:

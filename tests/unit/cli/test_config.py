@@ -64,6 +64,8 @@ def test_a_relative_flag_is_made_absolute() -> None:
         ("jobs = '4'", "jobs is '4'"),
         ("store = 1", "store is 1"),
         ("store = 'relative'", "store is 'relative'"),
+        ('store = "~\\u0000/x"', "store is .*, expected an absolute path"),
+        ('store = "/\\u0000/x"', "store is .*, expected an absolute path"),
         ("progress = 'loud'", "progress is 'loud'"),
         ("progress = []", "progress is list"),
         ("log-format = 'xml'", "log-format is 'xml'"),
@@ -92,3 +94,12 @@ def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         settings(Flags(config=tmp_path / "absent"), {}, root=False)
+
+
+def test_a_flag_may_name_a_home(tmp_path: Path) -> None:
+    assert settings(Flags(store=Path("~root/x")), {}, root=False).store == Path("/root/x")
+    file = write(tmp_path, 'store = "~nobody-here/x"')
+    for flags in (Flags(store=Path("~nobody-here/x")), Flags(config=file)):
+        with pytest.raises(InvalidContent) as caught:
+            settings(flags, {}, root=False)
+        assert str(caught.value) == "store is '~nobody-here/x', but 'nobody-here' has no home"
