@@ -7,6 +7,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast the machine is says nothing about the code. The same test tries the same examples, so
+# that no change is refused for what an older one brought; OCISTOW_FUZZ looks for new ones.
+settings.register_profile(
+    "ocistow",
+    deadline=None,
+    derandomize="OCISTOW_FUZZ" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("ocistow")
 
 ROOT_FOLDERS = {
     "audit",

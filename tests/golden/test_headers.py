@@ -1,7 +1,7 @@
 """Every header has the bytes that Go gives it."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocistow.lifecycle.golang.tar import (
@@ -74,7 +74,7 @@ ENTRIES = st.one_of(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(some=st.lists(ENTRIES, min_size=1, max_size=20))
 def test_headers_are_gos(golden: Golden, some: list[Entry]) -> None:
     for entry, expected in zip(some, golden.headers(some), strict=True):

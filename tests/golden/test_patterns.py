@@ -1,7 +1,7 @@
 """Patterns match what they match in Go."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocistow.lifecycle.golang.patterns import Pattern, cleaned
@@ -30,7 +30,7 @@ def words(pattern: bytes, paths: list[bytes]) -> list[str]:
     return found
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 @given(pattern=PATTERNS, paths=st.lists(PATHS.map(b"".join), min_size=1, max_size=10))
 def test_patterns_are_gos(golden: Golden, pattern: bytes, paths: list[bytes]) -> None:
     assert words(cleaned(pattern), paths) == golden.matches(pattern, paths)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocistow.lifecycle.layers.tarball import LayerTar
@@ -66,9 +66,7 @@ def make(path: Path, node: Node) -> None:
     path.chmod(mode)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(tree=TREES, size=st.sampled_from([1 << 20, 999, 1 << 22]))
 def test_trees_are_gos(golden: Golden, tree: Node, size: int) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -59,7 +59,7 @@ def tar_of(path: Path) -> bytes:
         stream.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TREES)
 def test_a_layer_comes_back_as_it_was(tree: dict[str, Node]) -> None:
     with tempfile.TemporaryDirectory() as work:
@@ -84,7 +84,7 @@ ENTRIES = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(ENTRIES, max_size=8))
 def test_nothing_outside_ever_changes(
     entries: list[tuple[str, list[str], bytes, str, int]],
@@ -105,7 +105,7 @@ def test_nothing_outside_ever_changes(
         assert outside.stat().st_mode & 0o7777 == 0o711
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(ENTRIES, max_size=4), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255))))
 def test_damage_is_a_known_error(
     entries: list[tuple[str, list[str], bytes, str, int]], damage: list[tuple[float, int]]

@@ -28,11 +28,7 @@ def test_the_sample_is_accepted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARSERS)
-@settings(
-    max_examples=int(EXAMPLES or 25),
-    deadline=None,
-    suppress_health_check=SLOW,
-)
+@settings(max_examples=int(EXAMPLES or 25), suppress_health_check=SLOW)
 @given(data=st.data())
 def test_any_bytes_are_accepted_or_refused(name: str, data: st.DataObject) -> None:
     parser = PARSERS[name]

@@ -340,4 +340,4 @@ class Dictionary(RuleBasedStateMachine):
 
 
 TestDictionary = Dictionary.TestCase
-TestDictionary.settings = settings(max_examples=EXAMPLES, stateful_step_count=25, deadline=None)
+TestDictionary.settings = settings(max_examples=EXAMPLES, stateful_step_count=25)

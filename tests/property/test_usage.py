@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocistow.audit.glance import glance
@@ -185,7 +185,7 @@ def held(path: Path) -> int:
     return sum(inodes(*tops).values())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(plans)
 def test_every_number_is_what_the_inodes_say(plan: Plan) -> None:
     with TemporaryDirectory() as top, build(plan, Path(top)) as store:
@@ -206,7 +206,7 @@ def test_every_number_is_what_the_inodes_say(plan: Plan) -> None:
         assert found.everything == sum(inodes(store.path).values()) + found.directories
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(plans)
 def test_removing_a_name_frees_what_was_said(plan: Plan) -> None:
     with TemporaryDirectory() as top:
@@ -226,7 +226,7 @@ def test_removing_a_name_frees_what_was_said(plan: Plan) -> None:
                 assert cost.reclaimable == least - held(path), cost.name
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(plans)
 def test_a_glance_says_the_same_unless_others_have_names_that_it_cannot_see(plan: Plan) -> None:
     plain = replace(plan, linked=frozenset(), nested=frozenset(), elsewhere=frozenset())

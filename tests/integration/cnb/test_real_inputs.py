@@ -97,10 +97,7 @@ _WORDS = st.one_of(
 )
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-)
+@settings(max_examples=150)
 @given(arguments=st.lists(_WORDS, max_size=4))
 def test_any_command_line_is_read_as_go_does(
     arguments: list[str], real: Find, ours: Find, directory: Path

@@ -78,7 +78,7 @@ def test_it_is_read_at_any_offset(shelf: Mount) -> None:
     expected = path.read_bytes()
     file = os.open(path, os.O_RDONLY)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(offset=st.integers(0, len(expected) + 10), size=st.integers(0, len(expected)))
     def read(offset: int, size: int) -> None:
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)  # so that the mount is asked again

@@ -783,5 +783,5 @@ def test_a_mount_keeps_to_its_rules(engine: str) -> None:
 
         run_state_machine_as_test(
             Story,
-            settings=settings(max_examples=STORIES, stateful_step_count=STEPS, deadline=None),
+            settings=settings(max_examples=STORIES, stateful_step_count=STEPS),
         )

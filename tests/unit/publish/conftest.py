@@ -14,11 +14,12 @@ from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import Transport
 from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.store.store import Store
+from ocistow.testing.faults import Cut, Drip, Hang
 from ocistow.testing.images import GeneratedImage, image_layout
 from ocistow.testing.registry import Registry
 
 NAME = Reference.parse("example.org/app:1")
-TIMEOUT = (2.0, 0.3)  # seconds; what hangs in these tests hangs for ever
+IMPATIENT = (10.0, 0.5)  # seconds; for a peer that hangs, which it does for ever
 
 
 @pytest.fixture
@@ -45,9 +46,21 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def repository(registry: Registry, waits: list[float]) -> Iterator[Repository]:
+def access(request: pytest.FixtureRequest) -> Access:
+    """The usual timeouts, but in a test whose parameter `action` lets the registry hang."""
+    callspec = getattr(request.node, "callspec", None)
+    return access_for(callspec.params.get("action") if callspec else None)
+
+
+def access_for(action: object) -> Access:
+    """Return timeouts that only a registry with that fault is to exceed."""
+    return Access(timeout=IMPATIENT) if isinstance(action, Hang | Drip | Cut) else Access()
+
+
+@pytest.fixture
+def repository(registry: Registry, access: Access, waits: list[float]) -> Iterator[Repository]:
     endpoint = Endpoint(registry.host, plain_http=True)
-    with Transport(endpoint, Access(timeout=TIMEOUT), waits.append) as transport:
+    with Transport(endpoint, access, waits.append) as transport:
         yield Repository(transport, "app")
 
 

@@ -43,10 +43,9 @@ from ocistow.testing.faults import (
 from ocistow.testing.images import GeneratedImage, image_layout
 from ocistow.testing.registry import Registry, Request
 
-from .conftest import NAME, assert_sound
+from .conftest import NAME, access_for, assert_sound
 
 APP = Reference.parse("registry.test/app:1")
-TIMEOUT = (2.0, 0.5)  # seconds; of the rows in which something hangs
 OK = ""  # how a copy ends that succeeds
 PUBLISH = ["GET", "HEAD", "POST", "PUT", "HEAD", "POST", "PUT", "PUT"]  # manifest; blobs; manifest
 ADD = ["GET", "GET", "GET"]  # manifest, layer, config
@@ -258,9 +257,8 @@ def test_every_fault_has_an_end(
         load(registry, image)
     registry.faults.append(Fault(row.method, row.path, row.action, row.times))
     hangs = isinstance(row.action, Hang | Drip | Cut)
-    timeout = TIMEOUT if hangs else Access().timeout
     endpoint = Endpoint(registry.host, plain_http=True)
-    with Transport(endpoint, Access(timeout=timeout), lambda _: None) as transport:
+    with Transport(endpoint, access_for(row.action), lambda _: None) as transport:
         if row.publish:
             found = outcome(lambda: publish(transport, image), image)
         else:

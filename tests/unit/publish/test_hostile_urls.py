@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocistow.oci.errors import InvalidContent, OcistowError, RegistryError
@@ -104,7 +104,6 @@ def test_a_malformed_location_gives_one_line(
     refusal(registry, image, method, Status(status, {"Location": location}))
 
 
-@settings(deadline=None)  # it is about words, and another program may have the processor
 @given(location=LOCATIONS)
 @example(location="http://8/x")
 def test_no_location_gives_more_than_one_line(

@@ -54,9 +54,9 @@ from ocistow.testing.invariants import violations
 from ocistow.testing.registry import Registry
 from ocistow.testing.tokens import ANYBODY, TokenServer
 
-from .conftest import NAME, TIMEOUT, assert_sound
+from .conftest import NAME, access_for, assert_sound
 
-ACCESS = Access(timeout=TIMEOUT)
+ACCESS = Access()
 CLOSING = ExitStack()  # after each test
 
 
@@ -99,8 +99,8 @@ def add_lazily(store: Store, registry: Registry, name: Reference) -> Copied:
         return copy(LazySource(source), sink)
 
 
-def filler(store: Store, clock: Clock | None = None) -> Filler:
-    return CLOSING.enter_context(Filler(store, ACCESS, clock or Clock()))
+def filler(store: Store, clock: Clock | None = None, access: Access = ACCESS) -> Filler:
+    return CLOSING.enter_context(Filler(store, access, clock or Clock()))
 
 
 def gets(registry: Registry, digest: Digest) -> int:
@@ -221,7 +221,7 @@ def test_a_remote_that_fails_is_one_error_and_names_nothing(
     layer = image.layers[0]
     fault(registry, layer, action, times)
     with pytest.raises(kind, match=str(layer)) as caught:
-        filler(store).fill(layer, size_of(image, layer))
+        filler(store, access=access_for(action)).fill(layer, size_of(image, layer))
     assert type(caught.value) is kind
     if kind is not NotFound:
         assert f"{registry.host}/app" in str(caught.value)
@@ -446,7 +446,7 @@ def test_a_remote_that_wants_credentials_gets_those_of_the_authfile(
         pair = base64.b64encode(b"user:secret").decode()
         authfile.write_text(json.dumps({"auths": {registry.host: {"auth": pair}}}))
         store.remotes.add("tier", RepositoryName(registry.host, "app"))
-        given = Access(credentials=("somebody", "else"), authfile=authfile, timeout=TIMEOUT)
+        given = Access(credentials=("somebody", "else"), authfile=authfile)
         with Filler(store, given) as filling:
             filling.fill(layer, size_of(image, layer))
     assert layer in store.blobs

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocistow.oci.descriptor import Descriptor
@@ -29,8 +29,6 @@ from ocistow.store.index.database import IndexDatabase
 from ocistow.store.index.uploads import Uploads
 from ocistow.testing.faults import Action, Drop, Fault, Hang, LoseAnswer, Status
 from ocistow.testing.registry import Registry
-
-from ..conftest import TIMEOUT
 
 KIB = 1024
 SIZE = 1000 * KIB  # of a large blob here
@@ -349,9 +347,7 @@ MISHAPS = st.builds(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(mishaps=st.lists(MISHAPS, max_size=4), large=st.booleans())
 def test_whatever_happens_the_blob_is_there_or_one_error(
     registry: Registry, mishaps: list[Fault], *, large: bool
@@ -363,7 +359,7 @@ def test_whatever_happens_the_blob_is_there_or_one_error(
     for mishap in mishaps:
         registry.faults.append(mishap)
     endpoint = Endpoint(registry.host, plain_http=True)
-    with Transport(endpoint, Access(timeout=TIMEOUT), lambda _: None) as transport:
+    with Transport(endpoint, Access(), lambda _: None) as transport:
         repository = Repository(transport, "app")
         with suppress(RegistryError):
             repository.upload(descriptor, Content())

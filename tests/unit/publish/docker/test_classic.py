@@ -21,6 +21,7 @@ from ocistow.oci.errors import (
     RegistryUnavailable,
 )
 from ocistow.oci.reference import Reference
+from ocistow.publish.access import TIMEOUT
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.docker.classic import chain_ids
 from ocistow.publish.docker.engine import Engine
@@ -30,7 +31,8 @@ from ocistow.publish.layout import LayoutSource
 from ocistow.publish.sink import Action, Image
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout
 
-TIMEOUT = (2.0, 0.3)  # seconds
+from ..conftest import IMPATIENT
+
 NAME = "index.docker.io/library/app%3A1"
 UNKNOWN = f"sha256:{9:064x}"
 LOADED = {"stream": "Loaded image: app:1\n"}
@@ -136,8 +138,10 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         thread.join()
 
 
-def sink_of(daemon: Daemon, name: str = "app:1") -> DaemonSink:
-    return DaemonSink(Engine(Host.parse(daemon.host), TIMEOUT), Reference.parse(name))
+def sink_of(
+    daemon: Daemon, name: str = "app:1", timeout: tuple[float, float] = TIMEOUT
+) -> DaemonSink:
+    return DaemonSink(Engine(Host.parse(daemon.host), timeout), Reference.parse(name))
 
 
 def publish(image: GeneratedImage, daemon: Daemon, name: str = "app:1") -> Copied:
@@ -327,7 +331,7 @@ def test_zstd_layers_are_refused_before_anything_is_sent(
 
 def test_of_an_index_the_daemons_platform_is_sent(tmp_path: Path, daemon: Daemon) -> None:
     index = index_layout(tmp_path / "index")
-    sink = DaemonSink(Engine(Host.parse(daemon.host), TIMEOUT), Reference.parse("app:1"))
+    sink = sink_of(daemon)
     assert copy(LayoutSource(index.path), sink).root.digest == index.images[1].manifest
 
 
@@ -436,7 +440,7 @@ def test_a_load_that_nobody_takes_ends(tmp_path: Path, daemon: Daemon) -> None:
     image = image_layout(tmp_path / "large", layers=1, layer_size=9 << 20, compression="none")
     daemon.stuck = True
     with pytest.raises(RegistryUnavailable, match=r": no answer came in time$"):
-        publish(image, daemon)
+        copy(LayoutSource(image.path), sink_of(daemon, timeout=IMPATIENT))
     daemon.released.set()
 
 

@@ -17,6 +17,7 @@ import pytest
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import InvalidContent, NotFound, RegistryError, RegistryUnavailable
 from ocistow.oci.reference import Reference
+from ocistow.publish.access import TIMEOUT
 from ocistow.publish.copy import Copied, copy
 from ocistow.publish.docker.engine import Engine
 from ocistow.publish.docker.host import Host
@@ -27,8 +28,9 @@ from ocistow.store.store import Store
 from ocistow.testing.archives import docker_archive
 from ocistow.testing.images import GeneratedImage, image_layout
 
+from ..conftest import IMPATIENT
+
 NAME = Reference.parse("example.org/app:1")
-TIMEOUT = (2.0, 0.3)  # seconds
 LARGE = 200_000  # bytes of a layer, which is then compressed on the way
 
 
@@ -120,9 +122,9 @@ def daemon(tmp_path: Path, image: GeneratedImage, saved: bytes) -> Iterator[Daem
         thread.join()
 
 
-def take(store: Store, daemon: Daemon) -> Copied:
+def take(store: Store, daemon: Daemon, timeout: tuple[float, float] = TIMEOUT) -> Copied:
     with (
-        Engine(Host.parse(daemon.host), TIMEOUT) as engine,
+        Engine(Host.parse(daemon.host), timeout) as engine,
         DaemonSource(engine, "app:1", Recognition(store)) as source,
     ):
         return copy(source, StoreSink(store, NAME))
@@ -175,7 +177,7 @@ def test_a_silent_daemon_is_given_up(store: Store, named: Digest, daemon: Daemon
     daemon.saved, daemon.hangs = daemon.saved[:400_000], threading.Event()
     try:
         with pytest.raises(RegistryUnavailable, match="no answer came in time"):
-            take(store, daemon)
+            take(store, daemon, IMPATIENT)
     finally:
         daemon.hangs.set()
 
