@@ -11,6 +11,7 @@ import sys
 
 from ..lifecycle.program import run
 from ..oci.digest import Digest
+from ..oci.garbage import collect_rarely
 from ..publish.docker import classic
 from ..publish.docker.parcel import Parcel
 
@@ -28,5 +29,6 @@ class AsImgutil(classic.ClassicStore):
 
 
 if __name__ == "__main__":
+    collect_rarely()  # as the programs of the phases do
     setattr(classic, "ClassicStore", AsImgutil)  # noqa: B010  # which is what DaemonSink takes
     sys.exit(run(sys.argv[2], sys.argv[3:], os.environ))
