@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 TIMEOUT = 30.0  # seconds; a mount needs less than one, a busy machine some more
+_LAST_LINES = 300  # of a log; what a mount says of itself when a bug ends it has some hundred
 
 
 class Log:
@@ -183,7 +184,7 @@ def mounted(store: Path, path: Path, *options: str) -> Generator[Mount]:
     """Mount a store, made if absent, at `path`, made if absent, for the block.
 
     The log shows what was started and warnings. The mount must not end by itself, or
-    be ended other than by the methods of `Mount`.
+    be ended other than by the methods of `Mount`. What leaves the block tells in a note how it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):  # a dead mount is there, and no directory
@@ -201,9 +202,12 @@ def mounted(store: Path, path: Path, *options: str) -> Generator[Mount]:
     try:
         mount.wait_until_usable()
         yield mount
-    except BaseException:
+    except BaseException as error:
+        status = process.poll()
         mount.kill()
         mount.end()
+        how = "was killed now" if status is None else f"had ended with status {status}"
+        error.add_note("\n".join([f"the mount {how}; it said:", *mount.log.lines[-_LAST_LINES:]]))
         raise
     mount.end()
 

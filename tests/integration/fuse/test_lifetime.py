@@ -50,6 +50,16 @@ def mountpoint(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("ends", [False, True], ids=["alive", "ended"])
+def test_a_test_that_fails_tells_what_its_mount_said(mount_store: Mounter, ends: bool) -> None:
+    with pytest.raises(ZeroDivisionError) as caught, mount_store() as mount:
+        assert not ends or mount.stop() == 0
+        raise ZeroDivisionError
+    (note,) = caught.value.__notes__
+    assert ("had ended with status 0" if ends else "was killed now") in note
+    assert ("stopping on SIGTERM" in note) == ends
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_unmount(mount_store: Mounter, number: signal.Signals) -> None:
     with mount_store() as mount:
