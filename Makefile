@@ -59,10 +59,7 @@ bench-quick: $(VENV)/.development ## Run all benchmarks with small images, to se
 dist: $(VENV)/.development ## Build the wheel and the source distribution in dist/
 	$(BIN)/python -m build
 
-image: $(VENV)/.runtime ## Make an image with ocistow in build/store, of what debootstrap makes; as root
-	@mkdir -p $(dir $(IMAGE_BASE))
-	@test -e $(IMAGE_BASE) || debootstrap --variant=minbase --include=ca-certificates,fuse3,python3 \
-		$(IMAGE_SUITE) $(IMAGE_BASE)
+image: $(VENV)/.runtime | $(IMAGE_BASE) ## Make an image with ocistow in build/store, of what debootstrap makes; as root
 	$(BIN)/python scripts/image.py $(IMAGE_BASE) localhost/ocistow:latest --store build/store
 
 licences: $(VENV)/.runtime ## Write the licences of what is installed with ocistow into docs/licences.md
@@ -72,6 +69,13 @@ clean: ## Remove the virtual environment and everything generated
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache .benchmarks .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(IMAGE_BASE):
+	mkdir -p $(@D)
+	rm -rf --one-file-system $@.part
+	debootstrap --variant=minbase --include=ca-certificates,fuse3,python3 $(IMAGE_SUITE) $@.part
+	rm -rf $@.part/var/cache/apt/* $@.part/var/lib/apt/lists/* # a third of it
+	mv $@.part $@
 
 system:
 	@scripts/bootstrap "$(PYTHON)" $(if $(filter test,$(MAKECMDGOALS)),test,run)

@@ -36,6 +36,8 @@ from ocistow.store.store import Store
 
 HOME = "opt/ocistow"
 ID = 1000  # whom the phases build as; a mount needs `--user 0`
+USER, USER_HOME = "cnb", "home/cnb"
+CREATED = "1980-01-01T00:00:01Z"  # as of all that is to be reproducible
 STORE, MOUNTPOINT = "var/lib/ocistow", "oci"
 MOUNTERS = ("mount.ocistow", "mount.fuse.ocistow")
 
@@ -61,6 +63,7 @@ def main() -> None:
         libraries, programs = Path(work, "libraries"), Path(work, "programs")
         copy_libraries(libraries / HOME / "lib")
         write_programs(programs, given.python)
+        add_user(programs, given.base)
         trees = (given.base, libraries, programs)
         digest = save(store, given.name, [*map(layer_of, trees)])
     print(f"made {given.name}: digest {digest}")
@@ -112,7 +115,18 @@ def write_programs(root: Path, python: str) -> None:
         for name in names:
             (root / directory / name).symlink_to(f"/{HOME}/bin/ocistow")
     (root / "cnb/lifecycle/lifecycle.sbom.cdx.json").write_text(bom)
-    for directory in (STORE, MOUNTPOINT):
+
+
+def add_user(root: Path, base: Path) -> None:
+    """Write the accounts of the base, and the one of whom the phases run as, who has a home."""
+    for name, line in {
+        "etc/passwd": f"{USER}:x:{ID}:{ID}::/{USER_HOME}:/bin/sh\n",
+        "etc/group": f"{USER}:x:{ID}:\n",
+    }.items():
+        known = (base / name).read_text() if (base / name).exists() else ""
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(known + line)
+    for directory in (STORE, MOUNTPOINT, USER_HOME):
         (root / directory).mkdir(parents=True)
         os.chown(root / directory, ID, ID)
 
@@ -154,6 +168,7 @@ def save(store: Store, name: Reference, layers: Sequence[LayerTar]) -> Digest:
         store,
         OCI_CONFIG,
         {
+            "created": CREATED,
             **host_platform().to_document(),
             "config": {
                 "User": f"{ID}:{ID}",

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import ocistow
+
 from ...fusefs.health.status import statuses
 from ...fusefs.system import process
 from ...oci.wording import message_of, plain
@@ -25,7 +27,8 @@ HELPERS = "/sbin:/sbin/fs.d:/sbin/fs"  # where mount(8) looks for `mount.TYPE`
 TIMEOUT = 1.5  # seconds for a mount that takes 0.3
 
 _NEEDED = "to mount; everything else works without"
-_CODE = "from ocistow.cli.main import main; main()"
+_CODE = "import sys; sys.path.insert(0, sys.argv.pop(1)); from ocistow.cli.main import main; main()"
+_PACKAGES = str(Path(ocistow.__file__).parents[1])  # its Python may know of them by no other way
 _FSTAB = re.compile(r"\s*[^#\s]+\s+\S+\s+(fuse\.)?ocistow\s")
 
 
@@ -120,7 +123,8 @@ def _trial() -> Check:
         mountpoint = Path(directory, "mnt").resolve()
         mountpoint.mkdir()
         ours = ("--config", os.devnull, "--store", f"{directory}/store")
-        command = [sys.executable, "-c", _CODE, *ours, "mount", str(mountpoint), "--", "cat"]
+        start = (sys.executable, "-P", "-c", _CODE, _PACKAGES)
+        command = [*start, *ours, "mount", str(mountpoint), "--", "cat"]
         with subprocess.Popen(  # noqa: S603 - our own program
             command,
             stdin=subprocess.PIPE,

@@ -74,6 +74,23 @@ def test_what_is_there_is_found_and_left_as_it_is(doctor: Doctor, tmp_path: Path
     assert all(advice for state, _, advice in found.values() if state != "ok")
 
 
+@pytest.mark.fuse
+def test_the_mount_that_is_tried_is_of_the_same_installation(tmp_path: Path) -> None:
+    """As of a script that alone knows where the libraries are."""
+    (tmp_path / "ocistow").mkdir()
+    (tmp_path / "ocistow" / "__init__.py").write_text("raise SystemExit('another one')")
+    script = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); {CODE}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script, "doctor", "--json"],
+        cwd=tmp_path,
+        env=surroundings(tmp_path, None, {"PYTHONPATH": str(tmp_path)}),
+        stdout=subprocess.PIPE,
+        timeout=TIMEOUT,
+    )
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["mount"]["found"].startswith("works: engine ")
+
+
 def test_people_get_a_table_that_lines_up(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE, "doctor"],

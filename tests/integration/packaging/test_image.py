@@ -93,8 +93,11 @@ def test_it_runs_as_nobody_special(image: str, dockerd: Dockerd) -> None:
     assert ran(dockerd, image, "--version") == "ocistow 0.1.0"
     assert dockerd.run("inspect", "--format", "{{.Config.User}}", image) == "1000:1000"
     python = str(Path(sys.executable).resolve())
-    code = "import os; print(os.access('/oci', os.W_OK), os.access('/var/lib/ocistow', os.W_OK))"
-    assert ran(dockerd, f"--entrypoint={python}", image, "-c", code) == "True True"
+    code = (
+        "import os, pwd; home = pwd.getpwuid(os.getuid()).pw_dir\n"
+        "print(home, *(os.access(place, os.W_OK) for place in (home, '/oci', '/var/lib/ocistow')))"
+    )
+    assert ran(dockerd, f"--entrypoint={python}", image, "-c", code) == "/home/cnb True True True"
 
 
 def test_the_phases_are_where_platforms_run_them(image: str, dockerd: Dockerd) -> None:
