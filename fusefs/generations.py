@@ -33,9 +33,15 @@ class Generations:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def stage(self, parent: Node[Content], name: bytes, place: Place, mode: int) -> Staged:
-        """Begin a generation of a file; its first handle is the caller's."""
-        digest = self._view.digest(parent, name) if place is Place.BLOB else None
+    def stage(
+        self,
+        parent: Node[Content],
+        name: bytes,
+        place: Place,
+        mode: int = 0o644,
+        digest: Digest | None = None,
+    ) -> Staged:
+        """Begin a generation of a file, a blob if it has a `digest`; one handle is the caller's."""
         algorithm = digest.algorithm if digest else CANONICAL
         ingest = self._view.store.blobs.ingest(algorithm, behind=True)
         self._view.tree.hold(parent)  # whose path is needed when all is written
@@ -94,7 +100,7 @@ class Generations:
         except NotFound as error:
             if self._view.has_index(directory):
                 raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
-            waiting = self.stage(directory, name, Place.INDEX, 0o644)
+            waiting = self.stage(directory, name, Place.INDEX)
             waiting.staging.handles = 0
             waiting.staging.write(0, raw)
             self._end_waiting(directory, name)

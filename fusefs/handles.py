@@ -91,7 +91,7 @@ class Handles:
                 return self._add(Handle(node, file), keep=keep, backing=backing)
             self._set_apart(node, content.digest, flags, thread)
             name = await self._view.opened_name(node, thread)
-            return self._regenerate(node, Place.BLOB, flags, name)
+            return self._regenerate(node, Place.BLOB, flags, name, content.digest)
         if isinstance(content, Guarded):
             if not writing:
                 return self._add(Handle(node, self._open_file(node)), direct=True)
@@ -112,7 +112,8 @@ class Handles:
             node, content, file = self._ordinaries.create(directory, name, mode, flags)
             opened = self._add_ordinary(node, content, file, direct=content.is_streamed)
             return opened, self._view.attributes(node)
-        staged = self._generations.stage(directory, name, place, mode)
+        digest = self._view.digest(directory, name) if place is Place.BLOB else None
+        staged = self._generations.stage(directory, name, place, mode, digest)
         node = staged.node = self._view.tree.enter(self._view.numbers.new(), staged)
         if place is Place.TEMPORARY:
             self._view.tree.name(node, directory, name)
@@ -263,13 +264,18 @@ class Handles:
         self._handles.clear()
 
     def _regenerate(
-        self, node: Node[Content], place: Place, flags: int, name: Name | None
+        self,
+        node: Node[Content],
+        place: Place,
+        flags: int,
+        name: Name | None,
+        digest: Digest | None = None,
     ) -> Opened:
         """Open a committed file for writing: a new generation, its content until changed."""
         parent, last = name or _name(node) or (None, b"")
         if parent is None:
             raise stale()
-        staged = self._generations.stage(parent, last, place, 0o644)
+        staged = self._generations.stage(parent, last, place, digest=digest)
         staged.is_named = staged.was_shown = name is not None
         try:
             if not flags & os.O_TRUNC:

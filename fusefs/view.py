@@ -187,12 +187,13 @@ class View:
 
         A blob is one inode in all layouts, and OPEN says nothing more.
         """
-        names = [(parent, name) for (_, name), parent in node.names.items()]
-        if len(names) < 2:
-            return names[0] if names else None
-        paths = [parent.child(name) for parent, name in names]
-        index = await self._observe(opened_name, thread, paths)
-        return None if index is None else names[index]
+        names: dict[bytes, Name] = {}
+        for (_, name), parent in node.names.items():
+            with contextlib.suppress(OSError):  # that directory is gone, and not yet forgotten
+                names[parent.child(name)] = parent, name
+        paths = list(names)
+        index = await self._observe(opened_name, thread, paths) if len(paths) > 1 else 0
+        return names[paths[index]] if paths and index is not None else None
 
     @property
     def fills(self) -> bool:

@@ -363,7 +363,7 @@ def replace(directory: Path) -> None:
 
 @pytest.mark.parametrize("flags", [os.O_RDWR, os.O_WRONLY, os.O_WRONLY | os.O_TRUNC])
 @pytest.mark.parametrize("lose", [remove, replace])
-def test_a_blob_whose_directory_is_gone_cannot_be_opened_for_writing(
+def test_a_blob_whose_directory_is_gone_is_opened_for_writing_and_checked(
     mount: Mount, layout: Path, lose: Callable[[Path], None], flags: int
 ) -> None:
     """Between LOOKUP and OPEN, the directory goes; here, a descriptor needs no LOOKUP."""
@@ -372,7 +372,10 @@ def test_a_blob_whose_directory_is_gone_cannot_be_opened_for_writing(
     (other / name_of(b"content")).write_bytes(b"content")
     known = os.open(blob_of(layout, b"content"), os.O_PATH)  # of the pool alone
     lose(blob_of(layout, b"content").parent)
-    assert fails(os.open, f"/proc/self/fd/{known}", flags)
+    for content in (b"content", EVIL):
+        file = os.open(f"/proc/self/fd/{known}", flags)
+        os.write(file, content)
+        assert fails(os.close, file) == (content == EVIL)
     os.close(known)
 
 

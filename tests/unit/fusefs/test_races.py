@@ -466,3 +466,20 @@ async def test_pages_of_a_bad_file_go_when_the_blob_is_another_file(client: Clie
     assert not await keeps()
     assert await keeps()
     bad.unlink()
+
+
+@pytest.mark.parametrize("layouts", [["one"], ["one", "two"]], ids=["alone", "one of two"])
+async def test_a_blob_that_was_found_in_a_directory_is_opened_after_that_was_removed(
+    client: Client, layouts: list[str]
+) -> None:
+    """The pool's blobs are found in every layout, so that the directory was empty."""
+    blob = client.store.blobs.add([LARGE])
+    for layout in layouts:
+        await client.mkdir(f"{layout}/blobs/sha256")
+        await client.inode(f"{layout}/blobs/sha256/{blob.encoded}")
+    inode = await client.inode(f"{layouts[0]}/blobs/sha256/{blob.encoded}")
+    client.names.rmdir(await client.inode(f"{layouts[-1]}/blobs"), b"sha256")
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
+        opened = await client.handles.open(inode, flags)
+        await client.close(opened.handle)
+    assert violations(client.store.path) == []
