@@ -52,9 +52,13 @@ def mountpoint(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("ends", [False, True], ids=["alive", "ended"])
 def test_a_test_that_fails_tells_what_its_mount_said(mount_store: Mounter, ends: bool) -> None:
-    with pytest.raises(ZeroDivisionError) as caught, mount_store() as mount:
-        assert not ends or mount.stop() == 0
-        raise ZeroDivisionError
+    def fail() -> None:
+        with mount_store() as mount:
+            assert not ends or mount.stop() == 0
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fail()
     (note,) = caught.value.__notes__
     assert ("had ended with status 0" if ends else "was killed now") in note
     assert ("stopping on SIGTERM" in note) == ends
