@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -96,7 +97,7 @@ def bench(
             settings = replace(settings, progress=progress or settings.progress)
             report = _measured(settings, room, source, only, rounds, docker_host, quick=quick)
     except (ProgramFailed, Missing) as error:
-        raise click.ClickException(str(error)) from error
+        raise _CannotBegin(str(error)) from error
     text = document(report) + "\n"
     for file, content in ((output, text), (html, None)):
         if file is not None:
@@ -105,6 +106,12 @@ def bench(
         line(text, end="")
     else:
         _print(report)
+
+
+class _CannotBegin(click.ClickException):
+    """Something that is measured, or measures, is not there."""
+
+    exit_code = os.EX_UNAVAILABLE
 
 
 @contextmanager
