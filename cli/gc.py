@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from ..oci.wording import about
-from ..publish.remote import evict as evict_layers
 from ..store.collection.collector import GRACE, Collector
 from ..store.collection.reasons import Reasons, reasons, resolve
 from ..store.collection.retention import Outdated, Rule, drop, outdated
@@ -99,6 +98,8 @@ def gc(
         collector = Collector(store, grace=grace, watch=track.stage if track else _silent)
         collected = collector.collect(dry_run=dry_run)
         if evict:
+            from ..publish.remote import evict as evict_layers
+
             evicted = evict_layers(store, collector, dry_run=dry_run)
     if as_json:
         document(

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, Self, TextIO, cast
 
-from .bars import Screen, frame
 from .output import has_colours, human
 from .track import Track
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from ..publish.copy import Progress
     from ..publish.sink import Action, Image
     from ..publish.source import Watch
+    from .bars import Screen
 
 DELAY = 1.0  # seconds; what is done sooner needs no bar
 DRAWING = 0.1  # seconds between two frames
@@ -179,6 +179,8 @@ class _Bars:
             self._draw()
 
     def _draw(self) -> None:
+        from .bars import frame
+
         with self._lock:
             lines = frame(self._tracks, _screen(self._stream), self._clock())
             up = _UP.format(self._drawn) if self._drawn else ""
@@ -320,6 +322,8 @@ class _Told:
 
 
 def _screen(stream: TextIO) -> Screen:
+    from .bars import Screen
+
     try:
         columns, rows = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):

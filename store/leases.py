@@ -16,7 +16,6 @@ import fcntl
 import json
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -327,5 +326,5 @@ def _end(book: _Book) -> None:
 
 def _introduction() -> bytes:
     program = Path("/proc/self/comm").read_text(errors="replace").strip()
-    given = {"pid": os.getpid(), "host": socket.gethostname(), "program": program}
+    given = {"pid": os.getpid(), "host": os.uname().nodename, "program": program}
     return json.dumps(given).encode() + b"\n"
