@@ -231,7 +231,7 @@ class BlobSuite:
         def write() -> None:
             with blobs.ingest() as ingest:
                 ingest.write(CONTENT)
-                together.wait(timeout=30)
+                together.wait(timeout=60)
                 ingest.commit(DIGEST)
 
         assert errors_of([write] * writers) == []
@@ -253,7 +253,7 @@ class BlobSuite:
         def write(content: bytes) -> None:
             with blobs.ingest() as ingest:
                 ingest.write(content)
-                together.wait(timeout=30)
+                together.wait(timeout=60)
                 ingest.commit(DIGEST)
 
         writers = [partial(write, content) for content in (CONTENT, OTHER, CONTENT, OTHER)]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_TIMEOUT = 30.0  # seconds; the slowest traced command needs one
+_TIMEOUT = 60.0  # seconds; the slowest traced command needs one
 _PATIENCE = 0.5  # seconds; a signal that comes just before strace waits does not wake it
 
 

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-TIMEOUT = 30.0  # seconds; a mount needs less than one, a busy machine some more
+from .descriptors import open_files
+
+TIMEOUT = 60.0  # seconds; a mount needs less than one, a busy machine some more
 _LAST_LINES = 300  # of a log; what a mount says of itself when a bug ends it has some hundred
 
 
@@ -130,7 +132,7 @@ class Mount:
 
     def unnamed_files(self) -> int:
         """Return how many files without a name the process has open: what is staged."""
-        return sum(" (deleted)" in target for target in _open_files(self.pid))
+        return sum(" (deleted)" in target for _, target in open_files(self.pid))
 
     def await_no_unnamed_files(self) -> None:
         """Return once nothing is staged any more: the kernel tells of a close later.
@@ -274,13 +276,3 @@ def is_usable(path: Path) -> bool:
     except OSError:
         return False
     return os.path.ismount(path)
-
-
-def _open_files(pid: int) -> list[str]:
-    targets: list[str] = []
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            targets.append(os.readlink(entry))
-        except FileNotFoundError:  # closed meanwhile
-            continue
-    return targets

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
-LIMIT = 10.0  # seconds after which a peer gives up, so that a failure is no hang
+LIMIT = 60.0  # seconds after which a peer gives up, so that a failure is no hang
 
 Script = Callable[[socket.socket], object]
 

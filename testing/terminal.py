@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
-WAIT = 30.0  # seconds until what is awaited must be there
+WAIT = 60.0  # seconds until what is awaited must be there
 _STEP = re.compile(r"\x1b\[(\d*)([AJKm])|(\r)|(\n)|([^\x1b\r\n]+)")
 
 

@@ -48,7 +48,7 @@ ENGINES = NAMES if os.geteuid() == 0 else ("pyfuse3",)
 REFUSED = {errno.EIO, errno.ENOSPC}
 DEAD = {errno.ENOTCONN, errno.ECONNABORTED}
 MAX_CALLS = 300
-TIMEOUT = 30.0  # seconds until a mount that hangs is killed
+TIMEOUT = 60.0  # seconds until a mount that hangs is killed
 
 
 class Runs:

@@ -89,4 +89,4 @@ def golden(
         assert process.stdout is not None
         yield Golden(process.stdin, process.stdout)
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0

@@ -49,6 +49,11 @@ class Log:
             matches = [re.search(pattern, line) for line in self._lines]
         return [match for match in matches if match]
 
+    def __len__(self) -> int:
+        """Return the number of lines so far."""
+        with self._condition:
+            return len(self._lines)
+
     def join(self) -> None:
         """Wait for the end of the stream."""
         self._thread.join()

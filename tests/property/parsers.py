@@ -321,7 +321,7 @@ def http(body: bytes, *headers: str) -> None:
 
 def daemon(ask: Callable[[Engine], object], body: bytes, *headers: str) -> object:
     http(body, *headers)
-    with Engine(Host.parse(f"tcp://{peer()}"), (5.0, 5.0)) as engine:
+    with Engine(Host.parse(f"tcp://{peer()}"), Access().timeout) as engine:
         return ask(engine)
 
 
@@ -333,7 +333,7 @@ def registry(ask: Callable[[Repository], object], body: bytes, *headers: str) ->
 def raw_registry(ask: Callable[[Repository], object], raw: bytes) -> object:
     NEXT_ANSWER[0] = raw
     endpoint = Endpoint(peer(), plain_http=True)
-    with Transport(endpoint, Access(timeout=(5.0, 5.0)), wait_no_longer) as transport:
+    with Transport(endpoint, Access(), wait_no_longer) as transport:
         return ask(Repository(transport, "a"))
 
 
@@ -347,14 +347,14 @@ def wait_no_longer(_: float) -> None:
 
 def raw_daemon(raw: bytes) -> object:
     NEXT_ANSWER[0] = raw
-    with Engine(Host.parse(f"tcp://{peer()}"), (5.0, 5.0)) as engine:
+    with Engine(Host.parse(f"tcp://{peer()}"), Access().timeout) as engine:
         return engine.image("a")
 
 
 def token(raw: bytes) -> object:
     http(raw, "Content-Type: application/json")
     endpoint = Endpoint(peer(), plain_http=True)
-    with Transport(endpoint, Access(timeout=(5.0, 5.0)), wait_no_longer) as transport:
+    with Transport(endpoint, Access(), wait_no_longer) as transport:
         return fetch(transport, Realm.parse(f"http://{peer()}/t"), "s", Scopes.parse([]), None)
 
 

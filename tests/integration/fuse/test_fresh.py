@@ -109,5 +109,5 @@ def traced(mount: Mount, name: Path, output: Path) -> list[str]:
         for _ in range(LOOKED_UP):
             os.stat(name)
         strace.send_signal(signal.SIGINT)
-        strace.communicate(timeout=30)
+        strace.communicate(timeout=60)
     return [line for line in output.read_text().splitlines() if "(" in line]

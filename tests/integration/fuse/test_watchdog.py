@@ -164,7 +164,7 @@ def test_an_event_loop_that_does_not_turn_ends_the_mount(
     with faulty() as mount:
         first, second = (stating(clients, mount.path / name) for name in (fault, "other"))
         for waiting in (first, second):
-            error = waiting.exception(20)
+            error = waiting.exception(60)
             assert isinstance(error, OSError)
             # Who asks only when nothing is mounted any more sees the directory below.
             assert error.errno in (*ABORTED, errno.ENOENT)
@@ -180,7 +180,7 @@ def test_requests_that_nobody_reads_end_the_mount(
             os.stat(mount.path / "deaf")
         # some that come at once are still read
         waiting = clients.submit(lambda: [exists(mount.path / f"{n}") for n in range(100)])
-        error = waiting.exception(20)
+        error = waiting.exception(60)
         assert isinstance(error, OSError)
         assert error.errno in ABORTED
         assert_ended(mount, "no request was read")
@@ -215,7 +215,7 @@ def test_a_request_that_nothing_will_answer_ends_the_mount(
             stating(clients, mount.path / str(number) / name) for number, name in enumerate(names)
         ]
         for client in waiting:
-            assert isinstance(client.exception(20), OSError)
+            assert isinstance(client.exception(60), OSError)
         assert mount.wait() == os.EX_SOFTWARE
         assert mount.path not in mount_points()
         mount.log.join()
@@ -238,7 +238,7 @@ def test_a_slow_disk_is_waited_for(
         assert mount.is_alive
         with (tmp_path / "fifo").open("wb"):
             for client in waiting:
-                assert isinstance(client.exception(20), FileNotFoundError)
+                assert isinstance(client.exception(60), FileNotFoundError)
         mount.log.wait_for("^INFO .*was answered", count=2)
         assert mount.stop() == 0
         assert mount.log.matching("^ERROR") == []
@@ -249,7 +249,7 @@ def test_an_end_that_does_not_come_is_forced(faulty: Faulty, clients: ThreadPool
         client = stating(clients, mount.path / "disk")
         mount.log.wait_for("^WARNING .*waits for the disk below")
         mount.stop()
-        assert isinstance(client.exception(20), OSError)
+        assert isinstance(client.exception(60), OSError)
         assert_ended(mount, "the mount does not end")
 
 
@@ -294,7 +294,7 @@ def test_time_in_which_the_process_was_stopped_does_not_count(
             assert not client.done()
         finally:
             os.kill(mount.pid, signal.SIGCONT)
-        assert isinstance(client.exception(20), FileNotFoundError)
+        assert isinstance(client.exception(60), FileNotFoundError)
         assert mount.stop() == 0
         assert mount.log.matching("^(ERROR|WARNING)") == []
 
@@ -317,7 +317,7 @@ def test_sigusr1_shows_the_state(
 
             wait_until(asked, "a worker thread is in open(2)")
             with (tmp_path / "fifo").open("wb"):
-                assert isinstance(client.exception(20), FileNotFoundError)
+                assert isinstance(client.exception(60), FileNotFoundError)
         said = "\n".join(mount.log.lines)
         assert "WARNING ocistow.fusefs.health.watchdog: asked for the state of the mount" in said
         assert "lookup 1 b'disk'" in said

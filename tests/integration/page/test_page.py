@@ -11,6 +11,7 @@ from ocistow.audit.potential import Level, Potential
 from ocistow.audit.tables import shown
 from ocistow.cli.output import human
 from ocistow.oci.digest import Digest
+from ocistow.oci.document import inners
 from ocistow.testing.chromium import Scheme, Tab
 from ocistow.testing.costs import layers_of, names, runs_of, usage_of
 
@@ -233,14 +234,21 @@ def test_hostile_names_are_shown_as_text(tab: Tab, tmp_path: Path) -> None:
     assert tab.complaints == []
 
 
+def busy(tab: Tab) -> float:
+    """Return the seconds of processor time that the page's thread has needed."""
+    metrics = inners(tab.call("Performance.getMetrics"), "metrics", "the page")
+    [seconds] = [one["value"] for one in metrics if one["name"] == "TaskDuration"]
+    return float(str(seconds))
+
+
 def test_a_page_of_a_hundred_thousand_images_opens(tab: Tab, tmp_path: Path) -> None:
     usage = usage_of(names(100_000))
+    tab.call("Performance.enable", {"timeDomain": "threadTicks"})
+    before = busy(tab)
     show(tab, tmp_path, Facts(Path("/srv/store"), TAKEN, usage))
     assert len(images(tab)) == 25
     assert "and 90,000 smaller" in tab.texts("#images tfoot td")
-    seconds = tab.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart")
-    assert isinstance(seconds, int)
-    assert seconds < 10_000
+    assert busy(tab) - before < 10.0
     tab.click("#images input")
     tab.type("no such image")
     assert images(tab) == []

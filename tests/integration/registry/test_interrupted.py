@@ -1,13 +1,13 @@
 """Publishing by processes that are killed, and by several at once."""
 
 import os
-import random
+import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from ocistow.testing.registry import Registry
 from ..conftest import DockerRegistry, program, serving
 
 SOURCES = Path(ocistow.__file__).parents[1]
-KILLS = 50
+KILLS = 25
 NAME = Reference.parse("example.com/app:1")
 ACCEPT = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
 
@@ -62,6 +62,15 @@ def start(store: Path, destination: str) -> Process:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OCISTOW_")}
     own = {"OCISTOW_STORE": str(store), "OCISTOW_CONFIG": os.devnull, "PYTHONPATH": str(SOURCES)}
     return subprocess.Popen(command, env=kept | own, stderr=subprocess.PIPE, text=True)
+
+
+def kill_after(process: Process, registry: DockerRegistry, lines: int) -> None:
+    """Kill a process, if it has not ended, once the log of a registry has so many lines."""
+    while len(registry.log) < lines:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.001)
+            return
+    process.kill()
 
 
 def finish(process: Process) -> None:
@@ -101,21 +110,17 @@ def test_whoever_is_killed_at_any_time_goes_on_without_repeating(
     tmp_path: Path, counted: DockerRegistry, store: Path, image: GeneratedImage
 ) -> None:
     expected = image.blob(image.manifest).read_bytes()
-    began = time.monotonic()
+    began = len(counted.log)
     finish(start(store, f"docker://{counted.host}/whole:1"))
-    whole = time.monotonic() - began
-    moments = random.Random(20).choices(range(1000), k=KILLS)
+    whole = len(counted.log) - began
     killed, destination = 0, ""
-    for number, moment in enumerate(sorted(moments)):
+    for number in range(KILLS):
         forget(store)
         destination = f"docker://{counted.host}/kill-{number}:1"
         process = start(store, destination)
-        try:
-            process.wait(whole * moment / 1000)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            killed += 1
+        kill_after(process, counted, len(counted.log) + whole * number // KILLS)
         process.communicate()
+        killed += process.returncode == -signal.SIGKILL
         finish(start(store, destination))
         assert raw_manifest(counted, f"kill-{number}") == expected
     assert killed > KILLS // 2

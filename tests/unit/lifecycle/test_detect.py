@@ -273,7 +273,7 @@ def test_what_still_runs_ends_with_the_detector(place: Workplace) -> None:
         process.stdin.close()
         (place.inputs.app_dir / "fifo").read_bytes()  # it runs now
         process.terminate()
-        assert process.wait(30) != 0
+        assert process.wait(60) != 0
     with suppress(ProcessLookupError):  # it is gone, or its last moment is not over
         left = os.pidfd_open(int((place.inputs.app_dir / "pid").read_text()))
         with open(left, "rb"):

@@ -9,7 +9,7 @@ from ocistow.publish.command import Command
 MANY = 4 << 20  # bytes; more than any pipe holds
 
 
-def shell(script: str, timeout: float = 20.0) -> Command:
+def shell(script: str, timeout: float = 60.0) -> Command:
     return Command(("sh", "-c", script, "sh"), "the shell", timeout)
 
 

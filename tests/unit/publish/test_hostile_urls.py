@@ -79,7 +79,7 @@ def push(registry: Registry, image: GeneratedImage, method: str, action: Action)
     registry.faults.append(Fault(method, "/", action, times=None))
     name = f"app{next(NUMBERS)}"
     endpoint = Endpoint(registry.host, plain_http=True)
-    with Transport(endpoint, Access(timeout=(2.0, 2.0)), lambda _: None) as transport:
+    with Transport(endpoint, Access(timeout=(2.0, 60.0)), lambda _: None) as transport:
         copy(LayoutSource(image.path), RegistrySink(Repository(transport, name), NAME))
 
 

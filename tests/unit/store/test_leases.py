@@ -114,7 +114,7 @@ def test_nobody_takes_a_lease_while_others_are_looked_at(path: Path) -> None:
 
     def look(held: module.Held) -> list[Digest]:
         thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         thread.join(0.02)
         return [*held, *done]
 

@@ -22,11 +22,12 @@ from ocistow.testing.faults import (
     Truncate,
     WrongDigest,
 )
-from ocistow.testing.registry import Registry
+from ocistow.testing.registry import Registry, Request
 
 BLOB = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = Digest("sha256", hashlib.sha256(BLOB).hexdigest())
 TIMEOUT = 0.2  # seconds a client waits for an answer that never comes
+HANG = 60.0  # seconds after which something is broken
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def registry() -> Iterator[Registry]:
     """Serve a registry whose repository `a` has BLOB."""
     with Registry() as registry:
         url = f"{registry.url}/v2/a/blobs/uploads/?digest={DIGEST}"
-        assert requests.post(url, data=BLOB, timeout=9).status_code == 201
+        assert requests.post(url, data=BLOB, timeout=HANG).status_code == 201
         registry.requests.clear()
         yield registry
 
@@ -52,6 +53,15 @@ def blob(registry: Registry) -> str:
 
 def order(registry: Registry, action: Action, method: str = "GET") -> None:
     registry.faults.append(Fault(method, "/blobs/", action))
+
+
+def ended(registry: Registry) -> Request:
+    """Return the last request, which its client gave up, once the registry has ended it."""
+    while not registry.requests:  # until the handler has it
+        pass
+    request = registry.requests[-1]
+    assert request.ended.wait(HANG)
+    return request
 
 
 def read(response: requests.Response) -> bytes:
@@ -152,6 +162,7 @@ def test_a_lost_answer_hides_a_success(
         session.post(
             f"{registry.url}/v2/b/blobs/uploads/?digest={DIGEST}", data=BLOB, timeout=TIMEOUT
         )
+    assert ended(registry).status is None
     assert registry.repositories.blobs("b") == {DIGEST}
 
 
@@ -215,8 +226,8 @@ def test_a_hanging_answer_never_starts(registry: Registry, session: requests.Ses
     url = f"{registry.url}/v2/b/blobs/uploads/?digest={DIGEST}"
     with pytest.raises(requests.ReadTimeout):
         session.post(url, data=BLOB, timeout=TIMEOUT)
+    assert ended(registry).status is None
     assert not registry.repositories.blobs("b")
-    assert registry.requests[-1].status is None
 
 
 @pytest.mark.parametrize("action", [Hang(), Endless()])
@@ -260,8 +271,8 @@ def test_stall_sends_the_rest_when_it_is_told_to(
 ) -> None:
     stall = Stall(1000)
     order(registry, stall)
-    with session.get(blob(registry), timeout=9, stream=True) as response:
-        assert stall.reached.wait(9)
+    with session.get(blob(registry), timeout=HANG, stream=True) as response:
+        assert stall.reached.wait(HANG)
         assert response.raw.read(1000) == BLOB[:1000]
         stall.go_on.set()
         assert response.raw.read() == BLOB[1000:]
@@ -270,9 +281,9 @@ def test_stall_sends_the_rest_when_it_is_told_to(
 def test_stall_ends_with_the_client_or_the_registry(session: requests.Session) -> None:
     with Registry() as registry:
         url = f"{registry.url}/v2/a/blobs/uploads/?digest={DIGEST}"
-        assert session.post(url, data=BLOB, timeout=9).status_code == 201
+        assert session.post(url, data=BLOB, timeout=HANG).status_code == 201
         stall = Stall(1000)
         order(registry, stall)
-        response = session.get(blob(registry), timeout=9, stream=True)
-        assert stall.reached.wait(9)
+        response = session.get(blob(registry), timeout=HANG, stream=True)
+        assert stall.reached.wait(HANG)
     assert read(response) == BLOB[:1000]

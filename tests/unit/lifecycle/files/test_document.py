@@ -102,10 +102,10 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     ids=range(10),
 )
 def test_hostile_documents_are_refused_at_once(text: bytes, message: str) -> None:
-    start = time.monotonic()
+    start = time.thread_time()
     with pytest.raises(InvalidContent, match=message):
         parse_toml(text, "it")
-    assert time.monotonic() - start < 5
+    assert time.thread_time() - start < 5  # seconds
 
 
 @given(texts_like(["a", "b"]))

@@ -25,6 +25,7 @@ from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.publish.transports import open_source
 from ocistow.store.store import Store
 from ocistow.testing.archives import docker_archive, oci_archive
+from ocistow.testing.descriptors import open_files
 from ocistow.testing.images import GeneratedImage, image_layout
 
 NAME = Reference.parse("example.org/app:1")
@@ -176,14 +177,15 @@ def test_what_is_cut_off_is_refused_and_leaves_nothing(
     pack: Callable[[bytes], bytes],
     part: float,
 ) -> None:
-    before = set(store.blobs), len(os.listdir("/proc/self/fd"))
+    before, files = set(store.blobs), open_files()
     content = pack(packed if text.startswith("oci") else saved)
     with (
         stdin(content[: int(len(content) * part)], monkeypatch),
         pytest.raises(InvalidContent, match=r"standard input: it ends \d+ bytes before|ends early"),
     ):
         add(store, text)
-    assert (set(store.blobs), len(os.listdir("/proc/self/fd"))) == before
+    assert set(store.blobs) == before
+    assert open_files() <= files
 
 
 def test_what_is_cut_off_between_files_lacks_something(
@@ -274,20 +276,11 @@ def test_blobs_on_their_way_are_taken_over_without_another_copy(
     with stdin(packed, monkeypatch), open_source("-", store) as source:
         source.resolve()
         unnamed = {
-            os.stat(f"/proc/self/fd/{name}").st_ino
-            for name in os.listdir("/proc/self/fd")
-            if "(deleted)" in readlink(name)
+            os.fstat(int(number)).st_ino for number, target in open_files() if "(deleted)" in target
         }
         copy(source, StoreSink(store, NAME))
         for layer in image.layers:
             assert store.blobs.stat(layer).st_ino in unnamed
-
-
-def readlink(name: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{name}")
-    except FileNotFoundError:
-        return ""
 
 
 def test_what_the_store_has_need_not_be_in_a_layout(

@@ -21,6 +21,7 @@ from ocistow.publish.archives.archive import Archive, read_member
 from ocistow.publish.archives.entries import MAX_RECORD
 from ocistow.publish.archives.spool import SMALL, Spool, never, open_archive
 from ocistow.store.blobs import BlobStore
+from ocistow.testing.descriptors import open_files
 
 NAMES = st.from_regex(r"[a-zé]{1,120}(/[a-z0-9]{1,90}){0,3}", fullmatch=True)
 WAYS = ["file", "stream"]
@@ -344,9 +345,9 @@ def test_many_files_share_few_descriptors(
     monkeypatch.setattr("ocistow.publish.archives.spool.MAX_FILES", 2)
     files = {str(number): os.urandom(SMALL + number) for number in range(5)} | {"s": b"small"}
     path = write(tmp_path / "a.tar", files)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with opened(path, pool, "stream") as tar:
-        assert len(os.listdir("/proc/self/fd")) - before <= 4
+        assert len(open_files() - before) <= 4
         for name, content in files.items():
             assert read_member(tar, name, 1 << 20) == content
 

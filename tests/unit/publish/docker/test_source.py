@@ -2,12 +2,10 @@
 
 import io
 import json
-import os
 import socketserver
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -26,6 +24,7 @@ from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.publish.recognition import Recognition
 from ocistow.store.store import Store
 from ocistow.testing.archives import docker_archive
+from ocistow.testing.descriptors import open_files
 from ocistow.testing.images import GeneratedImage, image_layout
 
 from ..conftest import IMPATIENT
@@ -88,7 +87,7 @@ def handler(daemon: Daemon) -> type[BaseHTTPRequestHandler]:
                 chunk = content[at : at + (32 << 10)]
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             if daemon.hangs is not None:
-                daemon.hangs.wait(30)
+                daemon.hangs.wait(60)
             if daemon.ends:
                 self.wfile.write(b"0\r\n\r\n")
             self.close_connection = True
@@ -148,11 +147,7 @@ def test_a_stream_that_is_cut_off_is_one_error_and_leaves_nothing(
 
 def unnamed_files() -> list[str]:
     """Return the open files of this process that have no name."""
-    found: list[str] = []
-    for entry in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # it was that of iterdir
-            found.append(os.readlink(entry))
-    return [path for path in found if "(deleted)" in path and "/store/" in path]
+    return [path for _, path in open_files() if "(deleted)" in path and "/store/" in path]
 
 
 def test_an_error_in_the_middle_of_the_stream_is_no_layer(

@@ -16,6 +16,7 @@ import pytest
 from ocistow.oci.digest import Digest
 from ocistow.store.index import database as index
 from ocistow.store.index.database import IndexDatabase
+from ocistow.testing.descriptors import open_files
 
 A = Digest("sha256", "a" * 64)
 MANY = [Digest("sha256", f"{number:064x}") for number in range(300)]  # several pages
@@ -120,8 +121,7 @@ def test_nothing_is_open_after_a_use(database: Path) -> None:
     """Who still has an old database open would remove the log of the one in its place."""
     insert = "INSERT INTO runs VALUES (?, 1)"
     cursors = IndexDatabase(database).write(lambda c: c.executemany(insert, [("a",), ("b",)]))
-    names = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
-    assert not [name for name in names if str(database) in os.path.realpath(name)]
+    assert not [path for _, path in open_files() if str(database) in path]
     del cursors
 
 

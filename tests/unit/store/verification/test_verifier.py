@@ -324,7 +324,7 @@ def test_a_file_that_somebody_wrote_to_is_read_again(store: Store) -> None:
     now = store.blobs.stat(LAYER).st_mtime_ns
     content = blob(store, LAYER).read_bytes()
     blob(store, LAYER).write_bytes(content[::-1])
-    assert store.blobs.stat(LAYER).st_mtime_ns != now
+    os.utime(blob(store, LAYER), ns=(now + 1, now + 1))  # the clock may not have moved
     assert [f.digest for f in verifier(store, Choice(digests=frozenset([LAYER]))).run()] == [LAYER]
 
 
@@ -380,7 +380,7 @@ def test_who_waits_for_his_turn_can_be_stopped() -> None:
     thread = threading.Thread(target=read)
     thread.start()
     pace.stop()
-    thread.join(10)
+    thread.join(60)
     assert stopped.is_set()
 
 
