@@ -8,12 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from .checks import daemons
-from .checks.check import Check, State
-from .checks.disk import disk
+from .checks.check import Check, State, fail
 from .checks.machine import machine
-from .checks.mounting import mounting, namespaces
-from .checks.registries import registries
 from .config import Settings
 from .exits import FINDINGS
 from .options import json_option, pass_settings
@@ -59,6 +55,14 @@ def doctor(settings: Settings, as_json: bool) -> int:
 
 def _checks(settings: Settings) -> Sequence[Check]:
     """Return all, in the order of the table. What waits for others waits at the same time."""
+    try:
+        from .checks import daemons
+        from .checks.disk import disk
+        from .checks.mounting import mounting, namespaces
+        from .checks.registries import registries
+    except ImportError as error:
+        return [*machine(), fail("the rest", f"not tried: {error}", "see libraries and sqlite")]
+
     private = namespaces()  # forks, so there are no threads yet
     with ThreadPoolExecutor() as threads:
 

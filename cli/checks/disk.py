@@ -51,6 +51,9 @@ def _store(path: Path) -> Check:
     try:
         Store.open(path).close()
     except NotFound:
+        taken = next(above for above in (path, *path.parents) if os.path.lexists(above))
+        if not taken.is_dir():
+            return fail("store", f"{taken} is not a directory", "choose another one: --store")
         return ok("store", f"none at {path} yet; `add` and `mount` make it")
     except (InvalidContent, OSError) as error:
         return fail("store", message_of(error), "choose another directory: --store")
@@ -67,7 +70,10 @@ def _mounted(path: Path) -> Entry | None:
 def _abilities(path: Path, directory: int) -> Iterator[Check]:
     if not os.access(path, os.W_OK):
         found = f"{path} may only be read"
-        yield warn("unnamed files", found, "what changes the store needs its owner, or root")
+        advice = "what changes the store needs its owner, or root"
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            advice = "what changes the store needs its file system mounted with rw"
+        yield warn("unnamed files", found, advice)
         return
     try:
         found_disk = disk_of(directory)

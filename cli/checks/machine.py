@@ -7,14 +7,12 @@ import importlib
 import os
 import platform
 import resource
-import sqlite3
 import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from ...oci.version import version
-from ...store.index.schema import connect
 from ..output import count, human
 from .check import Check, fail, ok, warn
 
@@ -51,6 +49,12 @@ def _libraries() -> Iterator[Check]:
 
 def _database() -> Check:
     """Make the tables of the index database in memory."""
+    try:
+        import sqlite3
+
+        from ...store.index.schema import connect
+    except ImportError as error:  # who compiles Python without its headers gets none
+        return fail("sqlite", str(error), "take a Python that has the module sqlite3")
     try:
         connect(Path(":memory:"), 0, alone=True).close()
     except (sqlite3.Error, OSError) as error:

@@ -18,11 +18,12 @@ import ocistow
 from ...fusefs.health.status import statuses
 from ...fusefs.system import process
 from ...oci.wording import message_of, plain
-from .check import Check, fail, ok, warn
+from .check import Check, State, fail, ok, warn
 
 DEVICE = Path("/dev/fuse")
 CONFIG = Path("/etc/fuse.conf")
 TABLE = Path("/etc/fstab")
+MOUNTED = Path("/etc/mtab")
 HELPERS = "/sbin:/sbin/fs.d:/sbin/fs"  # where mount(8) looks for `mount.TYPE`
 TIMEOUT = 1.5  # seconds for a mount that takes 0.3
 
@@ -61,7 +62,7 @@ def mounting() -> Iterator[Check]:
     if device.advice or helper.advice:
         yield fail("mount", "not tried", f"see {(device if device.advice else helper).name}")
     else:
-        yield _trial()
+        yield _trial() if os.geteuid() == 0 else _trial_of_user()
 
 
 def _device() -> Check:
@@ -91,6 +92,9 @@ def _helper() -> Check:
     found = f"{path}, {plain(done.stdout).removeprefix('fusermount3 ')}"
     if os.geteuid() and not os.stat(path).st_mode & stat.S_ISUID:
         return fail("fusermount3", f"{found}, not set-user-ID", f"chmod u+s {path}, as root")
+    if os.geteuid() and not MOUNTED.exists():  # a mount could be made, and not unmounted
+        advice = f"ln -s /proc/self/mounts {MOUNTED}, as root ({_NEEDED})"
+        return fail("fusermount3", f"{found}, and no {MOUNTED}, which it reads", advice)
     return ok("fusermount3", found)
 
 
@@ -117,14 +121,23 @@ def _table() -> Check:
     return fail(name, f"not in /sbin, but in {TABLE}", f"ln -s {ours} /sbin/")
 
 
-def _trial() -> Check:
+def _trial_of_user() -> Check:
+    """Mount for all programs of the user, as only `fusermount3` can; else for one alone."""
+    check = _trial("--no-private")
+    if check.state is State.OK or _trial().state is not State.OK:
+        return check
+    return warn(check.name, check.found, "only `ocistow mount DIR -- COMMAND` works")
+
+
+def _trial(*options: str) -> Check:
     """Mount an empty store in a temporary directory, and ask the server what it is."""
-    with tempfile.TemporaryDirectory(prefix="ocistow-doctor-") as directory:
+    prefix = "ocistow-doctor-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as directory:
         mountpoint = Path(directory, "mnt").resolve()
         mountpoint.mkdir()
         ours = ("--config", os.devnull, "--store", f"{directory}/store")
         start = (sys.executable, "-P", "-c", _CODE, _PACKAGES)
-        command = [*start, *ours, "mount", str(mountpoint), "--", "cat"]
+        command = [*start, *ours, "mount", *options, str(mountpoint), "--", "cat"]
         with subprocess.Popen(  # noqa: S603 - our own program
             command,
             stdin=subprocess.PIPE,

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +14,7 @@ import pytest
 
 import ocistow
 from ocistow.store.store import Store
+from ocistow.testing.strangers import as_stranger, home
 
 from ..conftest import Dockerd, program
 
@@ -91,6 +92,39 @@ def test_the_mount_that_is_tried_is_of_the_same_installation(tmp_path: Path) -> 
     assert checks["mount"]["found"].startswith("works: engine ")
 
 
+@pytest.mark.parametrize(("module", "check"), [("trio", "libraries"), ("sqlite3", "sqlite")])
+def test_what_cannot_be_loaded_is_told(
+    doctor: Doctor, tmp_path: Path, module: str, check: str
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / f"{module}.py").write_text("raise ImportError('no such file')")
+    status, found = doctor(PYTHONPATH=f"{tmp_path / 'broken'}:{SOURCES}")
+    assert (status, found[check][0]) == (4, "fail")
+    assert "no such file" in found[check][1]
+    assert "kernel" in found
+
+
+def test_no_store_can_be_where_a_file_is(doctor: Doctor, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    status, found = doctor(store=tmp_path / "file" / "store")
+    assert status == 4
+    assert found["store"][:2] == ("fail", f"{tmp_path / 'file'} is not a directory")
+
+
+def test_a_store_on_a_disk_that_may_only_be_read_is_no_failure(
+    doctor: Doctor, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount")
+    store = tmp_path / "store"
+    Store.create(store).close()
+    protect = f'mount --bind {store} {store} && mount -o remount,ro,bind {store} && exec "$@"'
+    status, found = doctor(program("unshare"), "--mount", "sh", "-c", protect, "sh")
+    assert (status, found["store"][0]) == (0, "ok")
+    assert found["unnamed files"][0] == "warn"
+    assert found["unnamed files"][2].endswith("mounted with rw")
+
+
 def test_people_get_a_table_that_lines_up(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE, "doctor"],
@@ -124,6 +158,37 @@ def test_another_device_in_its_place_is_noticed(doctor: Doctor) -> None:
     taken = 'mount --bind /dev/null /dev/fuse && exec "$@"'
     status, found = doctor(program("unshare"), "--mount", "sh", "-c", taken, "sh")
     assert (status, found["mount"][0]) == (4, "fail")
+
+
+NO_MTAB = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /etc && exec "$@"', "sh")
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize(
+    ("outside", "inside", "expected"),
+    [
+        ((), (), {"fusermount3": "ok", "mount": "ok"}),
+        ((), ("setpriv", "--no-new-privs"), {"fusermount3": "ok", "mount": "warn"}),
+        (NO_MTAB, (), {"fusermount3": "fail", "mount": "fail"}),
+    ],
+    ids=["all", "no-new-privileges", "no-mtab"],
+)
+def test_users_are_told_whether_they_may_mount(
+    outside: Sequence[str], inside: Sequence[str], expected: Mapping[str, str]
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become another user")
+    with home() as place:
+        done = subprocess.run(
+            [*outside, *as_stranger(*inside, sys.executable, "-c", CODE, "doctor", "--json")],
+            env=surroundings(place, None, {}),
+            cwd=place,
+            stdout=subprocess.PIPE,
+            timeout=TIMEOUT,
+        )
+        assert list(place.glob("ocistow-*")) == []
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert {name: checks[name]["state"] for name in expected} == expected, checks
 
 
 def test_without_programs_it_says_which_are_missing(doctor: Doctor, tmp_path: Path) -> None:
