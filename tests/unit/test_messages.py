@@ -22,6 +22,7 @@ FOREIGN = {  # said by a system, a library or a registry
     "DENIED",
     "CERTIFICATE_VERIFY_FAILED",
     "a traceback",
+    "failed to open /etc/mtab",
 }
 USAGE = {"click.UsageError", "click.BadParameter", "_wrong", "_malformed"}  # have a row for all
 INTERNAL = (  # nobody sees them but the author of a bug
