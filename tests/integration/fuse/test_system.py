@@ -260,7 +260,7 @@ def test_the_units_of_the_page_are_right(tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed")
     text = (PAGES / "mounting.md").read_text()
     units = re.findall(r"^`/etc/systemd/system/([\w.-]+)`:\n+```ini\n(.*?)```", text, re.M | re.S)
-    assert len(units) >= 2
+    assert units
     for name, content in units:
         found = re.sub(r"^Exec(\w+)=\S+", r"Exec\1=/bin/true", content, flags=re.M)
         (tmp_path / name).write_text(found)
