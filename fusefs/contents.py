@@ -48,8 +48,8 @@ class Ordinary:
     inode: int  # of the disk
     shared: bool = False  # it is a blob's file too
     is_streamed: bool = False  # the kernel may write it by itself: nothing of that is seen here
-    is_lost: bool = False  # a sync failed, and the next one may not say so
-    is_blob: bool = False  # it, or a copy, became one: nobody writes to what was open then
+    is_lost: bool = False  # a sync failed, and the next one may not say so: see `View.lose`
+    is_taken: bool = False  # as a blob or index: nobody writes to what was open then
     lock: trio.Lock = field(default_factory=trio.Lock)
     files: list[int] = field(default_factory=list[int])
     hashing: Hashing | None = None
@@ -146,6 +146,7 @@ class Staged:
     missing: Digest | None = None  # what an index waits for that cannot be committed yet
     is_named: bool = True  # else nobody knows which layout's blob was opened: none gets a link
     was_shown: bool = False  # by its name, which it can lose from then on
+    is_moved: bool = False  # what it was opened by has another name: what is written is refused
     is_over: bool = False  # its content is gone, or about to go
     lock: trio.Lock = field(default_factory=trio.Lock)
 

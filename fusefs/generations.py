@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, suppress
 
 import trio
 
@@ -15,7 +15,7 @@ from ..oci.errors import InvalidContent, NotFound, OcistowError
 from .contents import Blob, Content, Guarded, Staged
 from .places import Place
 from .staging import Staging
-from .tree import Node
+from .tree import Node, stale
 from .view import View, refused
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ class Generations:
 
     def __init__(self, view: View) -> None:
         self._view = view
+        self._staged: set[Staged] = set()  # all that are not over
         self._waiting: set[Staged] = set()  # indexes whose manifests are still to come
 
     def __len__(self) -> int:
@@ -45,7 +46,19 @@ class Generations:
         algorithm = digest.algorithm if digest else CANONICAL
         ingest = self._view.store.blobs.ingest(algorithm, behind=True)
         self._view.tree.hold(parent)  # whose path is needed when all is written
-        return Staged(Staging(ingest, place, mode & 0o777), parent, name, digest=digest)
+        staged = Staged(Staging(ingest, place, mode & 0o777), parent, name, digest=digest)
+        self._staged.add(staged)
+        return staged
+
+    def move(self, parent: Node[Content], name: bytes) -> None:
+        """Note that an index or marker was moved, and its writers' bytes will not follow.
+
+        On a disk they would. So that they are not lost in silence, close(2) refuses them.
+        """
+        for staged in self._staged:
+            is_guarded = staged.staging.place in (Place.INDEX, Place.MARKER)
+            if is_guarded and staged.parent is parent and staged.name == name:
+                staged.is_moved = True
 
     async def settle(self, staged: Staged, *, again: bool = False) -> None:
         """Decide about what was written; `again` also about an index that waits.
@@ -57,10 +70,12 @@ class Generations:
         async with staged.lock:
             if not (staging.unsettled or (again and staged in self._waiting)):
                 return  # perhaps somebody settled it while we waited
-            if self._is_unlinked(staged):
+            if not staged.is_moved and self._is_unlinked(staged):
                 staging.unsettled = False
                 return
             try:
+                if staged.is_moved:
+                    raise InvalidContent("it was renamed while it was open")
                 if staging.place is Place.BLOB:
                     await self._settle_blob(staged)
                 elif staging.place is Place.MARKER:
@@ -127,6 +142,7 @@ class Generations:
                 self._view.counters.add("refused", staged.staging.size)
         if not staged.is_over:
             staged.is_over = True
+            self._staged.discard(staged)
             self._view.tree.let_go(staged.parent)
             if staged.staging.size <= _INLINE:
                 staged.staging.discard()
@@ -235,6 +251,19 @@ class Generations:
             log.warning("gave up %s", why_waiting(staged))
         for staged in self._view.staged.values():
             staged.staging.discard()
+
+
+@asynccontextmanager
+async def current(content: Staged) -> AsyncGenerator[None]:
+    """Keep what is staged as it is for the block.
+
+    Raises:
+        OSError: ESTALE, since it is over.
+    """
+    async with content.lock:
+        if content.is_over:
+            raise stale()
+        yield
 
 
 def _path(staged: Staged) -> str:

@@ -6,8 +6,8 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import trio
@@ -17,7 +17,7 @@ from ..oci.errors import InvalidContent, NotFound
 from ..store.reading import READ_SIZE, Buffer, read_cached
 from .attributes import Attributes
 from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged
-from .generations import Generations, why_waiting
+from .generations import Generations, current, why_waiting
 from .ordinaries import Ordinaries
 from .places import Place, digest_in
 from .tree import Node, path_of, stale
@@ -76,7 +76,7 @@ class Handles:
         content = node.content
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
         if isinstance(content, Staged):
-            async with _current(content):
+            async with current(content):
                 if flags & os.O_TRUNC:
                     content.staging.truncate(0)
                 content.staging.handles += 1
@@ -192,7 +192,7 @@ class Handles:
         node = self._view.tree[inode]
         content = node.content
         if isinstance(content, Staged):
-            async with _current(content):
+            async with current(content):
                 content.staging.truncate(length)
         elif handle is not None and handle.ordinary is not None:  # it may have no name any more
             await self._ordinaries.truncate(handle.ordinary, handle.file, length)
@@ -234,7 +234,7 @@ class Handles:
             await self._view.blocking(self._view.files.sync, handle.file)
         except OSError:
             if handle.ordinary is not None:
-                handle.ordinary.is_lost = True
+                self._view.lose(handle.ordinary)
             raise
 
     async def release(self, number: int) -> None:
@@ -362,19 +362,6 @@ class Handles:
         number = next(self._numbers)
         self._handles[number] = handle
         return Opened(number, direct, keep, backing if self._view.passthrough else -1)
-
-
-@asynccontextmanager
-async def _current(content: Staged) -> AsyncGenerator[None]:
-    """Keep what is staged as it is for the block.
-
-    Raises:
-        OSError: ESTALE, since it is over.
-    """
-    async with content.lock:
-        if content.is_over:
-            raise stale()
-        yield
 
 
 def _name(node: Node[Content]) -> Name | None:

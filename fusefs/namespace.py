@@ -22,7 +22,7 @@ from .contents import (
     Staged,
     Symlink,
 )
-from .generations import Generations
+from .generations import Generations, current
 from .intent import is_visible
 from .places import Place, is_hidden, role_of
 from .tree import Node, stale
@@ -215,10 +215,11 @@ class Namespace:
     async def _rename_to_blob(self, content: Content, old: Name, new: Name) -> None:
         digest, path = self._view.digest(*new), new[0].child(new[1])
         if isinstance(content, Staged):
-            async with content.lock:
+            async with current(content):
                 blob = self._view.gate.blob
                 alone = await self._view.blocking(blob, content.staging, digest, path)
                 content.staging.unsettled = False
+                content.is_moved = content.staging.is_copied_next  # else no write is accepted
             self._generations.drop(content)
             # As below: what the kernel lets others write to is no blob.
             self._renamed(old, new, content.node if alone else None, Blob(digest))
@@ -239,14 +240,14 @@ class Namespace:
             source = old[0].child(old[1])
             file = self._view.files.open(source, os.O_RDONLY)
             try:
-                if content.is_blob or os.fstat(file).st_ino != content.inode:
+                if content.is_taken or os.fstat(file).st_ino != content.inode:
                     raise stale()
                 known = None if content.is_lost else content.digest
                 adopt = self._view.gate.adopt
                 alone = await self._view.blocking(adopt, file, known, digest, path)
-                content.is_blob = True
+                content.is_taken = True
             except OSError:
-                content.is_lost = True  # perhaps: then it is copied the next time
+                self._view.lose(content)  # perhaps: then it is copied the next time
                 raise
             finally:
                 os.close(file)
@@ -266,11 +267,16 @@ class Namespace:
         self, content: Content, old: Name, new: Name, place: Place
     ) -> None:
         if isinstance(content, Staged):
-            raw = content.staging.document()
+            async with current(content):
+                await self._commit(content.staging.document(), new, place)
+                content.staging.unsettled, content.is_moved = False, True
+        elif isinstance(content, Ordinary):
+            async with content.lock:
+                await self._copy_guarded(old[0].child(old[1]), new, place)
+                content.is_taken = True
         else:
-            source = old[0].child(old[1])
-            raw = await self._view.blocking(self._view.gate.read, source, MAX_DOCUMENT + 1)
-        await self._commit(raw, new, place)
+            await self._copy_guarded(old[0].child(old[1]), new, place)
+        self._generations.move(*old)
         self.unlink(old[0].inode, old[1])
         self._view.tree.unname(*new)
 
@@ -287,7 +293,7 @@ class Namespace:
 
     def _rename_to_plain(self, content: Content, old: Name, new: Name, place: Place) -> None:
         if place is Place.TEMPORARY:
-            if not isinstance(content, Staged):
+            if not isinstance(content, Staged) or content.staging.place is not place:
                 raise refused(errno.EXDEV)  # the client copies instead, and the copy is checked
             self._move_staged(content, old, new)
             return
@@ -296,6 +302,8 @@ class Namespace:
             raise refused(errno.EXDEV)
         self._view.files.rename(old[0].child(old[1]), new[0].child(new[1]))
         self._view.tree.move(*old, *new)
+        if isinstance(content, Guarded):
+            self._generations.move(*old)
 
     def _move_staged(self, content: Staged, old: Name, new: Name) -> None:
         replaced = self._view.staged.get((new[0].inode, new[1]))

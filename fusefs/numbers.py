@@ -129,5 +129,5 @@ def is_same(known: Content, content: Content) -> bool:
         return isinstance(content, Symlink) and known.inode == content.inode
     if isinstance(known, Ordinary) and isinstance(content, Ordinary):
         relinked = known.inode == content.inode and known.shared != content.shared
-        return known is content or (relinked and not known.is_blob)
+        return known is content or (relinked and not known.is_taken)
     return known is content and isinstance(content, Staged)

@@ -101,7 +101,7 @@ class Ordinaries:
             OSError: ESTALE, when it is another file than it was: the kernel looks again.
         """
         path = node.path
-        if content.is_blob or node.content is not content:
+        if content.is_taken or node.content is not content:
             raise stale()
         if is_shared(self._view.files.stat(path)):  # its bytes are a blob's, and are copied
             os.close(await self._view.blocking(self._view.files.open, path, os.O_WRONLY))
@@ -126,9 +126,9 @@ async def _changing(content: Ordinary) -> AsyncGenerator[None]:
     """Let nobody else change a file for the block.
 
     Raises:
-        OSError: EPERM, since it belongs to the pool now.
+        OSError: EPERM, since it is a blob or an index now.
     """
     async with content.lock:
-        if content.is_blob:
+        if content.is_taken:
             raise refused(errno.EPERM)
         yield

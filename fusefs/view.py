@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -45,6 +46,7 @@ from .tree import ROOT, Node, Tree, stale
 log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0  # seconds to read a client's memory, which may be swapped out
+_MOST_LOST = 1000  # files; a disk that loses more has lost everything
 _INLINE = 64 << 10  # bytes; a thread costs 60 us, copying and hashing this much less
 
 Result = TypeVar("Result")
@@ -85,6 +87,7 @@ class View:
         self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name
         self._presentation = presentation
         self._ordinaries: WeakValueDictionary[int, Ordinary] = WeakValueDictionary()
+        self._lost = deque[Ordinary](maxlen=_MOST_LOST)
         self._callers = Callers()
         self._observers = trio.CapacityLimiter(2)  # apart, since they may wait for the others
         self._threads = trio.CapacityLimiter(2 * (os.cpu_count() or 1))
@@ -248,11 +251,22 @@ class View:
         """Return what is known of a plain file: what is open on it, and its hash."""
         shared = is_shared(status)
         known = self._ordinaries.get(status.st_ino)
-        if known is None or is_new or known.is_blob or known.shared != shared:
+        if known is None or is_new or known.is_taken or known.shared != shared:
             was_lost = known is not None and known.is_lost and not is_new
-            known = Ordinary(status.st_ino, shared, is_lost=was_lost)
+            known = Ordinary(status.st_ino, shared)
             self._ordinaries[status.st_ino] = known
+            if was_lost:
+                self.lose(known)
         return known
+
+    def lose(self, content: Ordinary) -> None:
+        """Remember that the disk may have lost some of a file, longer than the kernel knows it.
+
+        What is read of it may still be right, but the system does not try to write that again.
+        """
+        if not content.is_lost:
+            content.is_lost = True
+            self._lost.append(content)
 
     def peek(self, parent: Node[Content], name: bytes) -> Found:
         """Return what a name is now, after at most two system calls.
