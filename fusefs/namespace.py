@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, MutableSequence, Sequence
+from typing import NamedTuple
 
 from ..oci.digest import CANONICAL, Digest
 from ..oci.document import MAX_DOCUMENT
@@ -31,6 +32,20 @@ from .view import View, refused
 log = logging.getLogger(__name__)
 
 RENAME_NOREPLACE = 1
+
+
+class Leftover(NamedTuple):
+    """What is removed with the directory that it lies in.
+
+    Attributes:
+        remove: what does that, to its path.
+        above: the directory, if the kernel knows it.
+    """
+
+    remove: Callable[[bytes], None]
+    path: bytes
+    above: Node[Content] | None
+    name: bytes
 
 
 class Namespace:
@@ -113,17 +128,17 @@ class Namespace:
         inode = self._view.numbers.number(directory, name, self._view.peek(directory, name))
         path = directory.child(name)
         linked = self._view.traces.made(parent, name) or frozenset()
-        for remove, left in self._leftovers(inode, path, linked):
+        for remove, left, above, entry in self._leftovers(inode, path, linked):
             remove(left)
+            if above is not None:
+                self._view.tree.unname(above, entry)
         self._end((directory, name), lambda: self._view.files.rmdir(path))
         self._view.tree.unname(directory, name)
         self._view.traces.claim(parent, name)
         self._view.forget_directory(inode)
 
-    def _leftovers(
-        self, inode: int, path: bytes, linked: frozenset[bytes]
-    ) -> Sequence[tuple[Callable[[bytes], None], bytes]]:
-        """Return what no client made in a directory, and how it is removed, in this order.
+    def _leftovers(self, inode: int, path: bytes, linked: frozenset[bytes]) -> Sequence[Leftover]:
+        """Return what no client made in a directory, in the order in which to remove it.
 
         That is a commit's, of which `linked` are blobs, or of a writer that was killed.
 
@@ -133,15 +148,15 @@ class Namespace:
         if any(above == inode for above, _ in self._view.staged):
             raise refused(errno.ENOTEMPTY)
         node = self._view.tree.get(inode)
-        found: MutableSequence[tuple[Callable[[bytes], None], bytes]] = []
+        found: MutableSequence[Leftover] = []
         for entry in self._view.files.list(path):
             below = b"%b/%b" % (path, entry)
             if is_hidden(entry) or entry in linked:
-                found.append((self._view.files.unlink, below))
+                found.append(Leftover(self._view.files.unlink, below, node, entry))
             elif (child := self._view.traces.made(inode, entry)) is not None:
                 known = self._view.tree.find(node, entry) if node is not None else None
                 found += self._leftovers(known.inode if known else 0, below, child)
-                found.append((self._view.files.rmdir, below))
+                found.append(Leftover(self._view.files.rmdir, below, node, entry))
             else:
                 raise refused(errno.ENOTEMPTY)
         return found

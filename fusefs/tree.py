@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 
 ROOT = 1  # FUSE_ROOT_ID
 
+_DEEPEST = 2048  # names in a path of PATH_MAX bytes
+
 Content = TypeVar("Content")
 
 
@@ -44,13 +46,14 @@ class Node(Generic[Content]):
         """The path below the root, without a leading slash; the root's is `.`.
 
         Raises:
-            OSError: ESTALE, since the node has no name any more.
+            OSError: ESTALE, since the node has no name any more, or one below itself: on the disk,
+                another process has moved what lies around it.
         """
         parts: list[bytes] = []
         node = self
         while node.inode != ROOT:
             above = node.parent
-            if above is None:
+            if above is None or len(parts) == _DEEPEST:
                 raise stale()
             parts.append(node.name)
             node = above
@@ -124,6 +127,13 @@ class Tree(Generic[Content]):
         node = self._names.pop((parent.inode, name), None)
         if node is not None:
             self.let_go(node.names.pop((parent.inode, name)))
+
+    def name_only(self, node: Node[Content], parent: Node[Content], name: bytes) -> None:
+        """Record that a node, a directory, has this name and no other one."""
+        self.name(node, parent, name)
+        for key, above in list(node.names.items()):
+            if key != (parent.inode, name):
+                self.unname(above, key[1])
 
     def hold(self, node: Node[Content]) -> None:
         """Keep a node in the table, so that its path stays true, until as many `let_go`."""

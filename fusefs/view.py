@@ -244,7 +244,10 @@ class View:
         node = self.tree.enter(number, found.content)
         if isinstance(found.content, Staged):
             found.content.node = node
-        self.tree.name(node, parent, name)
+        if isinstance(found.content, Directory):  # its number may be that of one which is gone
+            self.tree.name_only(node, parent, name)
+        else:
+            self.tree.name(node, parent, name)
         return node
 
     def ordinary(self, status: os.stat_result, *, is_new: bool = False) -> Ordinary:

@@ -483,3 +483,19 @@ async def test_a_blob_that_was_found_in_a_directory_is_opened_after_that_was_rem
         opened = await client.handles.open(inode, flags)
         await client.close(opened.handle)
     assert violations(client.store.path) == []
+
+
+async def test_directories_that_a_commit_made_have_no_name_when_they_are_removed(
+    client: Client,
+) -> None:
+    """Or the next directories with their numbers would seem to lie in each other."""
+    image = minimal_image("made")
+    image.add_to(client.store.blobs)
+    await client.mkdir("layout")
+    await client.write_file("layout/index.json", Index.of([image.root]).raw)
+    known = [
+        client.view.tree[await client.inode(f"layout/{path}")]
+        for path in ("blobs", "blobs/sha256", f"blobs/sha256/{image.root.digest.encoded}")
+    ]
+    client.names.rmdir(await client.inode("layout"), b"blobs")
+    assert [node.names for node in known] == [{}, {}, {}]

@@ -109,3 +109,20 @@ def test_an_inode_that_was_never_told_is_stale() -> None:
     assert tree.get(7) is None
     tree.forget(7, 1)
     assert len(tree) == 1
+
+
+def test_a_directory_that_seems_to_lie_in_itself_is_stale() -> None:
+    """The system gives new directories the numbers of those that are gone."""
+    tree: Tree[str] = Tree("root")
+    root = tree[ROOT]
+    one, two = tree.enter(2, "one"), tree.enter(3, "two")
+    tree.name(one, root, b"one")
+    tree.name(two, one, b"two")
+    tree.name_only(one, two, b"one")
+    with pytest.raises(OSError, match="Stale"):
+        assert two.path
+    tree.name_only(two, root, b"two")
+    assert one.path == b"two/one"
+    tree.unname(root, b"two")
+    with pytest.raises(OSError, match="Stale"):
+        assert one.path
