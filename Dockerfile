@@ -14,7 +14,8 @@ COPY . /src
 ARG SOURCE_DATE_EPOCH
 RUN python3 -m venv /opt/ocistow \
     && /opt/ocistow/bin/pip install --no-cache-dir /src \
-    && /opt/ocistow/bin/ocistow phase install /cnb/lifecycle
+    && /opt/ocistow/bin/ocistow phase install /cnb/lifecycle \
+    && /opt/ocistow/bin/python -m ocistow.cli.components >/cnb/lifecycle/lifecycle.sbom.cdx.json
 
 FROM ${BASE}
 RUN apt-get update \
