@@ -1,14 +1,39 @@
-"""A request to a registry and its answer, apart from HTTP and from what they mean."""
+"""A request to a registry, what it asks, and its answer, apart from what they mean."""
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 
 READ_SIZE = 1 << 20  # bytes held of a body at any time
+
+
+@dataclass(slots=True)
+class Request:
+    """One request as it came; `received` and `status` grow while it is served.
+
+    Attributes:
+        path: path and query, still encoded.
+        headers: looked up without regard to case.
+        received: bytes of the body, without chunked framing.
+        status: of the answer; None as long as there was none.
+        head: bytes of the answer before its body.
+        answered: bytes of the answer in all.
+        ended: set when nothing of this changes any more, which a client may be ahead of.
+    """
+
+    method: str
+    path: str
+    headers: Message
+    received: int = 0
+    status: int | None = None
+    head: int = 0
+    answered: int = 0
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)

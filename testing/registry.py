@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import logging
 import select
 import socket
@@ -13,21 +12,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from itertools import chain, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .exchange import READ_SIZE, Answer, Call, Refused
+from .damage import Close, Reset, Writer, beginning, flipped, wait_for_end
+from .exchange import READ_SIZE, Answer, Call, Refused, Request
 from .faults import (
     Action,
-    Cut,
-    Drip,
     Drop,
     Endless,
     EndlessHead,
@@ -43,37 +40,10 @@ from .faults import (
 )
 from .repositories import Repositories
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
 POLL = 0.02  # seconds; how long `serve_forever` may take to notice that it shall stop
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST and forgets what was not sent
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Request:
-    """One request as it came; `received` and `status` grow while it is served.
-
-    Attributes:
-        path: path and query, still encoded.
-        headers: looked up without regard to case.
-        received: bytes of the body, without chunked framing.
-        status: of the answer; None as long as there was none.
-        head: bytes of the answer before its body.
-        answered: bytes of the answer in all.
-        ended: set when nothing of this changes any more, which a client may be ahead of.
-    """
-
-    method: str
-    path: str
-    headers: Message
-    received: int = 0
-    status: int | None = None
-    head: int = 0
-    answered: int = 0
-    ended: threading.Event = field(default_factory=threading.Event)
 
 
 class Registry:
@@ -172,58 +142,6 @@ class _Server(socketserver.ThreadingTCPServer):
             super().handle_error(request, client_address)
 
 
-class _Reset(Exception):
-    """A fault ends the connection here."""
-
-
-class _Close(Exception):
-    """A fault ends the connection here, in good order."""
-
-
-class _Writer(io.BufferedIOBase):
-    """Writes answers to a connection, and misbehaves where it is about single bytes."""
-
-    def __init__(
-        self,
-        out: io.BufferedIOBase,
-        connection: socket.socket,
-        action: Action | None,
-        request: Request,
-    ) -> None:
-        self._out = out
-        self._connection = connection
-        self._action = action
-        self._request = request
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: ReadableBuffer, /) -> int:
-        view = memoryview(data)
-        match self._action:
-            case Cut(after, hang):
-                view = view[: max(0, after - self._request.answered)]
-                self._put(view)
-                if self._request.answered == after:
-                    if hang:
-                        _wait_for_end(self._connection)
-                    raise _Close
-            case Drip(pause, after):
-                fast = max(0, after - self._request.answered)
-                self._put(view[:fast])
-                for at in range(fast, len(view)):
-                    self._put(view[at : at + 1])
-                    if select.select([self._connection], [], [], pause)[0]:
-                        raise _Reset  # the client left, or the registry closes
-            case _:
-                self._put(view)
-        return len(view)
-
-    def _put(self, view: memoryview) -> None:
-        self._out.write(view)
-        self._request.answered += len(view)
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # header and body are two writes: 40 ms with delayed ACK
@@ -243,15 +161,15 @@ class _Handler(BaseHTTPRequestHandler):
             if isinstance(action, Hang):
                 self._hang()
             if isinstance(action, LoseAnswer):
-                raise _Reset
+                raise Reset
             request.status = answer.status
             wfile = self.wfile
-            self.wfile = _Writer(wfile, self.connection, action, request)
+            self.wfile = Writer(wfile, self.connection, action, request)
             self._send(answer, action, request)
             self.wfile = wfile
-        except _Close:
+        except Close:
             self.close_connection = True
-        except _Reset:
+        except Reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.close_connection = True
         finally:
@@ -268,8 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.registry
 
     def _hang(self) -> None:
-        _wait_for_end(self.connection)
-        raise _Reset
+        wait_for_end(self.connection)
+        raise Reset
 
     def _stalled(self, chunks: Iterable[bytes], stall: Stall) -> Iterator[bytes]:
         left = stall.after
@@ -285,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         stall.reached.set()
         while not stall.go_on.wait(POLL):
             if select.select([self.connection], [], [], 0)[0]:
-                raise _Reset  # the client left, or the registry closes
+                raise Reset  # the client left, or the registry closes
 
     def _receive(self, request: Request, action: Action | None) -> Iterator[bytes]:
         """Yield the body of the request as it comes in; a second pass yields nothing."""
@@ -297,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if limit is not None:
                     wanted = min(wanted, limit - request.received)
                     if not wanted:
-                        raise _Reset
+                        raise Reset
                 data = self.rfile.read1(wanted)
                 if not data:
                     raise ConnectionAbortedError("the client left in the middle of a body")
@@ -305,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
                 left -= len(data)
                 yield data
         if limit is not None:
-            raise _Reset
+            raise Reset
 
     def _pieces(self) -> Iterator[int]:
         """Yield the sizes of the pieces a body comes in; the caller reads each before the next."""
@@ -348,12 +266,12 @@ class _Handler(BaseHTTPRequestHandler):
             case WrongDigest(digest):
                 headers["Docker-Content-Digest"] = digest
             case Flip(at):
-                chunks = _flipped(chunks, at % max(length, 1))
+                chunks = flipped(chunks, at % max(length, 1))
             case Surplus(extra):
                 length += extra
                 chunks = chain(chunks, [bytes(extra)])
             case Truncate(cut) | Drop(cut):
-                chunks = _beginning(chunks, cut)
+                chunks = beginning(chunks, cut)
             case Stall():
                 chunks = self._stalled(chunks, action)
             case Endless():
@@ -381,27 +299,4 @@ class _Handler(BaseHTTPRequestHandler):
             for data in chunks:
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
         if isinstance(action, Drop):
-            raise _Reset
-
-
-def _wait_for_end(connection: socket.socket) -> None:
-    """Wait until the client leaves, or the registry closes."""
-    while connection.recv(READ_SIZE):
-        pass
-
-
-def _flipped(chunks: Iterable[bytes], at: int) -> Iterator[bytes]:
-    for data in chunks:
-        if 0 <= at < len(data):
-            yield data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
-        else:
-            yield data
-        at -= len(data)
-
-
-def _beginning(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    for data in chunks:
-        yield data[:size]
-        size -= min(size, len(data))
-        if not size:
-            return
+            raise Reset

@@ -24,6 +24,7 @@ from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.publish.registry import RegistrySink, RegistrySource
 from ocistow.publish.transports import open_sink
 from ocistow.store.store import Store
+from ocistow.testing.exchange import Request
 from ocistow.testing.faults import (
     Action,
     Cut,
@@ -41,7 +42,7 @@ from ocistow.testing.faults import (
     WrongDigest,
 )
 from ocistow.testing.images import GeneratedImage, image_layout
-from ocistow.testing.registry import Registry, Request
+from ocistow.testing.registry import Registry
 
 from .conftest import NAME, access_for, assert_sound
 

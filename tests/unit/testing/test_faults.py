@@ -7,6 +7,7 @@ import pytest
 import requests
 
 from ocistow.oci.digest import Digest
+from ocistow.testing.exchange import Request
 from ocistow.testing.faults import (
     Action,
     Drop,
@@ -22,7 +23,7 @@ from ocistow.testing.faults import (
     Truncate,
     WrongDigest,
 )
-from ocistow.testing.registry import Registry, Request
+from ocistow.testing.registry import Registry
 
 BLOB = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = Digest("sha256", hashlib.sha256(BLOB).hexdigest())
