@@ -16,7 +16,7 @@ from .parsers import PARSERS, REFUSED
 
 EXAMPLES = os.environ.get("OCISTOW_FUZZ")  # of each parser; and then all worst documents, too
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
-SECONDS = 2.0  # for a document at its bound
+SECONDS = 10.0  # of a processor for a document at its bound; a good parser needs one
 MEMORY = 200 << 20  # bytes likewise
 LIMITS: dict[Form, int] = {"json": MAX_DOCUMENT, "toml": MAX_TABLE, "bytes": MAX_DOCUMENT}
 
