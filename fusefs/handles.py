@@ -132,6 +132,9 @@ class Handles:
         """Return up to `size` bytes from `offset`; they are there until the next await."""
         handle = self._handles[number]
         if handle.staged is not None:
+            if handle.staged.staging.is_copied_next:  # and then closes what is read here
+                async with handle.staged.lock:
+                    return handle.staged.staging.read(offset, size)
             return handle.staged.staging.read(offset, size)
         # one buffer for all: a new one of 1 MiB is cleared first, and misses the processor's cache
         buffer = self._buffer[:size] if size <= READ_SIZE else memoryview(bytearray(size))
@@ -165,8 +168,9 @@ class Handles:
         """
         given, taker = self._handles[source], self._handles[target]
         if given.staged is not None:
-            file = given.staged.staging.dup()
-            length = max(0, min(length, given.staged.staging.size - offset))
+            async with given.staged.lock:
+                file = given.staged.staging.dup()
+                length = max(0, min(length, given.staged.staging.size - offset))
         else:
             file = os.dup(given.file)
         try:

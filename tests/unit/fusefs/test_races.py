@@ -499,3 +499,26 @@ async def test_directories_that_a_commit_made_have_no_name_when_they_are_removed
     ]
     client.names.rmdir(await client.inode("layout"), b"blobs")
     assert [node.names for node in known] == [{}, {}, {}]
+
+
+async def test_a_reader_waits_while_what_it_reads_is_copied(client: Client) -> None:
+    """What was read till then is closed, and another file may get its descriptor."""
+    await client.mkdir("blobs/sha256")
+    await client.write_file(f"blobs/sha256/{name_of(LARGE)}", LARGE)
+    handle = await client.open(f"blobs/sha256/{name_of(LARGE)}", os.O_RDWR)
+    found: list[bytes] = []
+
+    async def read() -> None:
+        found.append(bytes(await client.handles.read(handle, 0, 4)))
+
+    client.disk.pause_at("copy_range")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.handles.write, handle, 0, b"NEWS")
+        await client.disk.reached()
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        assert found == []
+        client.disk.resume()
+    assert found == [b"NEWS"]
+    with pytest.raises(InvalidContent):
+        await client.close(handle)
