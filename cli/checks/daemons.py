@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,7 +41,10 @@ def podman(environment: Mapping[str, str]) -> Check:
     if shutil.which("podman", path=environment.get("PATH", os.defpath)) is None:
         return ok("podman", _NONE)
     try:
-        words = plain(Command(("podman",), "podman", TIMEOUT[1]).run("--version").decode())
+        with tempfile.TemporaryDirectory(prefix="ocistow-doctor-") as directory:  # a user's podman
+            own = {"TMPDIR": directory}  # makes directories there for whatever it is asked
+            told = Command(("podman",), "podman", TIMEOUT[1], own).run("--version")
+        words = plain(told.decode())
     except (RegistryError, UnicodeDecodeError) as error:
         return warn("podman", str(error), "podman info tells more")
     return ok("podman", words.removeprefix("podman version "))
