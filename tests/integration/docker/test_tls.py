@@ -27,11 +27,11 @@ REQUEST = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an authority, and certificates for a daemon on 127.0.0.1 and for its client."""
+    """Make an authority, and certificates for a daemon on 127.0.0.2 and for its client."""
     directory = tmp_path_factory.mktemp("certificates")
     for name, issuer, extension in (
         ("ca", None, "basicConstraints=critical,CA:TRUE"),
-        ("server", "ca", "subjectAltName=IP:127.0.0.1"),
+        ("server", "ca", "subjectAltName=IP:127.0.0.2"),
         ("client", "ca", "extendedKeyUsage=clientAuth"),
         ("other", None, "basicConstraints=critical,CA:TRUE"),
     ):
@@ -46,8 +46,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[int]:
     """The port of a daemon that trusts only clients of the authority."""
     service = tmp_path_factory.mktemp("dockerd")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]  # dockerd cannot choose one by itself
+    # dockerd cannot choose one by itself; at this address nobody else takes it meanwhile
+    with socket.create_server(("127.0.0.2", 0)) as server:
+        port = server.getsockname()[1]
     for name in ("ca.pem", "server.pem", "server-key.pem"):
         shutil.copy(certificates / name, service)
     arguments = [
@@ -55,7 +56,7 @@ def port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Genera
         "--tlscacert=/srv/ca.pem",
         "--tlscert=/srv/server.pem",
         "--tlskey=/srv/server-key.pem",
-        f"--host=tcp://127.0.0.1:{port}",
+        f"--host=tcp://127.0.0.2:{port}",
     ]
     with trixie_dockerd(service, arguments):
         yield port
@@ -88,7 +89,7 @@ def test_the_variables_of_docker_lead_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     directory = store_certificates(certificates, tmp_path / "certificates")
-    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.2:{port}")
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     monkeypatch.setenv("DOCKER_CERT_PATH", str(directory))
     assert publish(image, "variables:1").sent == 4
@@ -110,7 +111,7 @@ def test_a_context_leads_to_it(
     identifier = hashlib.sha256(b"secure").hexdigest()
     meta = tmp_path / "contexts" / "meta" / identifier
     meta.mkdir(parents=True)
-    endpoint = {"Host": f"tcp://127.0.0.1:{port}", "SkipTLSVerify": False}
+    endpoint = {"Host": f"tcp://127.0.0.2:{port}", "SkipTLSVerify": False}
     (meta / "meta.json").write_text(
         json.dumps({"Name": "secure", "Metadata": {}, "Endpoints": {"docker": endpoint}})
     )
@@ -140,5 +141,5 @@ def test_without_a_certificate_it_refuses(
     monkeypatch.setenv("DOCKER_CERT_PATH", str(directory))
     words = "TLS: .*certificate" if tls else "HTTP request to an HTTPS server"
     with pytest.raises(RegistryError, match=words) as raised:
-        publish(image, "refused:1", f"tcp://127.0.0.1:{port}")
+        publish(image, "refused:1", f"tcp://127.0.0.2:{port}")
     assert "\n" not in str(raised.value)

@@ -31,7 +31,7 @@ from ..conftest import DockerRegistry, program, running
 pytestmark = pytest.mark.registry
 
 KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
-NAMES = "subjectAltName=IP:127.0.0.1,DNS:registry.test"
+NAMES = "subjectAltName=IP:127.0.0.2,DNS:registry.test"
 Front = Callable[..., AbstractContextManager[str]]
 
 
@@ -70,9 +70,10 @@ def front(tmp_path: Path, authority: Path, docker_registry: DockerRegistry) -> F
 
     @contextmanager
     def front(server: str = "", http: str = "", *, tls: bool = True) -> Generator[str]:
+        # at this address nobody else takes the port before nginx does
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            host = f"127.0.0.1:{free.getsockname()[1]}"
+            free.bind(("127.0.0.2", 0))
+            host = f"127.0.0.2:{free.getsockname()[1]}"
         directory = tmp_path / "nginx"
         directory.mkdir()
         paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
