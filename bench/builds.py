@@ -142,7 +142,9 @@ def build_of(path: Path, image: Image) -> Build:
     check_room(path.parent, _TIMES * size)
     cut = _cut(parse_object(config.raw, "image config"), config.diff_ids)
     pairs = list(zip(manifest.layers, config.diff_ids, strict=True))
-    build = Build(path, f"{cut} of {len(pairs)} layers as run image")
+    root = image.root.digest
+    made_of = f"{root.algorithm}:{root.encoded[:12]}…, {cut} of {len(pairs)} layers as run image"
+    build = Build(path, made_of)
     made = Builder(build.images, 1)
     run: list[Layer] = []
     for descriptor, diff_id in pairs[:cut]:

@@ -99,6 +99,15 @@ class Contest:
                 yield _of_bytes(result, "written", lambda sample: sample.written)
                 yield _of_bytes(result, "memory", lambda sample: sample.peak)
 
+    def steps_of(self, rounds: int) -> int:
+        """Return how often `watch` is told something in so many rounds."""
+        return rounds * len(self.contestants()) * (len(self.steps) + self.has_registry)
+
+    @property
+    def rehearsal(self) -> Contest:
+        """The first build alone."""
+        return replace(self, steps=self.steps[:1])
+
     def rehearse(self) -> dict[str, str]:
         """Let each way build once, and return which of them fail, and why; ours must not."""
         failed: dict[str, str] = {}
@@ -106,7 +115,7 @@ class Contest:
         self.load()
         for name in self.contestants():
             try:
-                self.cycle(name, agreement, self.steps[:1])
+                self.cycle(name, agreement, self.rehearsal.steps)
             except (ProgramFailed, Missing) as error:
                 if name == OURS:
                     raise

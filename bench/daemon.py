@@ -92,14 +92,15 @@ class Daemon:
         """Whether it is on this machine."""
         return find_host(Access(docker_host=self.url)).is_near
 
-    def check(self) -> None:
-        """Ask whether it is there.
+    def release(self) -> str:
+        """Return its version and its kind of store, on which its times depend.
 
         Raises:
             RegistryUnavailable: it does not answer.
         """
         with self._engine() as engine:
-            engine.platform()
+            kind = "containerd's" if engine.has_containerd_store() else "the classic"
+            return f"{engine.version()}, {kind} store"
 
     @contextmanager
     def _engine(self) -> Generator[Engine]:
@@ -117,7 +118,7 @@ def used(url: str | None, space: str) -> Generator[Daemon]:
     """
     host = find_host(Access(docker_host=url))
     daemon = Daemon(host.url, space, _listener(host))
-    daemon.check()
+    daemon.release()
     try:
         yield daemon
     finally:

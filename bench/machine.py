@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 
 from .processes import SOURCE, output
 
@@ -34,8 +36,11 @@ class Machine:
     versions: dict[str, str]
 
 
-def this_machine(directory: Path) -> Machine:
-    """Describe the machine; `directory` is where the benchmark works."""
+def this_machine(directory: Path, versions: Mapping[str, str] = MappingProxyType({})) -> Machine:
+    """Describe the machine; `directory` is where the benchmark works.
+
+    `versions` are those of what is not found by its name.
+    """
     return Machine(
         processor=_first(Path("/proc/cpuinfo"), r"model name\s*: (.*)"),
         cores=os.cpu_count() or 1,
@@ -43,7 +48,7 @@ def this_machine(directory: Path) -> Machine:
         kernel=platform.release(),
         file_system=_file_system(directory),
         commit=_commit(),
-        versions=_versions(),
+        versions={**_versions(), **versions},
     )
 
 

@@ -19,14 +19,14 @@ _WIDTHS = {"wide": 1000.0, "narrow": 360.0}  # CSS pixels; the style sheet shows
 _BAR, _BARS = 20.0, 50.0  # height of a bar, and from one to the next
 
 
-def page(report: Report, what: str) -> str:
-    """Return the page; `what` was measured."""
+def page(report: Report) -> str:
+    """Return the page."""
     style = part("page.css")
     return Template(Path(__file__).with_name("page.html").read_text("utf-8")).substitute(
         policy=f"default-src 'none'; style-src {hash_source(style)}; base-uri 'none'; "
         "form-action 'none'",
         version=escape(version()),
-        what=escape(printable(what)),
+        what=escape(printable(report.what)),
         stamp=escape(report.started),
         style=style,
         rounds=report.rounds,

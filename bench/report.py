@@ -20,6 +20,7 @@ class Report:
     Attributes:
         started: ISO 8601.
         skipped: scenario -> what it lacked.
+        what: was measured, if anybody chose it.
     """
 
     started: str
@@ -28,6 +29,7 @@ class Report:
     machine: Machine
     results: Sequence[Result]
     skipped: Mapping[str, str]
+    what: str = ""
 
 
 def document(report: Report) -> str:
@@ -38,6 +40,7 @@ def document(report: Report) -> str:
             "started": report.started,
             "rounds": report.rounds,
             "quick": report.quick,
+            **({"what": report.what} if report.what else {}),
             "machine": asdict(report.machine),
             "skipped": dict(report.skipped),
             "results": [_result(result) for result in report.results],
@@ -99,5 +102,6 @@ def _goal(result: Result) -> dict[str, object]:
 def shown(value: float, unit: str) -> str:
     """Return seconds (`s`) or bytes (`B`) for reading."""
     if unit == "B":
-        return f"{value / _MIB:.0f} MiB"
+        size = value / _MIB
+        return f"{size:.0f} MiB" if size >= 10 or not size else f"{size:.1f} MiB"
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"

@@ -52,6 +52,8 @@ def frame(tracks: Sequence[Track], screen: Screen, now: float) -> list[str]:
 
 
 def _counts(track: Track) -> str:
+    if track.noun and track.total:
+        return track.what
     actions = (action for action in _COUNTED if track.counts[action])
     return ", ".join(f"{track.counts[action]} {action}" for action in actions)
 
@@ -59,6 +61,8 @@ def _counts(track: Track) -> str:
 def _whole(track: Track, now: float) -> str:
     if not track.total:
         return f"{track.what}…"
+    if track.noun:
+        return _steps(track, now)
     parts = [_share(track.done, track.total)]
     rate = track.rate(now)
     if track.what == "done":
@@ -69,6 +73,15 @@ def _whole(track: Track, now: float) -> str:
         parts.append(f"{human(round(rate))}/s")
         parts.append(f"{_clock((track.total - track.done) / rate)} left")
     return "  ".join(parts)
+
+
+def _steps(track: Track, now: float) -> str:
+    """Tell of few things that take long: only all that were done tell how long others take."""
+    text = f"{track.done} of {track.total} {track.noun}"
+    if not 0 < track.done < track.total:
+        return text
+    seconds = (track.moved - track.began) / track.done * (track.total - track.done)
+    return f"{text}  {_clock(max(0.0, seconds - (now - track.moved)))} left"
 
 
 def _share(done: int, total: int) -> str:

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..oci.wording import about
+from ..oci.wording import about, printable
 from .access import docker_host_option
 from .config import PROGRESS, Settings
 from .options import complete_name, json_option, pass_settings
-from .output import line, table
-from .progress import Display
+from .output import count, line, table
 from .signals import ending_whole
 
 if TYPE_CHECKING:  # most of what this needs is for those who run it
-    from ..bench.builds import Build
-    from ..bench.daemon import Daemon
+    from ..bench.measure import Result
     from ..bench.report import Report
-    from ..publish.sink import Image
 
 WAYS = ("daemon", "layout", "registry")
-_SPACE = "ocistow-bench.invalid"  # no registry has this name
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -85,27 +81,41 @@ def bench(
     afterwards; others are not touched.
     """
     if compare is not None:
-        _print_changes(*compare, as_json=as_json)
+        if source or html or output:
+            raise click.UsageError(
+                "--compare measures nothing: it excludes SOURCE, --html, --output"
+            )
+        from .changes import print_changes
+
+        print_changes(*compare, as_json=as_json)
         return
+    if quick and source:
+        raise click.UsageError("--quick is about the images that are made without SOURCE")
+    for file in (output, html):
+        if file is not None:
+            _check_place(file)
     from ..bench.processes import ProgramFailed
     from ..bench.report import document
     from ..bench.servers import Missing
+    from .measuring import Task, measured
 
-    what = source or "applications of Debian packages"
+    task = Task(source, only, rounds, quick, docker_host)
     try:
         with ending_whole(), _room(directory) as room:
-            settings = replace(settings, progress=progress or settings.progress)
-            report = _measured(settings, room, source, only, rounds, docker_host, quick=quick)
+            report = measured(replace(settings, progress=progress or settings.progress), room, task)
     except (ProgramFailed, Missing) as error:
         raise _CannotBegin(str(error)) from error
     text = document(report) + "\n"
-    for file, content in ((output, text), (html, None)):
-        if file is not None:
-            _write(file, content if content is not None else _page(report, what))
     if as_json:
         line(text, end="")
     else:
         _print(report)
+    if output is not None:
+        _write(output, text)
+    if html is not None:
+        from ..bench.page import page
+
+        _write(html, page(report))
 
 
 class _CannotBegin(click.ClickException):
@@ -120,100 +130,12 @@ def _room(directory: Path) -> Generator[Path]:
         yield Path(name)
 
 
-def _measured(
-    settings: Settings,
-    room: Path,
-    source: str | None,
-    only: tuple[str, ...],
-    rounds: int,
-    docker_host: str | None,
-    *,
-    quick: bool,
-) -> Report:
-    from ..bench.comparison import Contest
-    from ..bench.daemon import used
-    from ..bench.machine import this_machine
-    from ..bench.measure import Result
-    from ..bench.report import Report
-    from ..bench.selection import cannot_mount, cannot_push, chosen
-
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    results: list[Result] = []
-    with (
-        used(docker_host, f"{_SPACE}/{room.name.lower()}") as daemon,
-        Display(settings.progress) as display,
-    ):
-        progress = display.track("measuring")
-
-        def watch(text: str) -> None:
-            if progress is not None:
-                progress.stage(text)
-
-        ways, left = chosen(daemon, only)
-        unmounted, unpushed = cannot_mount(), cannot_push()
-        if unmounted:
-            left["the mount of ocistow"] = f"{unmounted}; its store is written to directly"
-        if unpushed:
-            left["sending into a registry"] = unpushed
-        watch("making the images")
-        for name, build in _builds(settings, room, source, daemon, quick=quick).items():
-            contest = Contest(
-                room,
-                build,
-                daemon,
-                ways,
-                can_mount=not unmounted,
-                has_registry=not unpushed,
-                watch=lambda text: watch(f"rehearsal, {text}"),
-            )
-            failed = contest.rehearse()
-            left |= failed
-            going = [way for way in ways if way not in failed]
-            contest = replace(contest, ways=going, watch=watch)
-            results += contest.results(name, rounds)
-    return Report(started, rounds, quick, this_machine(room), results, left)
-
-
-def _builds(
-    settings: Settings, room: Path, source: str | None, daemon: Daemon, *, quick: bool
-) -> dict[str, Build]:
-    from ..bench.builds import build_of, made_builds
-
-    if source is None:
-        return made_builds(room / "builds", quick=quick)
-    with _opened(settings, room, source, daemon) as image:
-        return {"image": build_of(room / "builds", image)}
-
-
-@contextmanager
-def _opened(settings: Settings, room: Path, source: str, daemon: Daemon) -> Generator[Image]:
-    from ..publish.access import Access
-    from ..publish.copy import read_image
-    from ..publish.remote import store_source
-    from ..publish.transports import is_source, open_source
-    from ..store.store import Store
-
-    if is_source(source):
-        access = Access(docker_host=daemon.url)
-        with (
-            about(f"reading {source}"),
-            Store.create(room / "scratch") as store,
-            open_source(source, store, access=access) as opened,
-        ):
-            yield read_image(opened, lambda: None)
-        return
-    with (
-        about(f"reading {source} of {settings.store}"),
-        Store.open(settings.store) as store,
-        store_source(store, store.find(source)) as opened,
-    ):
-        yield read_image(opened, lambda: None)
-
-
-def _page(report: Report, what: str) -> str:
-    from ..bench.page import page
-
-    return page(report, what)
+def _check_place(file: Path) -> None:
+    """Refuse before anything is measured what cannot be written in the end."""
+    with about(f"writing {file}"):
+        os.close(os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
 
 
 def _write(file: Path, content: str) -> None:
@@ -225,51 +147,36 @@ def _write(file: Path, content: str) -> None:
 
 
 def _print(report: Report) -> None:
-    """Print a line for each step and way, and what was left out."""
+    """Print a line for each step, of all ways, and what was left out."""
     from ..bench.report import shown
+    from ..bench.ways import WAYS as ALL
+    from .measuring import IMAGE
 
+    ways = list(dict.fromkeys(way for result in report.results for way in result.samples))
+    ways.sort(key=list(ALL).index)
     rows: list[list[str]] = []
     for result in report.results:
-        for name in result.samples:
-            told = ""
-            if name != result.ours:
-                ratio = result.ratio(name)
-                told = f"{ratio.median:.2f} [{ratio.low:.2f} to {ratio.high:.2f}]"
-            median = shown(result.median(name), result.unit)
-            rows.append([result.scenario, result.step, name, median, told])
-    table(("SCENARIO", "STEP", "WAY", "MEDIAN", "TIMES OURS"), rows, right=(3,))
+        app, _, what = result.scenario.partition(", ")
+        words = [result.step] if app == IMAGE else [app, result.step]
+        cells = [_cell(result, way, shown) for way in ways]
+        rows.append([", ".join([*words, what] if what else words), *cells])
+    columns = range(1, len(ways) + 1)
+    table(("BUILD", *(way.upper() for way in ways)), rows, right=columns)
+    line(
+        f"medians of {count(report.rounds, 'round')}; then how many times as much as {ways[0]}, in "
+        "the same round; ~ where it is over 1 in some rounds and under 1 in others"
+    )
     for name, why in report.skipped.items():
-        line(f"left out: {name}: {why}")
+        line(f"left out: {name}: {' '.join(printable(why).split())}")
 
 
-def _print_changes(old: Path, new: Path, *, as_json: bool) -> None:
-    from ..bench.report import shown
-    from ..bench.runs import changes
-    from .output import document
-
-    found = changes(old, new)
-    if as_json:
-        members = [
-            {
-                **dict(zip(("scenario", "step", "way"), change.key, strict=True)),
-                "unit": change.unit,
-                "old": change.old[0],
-                "new": change.new[0],
-                "ratio": change.ratio,
-                "clear": change.is_clear,
-            }
-            for change in found
-        ]
-        document({"changes": members})
-        return
-    rows = [
-        [
-            *change.key,
-            shown(change.old[0], change.unit),
-            shown(change.new[0], change.unit),
-            f"{change.ratio:.2f}",
-            "" if change.is_clear else "within its range",
-        ]
-        for change in found
-    ]
-    table(("SCENARIO", "STEP", "WAY", "OLD", "NEW", "RATIO", ""), rows, right=(3, 4, 5))
+def _cell(result: Result, way: str, shown: Callable[[float, str], str]) -> str:
+    if way not in result.samples:
+        return ""
+    median = shown(result.median(way), result.unit)
+    if way == result.ours:
+        return median
+    ratio = result.ratio(way)
+    mark = "~" if ratio.low < 1 < ratio.high else ""
+    digits = 2 if ratio.median < 10 else 1 if ratio.median < 100 else 0
+    return f"{median} {f'{mark}{ratio.median:.{digits}f}':>5}"

@@ -53,9 +53,12 @@ class Display:
         """Return what hears how far one copy is; None where nobody wants to know."""
         return self._shown.track(title) if self._shown is not None else None
 
-    def amount(self, title: str) -> Amount | None:
-        """Return what hears how much of something is done that is no copy; None likewise."""
-        return self._shown.amount(title) if self._shown is not None else None
+    def amount(self, title: str, noun: str = "") -> Amount | None:
+        """Return what hears how much of something is done that is no copy; None likewise.
+
+        With a `noun`, in the plural, it is so many of these, and else bytes.
+        """
+        return self._shown.amount(title, noun) if self._shown is not None else None
 
     def __enter__(self) -> Self:
         if isinstance(self._shown, _Bars):
@@ -86,7 +89,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 class Amount:
-    """Notes how many bytes of something are done. Thread-safe."""
+    """Notes how much of something is done. Thread-safe."""
 
     def __init__(
         self,
@@ -117,9 +120,26 @@ class Amount:
                 self._said = now
                 self._write(_whole(track))
 
+    def stage(self, what: str) -> None:
+        """Note what is done now."""
+        with self._lock:
+            self._track.what = what
+            if self._write is not None:
+                self._write(_stage(self._track))
+
 
 def _whole(track: Track) -> dict[str, object]:
-    return {"type": "progress", "name": track.title, "done": track.done, "total": track.total}
+    return {
+        "type": "progress",
+        "name": track.title,
+        "done": track.done,
+        "total": track.total,
+        **({"unit": track.noun} if track.noun else {}),
+    }
+
+
+def _stage(track: Track) -> dict[str, object]:
+    return {"type": "stage", "name": track.title, "what": track.what}
 
 
 class _Bars:
@@ -142,8 +162,8 @@ class _Bars:
             self._tracks.append(track)
         return _Heard(track, self._lock, self._clock)
 
-    def amount(self, title: str) -> Amount:
-        track = Track(title, self._clock(), what="looking")
+    def amount(self, title: str, noun: str) -> Amount:
+        track = Track(title, self._clock(), what="looking", noun=noun)
         with self._lock:
             self._tracks.append(track)
         return Amount(track, self._lock, self._clock)
@@ -252,8 +272,9 @@ class _Lines:
     def track(self, title: str) -> Progress:
         return _Told(Track(title, self._clock()), self._write, self._lock, self._clock)
 
-    def amount(self, title: str) -> Amount:
-        return Amount(Track(title, self._clock()), self._lock, self._clock, self._write)
+    def amount(self, title: str, noun: str) -> Amount:
+        track = Track(title, self._clock(), noun=noun)
+        return Amount(track, self._lock, self._clock, self._write)
 
     def _write(self, members: dict[str, object]) -> None:
         self._stream.write(json.dumps(members) + "\n")
@@ -299,7 +320,8 @@ class _Told:
 
     def stage(self, what: str) -> None:
         with self._lock:
-            self._write({"type": "stage", "name": self._track.title, "what": what})
+            self._track.what = what
+            self._write(_stage(self._track))
 
     def _is_due(self, digest: Digest | None, now: float) -> bool:
         if now - self._said.get(digest, -LINES) < LINES:

@@ -33,6 +33,8 @@ class Track:
         counts: blobs and manifests that ended, by what was done about them.
         running: blobs some of which is there, in the order in which they began.
         what: what it does now.
+        moved: when something was done last.
+        noun: of what is counted; without one, it is bytes.
     """
 
     title: str
@@ -42,11 +44,12 @@ class Track:
     counts: Counter[Action] = field(default_factory=lambda: Counter[Action]())
     running: dict[Digest, Running] = field(default_factory=lambda: dict[Digest, Running]())
     what: str = "opening the image"
-    _moved: float = 0.0
+    noun: str = ""
+    moved: float = 0.0
     _steps: deque[tuple[float, int]] = field(default_factory=lambda: deque[tuple[float, int]]())
 
     def __post_init__(self) -> None:
-        self._moved = self.began
+        self.moved = self.began
 
     def moves(self, descriptor: Descriptor, done: int, now: float) -> None:
         """Note that `done` bytes of a blob are there."""
@@ -54,14 +57,14 @@ class Track:
         step = done - blob.done
         blob.done = done
         self.done += step
-        self._moved = now
+        self.moved = now
         if step > 0:
             self._steps.append((now, step))
 
     def advances(self, step: int, now: float) -> None:
-        """Note that some more bytes are done, of whatever."""
+        """Note that some more is done, of whatever."""
         self.done += step
-        self._moved = now
+        self.moved = now
         self._steps.append((now, step))
 
     def ends(self, descriptor: Descriptor, action: Action, now: float) -> None:
@@ -69,7 +72,7 @@ class Track:
         blob = self.running.pop(descriptor.digest, None)
         self.done += descriptor.size - (blob.done if blob else 0)
         self.counts[action] += 1
-        self._moved = now
+        self.moved = now
 
     def rate(self, now: float) -> float:
         """Return the bytes a second that moved lately."""
@@ -80,4 +83,4 @@ class Track:
 
     def is_still(self, now: float) -> bool:
         """Tell whether nothing has moved for a while."""
-        return now - self._moved >= STILL
+        return now - self.moved >= STILL

@@ -25,7 +25,7 @@ def test_it_shows_a_bar_of_parts_for_each_way(
     steps = ("first build", *(f"first build: {part}" for part in ("in", "export", "out")))
     results = [Result("image", step, times) for step in steps]
     file = tmp_path / "page.html"
-    file.write_text(page(Report("2026", 1, False, MACHINE, results, {}), "app"))
+    file.write_text(page(Report("2026", 1, False, MACHINE, results, {}, "app")))
     tab.resize(width, 800)
     tab.show(scheme)
     tab.goto(file.as_uri())

@@ -10,7 +10,7 @@ from ocistow.bench.measure import Goal, Result, compare
 from ocistow.bench.page import page
 from ocistow.bench.processes import Sample
 from ocistow.bench.report import Report, document, shown, table
-from ocistow.bench.runs import changes
+from ocistow.bench.runs import read_run
 from ocistow.oci.errors import InvalidContent
 
 MACHINE = Machine("a processor", 2, 24 << 30, "6.1", "ext4", "", {"python": "3.11"})
@@ -60,32 +60,44 @@ def test_one_after_the_other_is_a_sum_and_the_largest_peak() -> None:
 
 def test_two_runs_compare(tmp_path: Path) -> None:
     old, new = written(tmp_path / "old", 4), written(tmp_path / "new", 1)
-    ours, theirs, *_ = changes(old, new)
+    ours, theirs, *_ = read_run(new).since(read_run(old))
     assert ours.key == ("image", "first build", "ocistow")
     assert (ours.old, ours.new, ours.ratio) == ((5, 4, 6), (2, 1, 3), 2.5)
     assert (ours.is_clear, theirs.is_clear) == (True, False)
+
+
+def test_what_differs_between_two_runs_besides_the_code_is_known(tmp_path: Path) -> None:
+    old = written(tmp_path / "old", 4, what="oci:a")
+    machine = {"cores": 8, "memory": 16 << 30, "versions": {"python": "3.12", "skopeo": "1.9"}}
+    new = written(tmp_path / "new", 4, what="oci:b", quick=True, machine=machine)
+    assert read_run(old).unlike(read_run(old)) == {}
+    found = read_run(new).unlike(read_run(old))
+    assert found["measured"] == ("oci:a", "oci:b")
+    assert found["quick"] == ("false", "true")
+    assert found["cores"] == ("2", "8")
+    assert found["memory"] == ("24576 MiB", "16384 MiB")
+    assert found["python"] == ("3.11", "3.12")
+    assert "skopeo" not in found
 
 
 @pytest.mark.parametrize("other", [{"schemaVersion": 2}, {"results": [{"unit": 3}]}])
 def test_what_is_no_run_is_refused(tmp_path: Path, other: dict[str, object]) -> None:
     run = written(tmp_path / "run", 4, **other)
     with pytest.raises(InvalidContent):
-        changes(run, run)
+        read_run(run)
 
 
 def test_sizes_and_times_are_for_reading() -> None:
-    assert [shown(0.0123, "s"), shown(12.3456, "s"), shown(3 << 20, "B")] == [
-        "12 ms",
-        "12.35 s",
-        "3 MiB",
-    ]
+    assert [shown(seconds, "s") for seconds in (0.0123, 12.3456)] == ["12 ms", "12.35 s"]
+    sizes = [shown(size, "B") for size in (0, 99 << 10, 3 << 20, 1234 << 20)]
+    assert sizes == ["0 MiB", "0.1 MiB", "3.0 MiB", "1234 MiB"]
 
 
 def test_a_page_shows_what_it_is_given_as_text() -> None:
     hostile = "</style><script>alert(1)</script>"
     skipped = {"registry": f"it said {hostile}"}
-    report = Report("2026", 3, False, MACHINE, results(4, hostile), skipped)
-    found = page(report, hostile)
+    report = Report("2026", 3, False, MACHINE, results(4, hostile), skipped, hostile)
+    found = page(report)
     assert "<script" not in found
     assert found.count('class="s3"') > 2
     assert "left out: it said &lt;/style&gt;" in found

@@ -82,6 +82,17 @@ def test_a_frame_fits_into_the_screen(columns: int, rows: int) -> None:
     assert all(len(re.sub(r"\x1b\[\d+m", "", line)) < columns for line in lines)
 
 
+def test_of_steps_all_that_were_done_tell_how_long_the_others_take() -> None:
+    made = Track("measuring", 0.0, total=10, what="daemon: first build", noun="steps")
+    assert frame([made], WIDE, 5.0)[1].endswith("0%  0 of 10 steps")
+    made.advances(4, 40.0)
+    title, bar = frame([made], WIDE, 55.0)
+    assert title == "measuring  daemon: first build"
+    assert bar.endswith("40%  4 of 10 steps  0:45 left")
+    made.advances(6, 100.0)
+    assert frame([made], WIDE, 100.0)[1].endswith("100%  10 of 10 steps")
+
+
 def test_lines_tell_of_every_blob(tmp_path: Path, run: Ocistow) -> None:
     image = image_layout(tmp_path / "layout")
     done = run("add", "oci:layout", "a", "--progress", "json")
