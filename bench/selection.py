@@ -7,9 +7,13 @@ from collections.abc import Sequence
 
 from .daemon import Daemon
 from .servers import Missing, require
-from .ways import OURS, WAYS
+from .ways import OURS, UNCOMPRESSED, WAYS
 
-_NEEDS = {"daemon": (), "layout": ("skopeo",), "registry": ("docker", "docker-registry")}
+_NEEDS = {
+    "layout": ("skopeo",),
+    UNCOMPRESSED: ("skopeo",),
+    "registry": ("docker", "docker-registry"),
+}
 
 
 def chosen(daemon: Daemon, only: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Four ways of a build into a daemon, and further into a registry.
+"""Ways of a build into a daemon, and further into a registry.
 
 Each begins with the run image in the daemon and ends with the application's there. Analyzer,
 exporter and rebaser are ocistow's in all of them; what differs is where these read and write
@@ -158,9 +158,15 @@ class DaemonWay:
 
 @dataclass(frozen=True, slots=True)
 class LayoutWay:
-    """A plain image layout, skopeo in and out: the draft's proof of concept."""
+    """A plain image layout, skopeo in and out: the draft's proof of concept.
+
+    Attributes:
+        packing: what skopeo is told about layers that come out of the daemon, which are not
+            compressed. It compresses them unless it is told to keep them.
+    """
 
     room: Room
+    packing: tuple[str, ...] = ()
     servers: tuple[int, ...] = ()
 
     def bring(self, run: str) -> Sample:
@@ -168,7 +174,7 @@ class LayoutWay:
         name = self.room.daemon.name(run)
         path = self._layout(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return self._skopeo(f"docker-daemon:{name}", f"oci:{path}:latest")
+        return self._skopeo(*self.packing, f"docker-daemon:{name}", f"oci:{path}:latest")
 
     def export(self, run: str) -> Sample:
         """Write a layout."""
@@ -308,6 +314,10 @@ def _layout(room: Room) -> Generator[Way]:
     yield LayoutWay(room)
 
 
+def _uncompressed(room: Room) -> Generator[Way]:
+    yield LayoutWay(room, ("--dest-oci-accept-uncompressed-layers",))
+
+
 def _registry(room: Room) -> Generator[Way]:
     with registry(room.directory / "registry") as server:
         yield RegistryWay(room, server.host, (server.pid,))
@@ -322,17 +332,19 @@ def _store(room: Room) -> Generator[Way]:
         yield StoreWay(room, store, mount.path, (mount.pid,))
 
 
-OURS = "ocistow"
+OURS, UNCOMPRESSED = "ocistow", "uncompressed"
 WAYS: dict[str, Open] = {
     OURS: _store,
     "daemon": _daemon,
     "layout": _layout,
+    UNCOMPRESSED: _uncompressed,
     "registry": _registry,
 }
 ABOUT = {
     OURS: "a mounted store, ocistow add and publish",
     "daemon": "the daemon directly, as the lifecycle does today",
     "layout": "a plain image layout, skopeo in and out",
+    UNCOMPRESSED: "such a layout, of which skopeo does not compress the run image",
     "registry": "an ephemeral registry, docker push and pull",
 }
 open_way = {name: contextmanager(way) for name, way in WAYS.items()}

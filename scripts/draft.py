@@ -78,7 +78,10 @@ def table(run: Path | None) -> Iterator[str]:
             f"{draft.app}, {draft.step}",
             f"{draft.daemon:.2f} s",
             f"{layout:.2f} s, {_more(layout / draft.daemon)}",
-            *(_cell(found[way], found[DAEMON], is_base=way == DAEMON) for way in ways),
+            *(
+                _cell(found[way], found[DAEMON], is_base=way == DAEMON) if way in found else ""
+                for way in ways
+            ),
         ]
         yield f"| {' | '.join(cells)} |"
 

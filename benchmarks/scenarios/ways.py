@@ -1,4 +1,4 @@
-"""Four ways of a build into a daemon and a registry, as the layout format's draft has them."""
+"""Ways of a build into a daemon and a registry, as the layout format's draft has them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ocistow.bench.apps import APPS
 from ocistow.bench.builds import made_builds
-from ocistow.bench.comparison import STEPS, Contest
+from ocistow.bench.comparison import Contest
 from ocistow.bench.daemon import used
 from ocistow.bench.measure import Result
 from ocistow.bench.servers import docker_daemon, require
-from ocistow.bench.ways import WAYS
+from ocistow.bench.ways import UNCOMPRESSED, WAYS
 
 from .bench import GIB, Bench, say
 from .exporting import LIFECYCLE
@@ -29,15 +29,15 @@ def run(bench: Bench) -> Iterator[Result]:
     builds = made_builds(bench.fresh("builds"), apps, quick=bench.quick)
     with docker_daemon(bench.empty("docker"), _DISK) as host, used(host, _SPACE) as daemon:
         for app, build in builds.items():
+            is_first = app == APPS[0]
             contest = Contest(
                 bench.empty("ways"),
                 build,
                 daemon,
-                list(WAYS),
+                [way for way in WAYS if is_first or way != UNCOMPRESSED],
                 Path(real) if real else None,
-                # the others' differ by size alone, and pushing takes as long as all else
-                has_registry=app == APPS[0],
-                steps=STEPS if app == APPS[0] else STEPS[:2],
+                # what is done of the first alone differs by size elsewhere, and takes minutes
+                has_registry=is_first,
                 watch=say,
             )
             yield from contest.results(f"ways, {app}", 1 if bench.quick else bench.rounds)

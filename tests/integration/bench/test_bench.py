@@ -47,7 +47,9 @@ def test_all_ways_are_measured_and_nothing_stays(
     document = json.loads(output.read_text())
     times = {r["step"]: r for r in document["results"] if r["scenario"] == "image"}
     for step in (*STEPS, "to a registry"):
-        assert set(times[step]["contestants"]) == {"ocistow", "daemon", "layout", "registry"}
+        assert set(times[step]["contestants"]) == {
+            *("ocistow", "daemon", "layout", "uncompressed", "registry")
+        }
     assert document["skipped"] == {}
     moved = {r["step"]: r for r in document["results"] if r["scenario"] == "image, moved"}
     for way in moved["second build"]["contestants"].values():
@@ -62,7 +64,11 @@ def test_all_ways_are_measured_and_nothing_stays(
     assert " 1.00  within its range" in shown
 
 
-def test_an_interrupt_leaves_nothing(command: list[str], dockerd: Dockerd, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing(
+    command: list[str], dockerd: Dockerd, tmp_path: Path, sent: signal.Signals, status: int
+) -> None:
+    before = dockerd.run("images", "--all", "--quiet")
     with subprocess.Popen(
         [*command, "--only", "daemon", "--progress", "json"],
         stdout=subprocess.DEVNULL,
@@ -70,9 +76,14 @@ def test_an_interrupt_leaves_nothing(command: list[str], dockerd: Dockerd, tmp_p
         text=True,
     ) as process:
         assert process.stderr is not None
-        assert any("ocistow: first build" in line for line in process.stderr)
-        process.send_signal(signal.SIGINT)
-        process.communicate()
-    assert process.returncode == 130
+        heard: list[str] = []
+        for line in process.stderr:
+            heard.append(line)
+            if "ocistow: first build" in line:
+                break
+        process.send_signal(sent)
+        heard += process.communicate()[1].splitlines()
+    assert process.returncode == status, heard
+    assert dockerd.run("images", "--all", "--quiet") == before
     assert left_behind(dockerd, tmp_path) == []
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
