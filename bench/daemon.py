@@ -9,6 +9,7 @@ from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 
 from ..oci.digest import Digest
 from ..oci.document import members
@@ -20,6 +21,13 @@ from ..publish.docker.host import Host, find_host
 from ..publish.layout import LayoutSource
 from ..publish.transports import open_sink
 from .launch import traffic
+
+_SPACE = "ocistow-bench.invalid"  # no registry has this name
+
+
+def new_space() -> str:
+    """Return what all names of one run begin with, and those of no other."""
+    return f"{_SPACE}/{token_hex(8)}"  # a random file's name may have `_` where none may be
 
 
 @dataclass(slots=True)

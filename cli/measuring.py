@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..bench.builds import Build, build_of, made_builds
 from ..bench.comparison import Contest
-from ..bench.daemon import Daemon, used
+from ..bench.daemon import Daemon, new_space, used
 from ..bench.machine import this_machine
 from ..bench.measure import Result
 from ..bench.report import Report
@@ -26,7 +26,6 @@ from .config import Settings
 from .progress import Amount, Display
 
 IMAGE = "image"  # the scenario, where there is only one
-_SPACE = "ocistow-bench.invalid"  # no registry has this name
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def measured(settings: Settings, room: Path, task: Task) -> Report:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     results: list[Result] = []
     with (
-        used(task.docker_host, f"{_SPACE}/{room.name.lower()}") as daemon,
+        used(task.docker_host, new_space()) as daemon,
         Display(settings.progress) as display,
     ):
         steps = _Steps(display.amount("measuring", "steps"))

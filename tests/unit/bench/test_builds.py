@@ -11,7 +11,7 @@ import pytest
 
 from ocistow.bench.builds import build_of, check_room, unpack
 from ocistow.bench.comparison import Agreement
-from ocistow.bench.daemon import Daemon
+from ocistow.bench.daemon import Daemon, new_space
 from ocistow.bench.selection import chosen
 from ocistow.bench.servers import Missing
 from ocistow.oci.digest import Digest
@@ -98,6 +98,13 @@ def test_ways_must_agree() -> None:
         agreement.check("first build", "daemon", (other,))
     with pytest.raises(InvalidContent):
         Agreement().check("first build", "layout", ())
+
+
+def test_names_in_a_daemon_are_names_that_it_takes() -> None:
+    name = re.compile(r"ocistow-bench\.invalid/[a-z0-9]+/run:latest")  # a separator ends no part
+    names = {Daemon("unix:///nothing", new_space()).name("run") for _ in range(200)}
+    assert len(names) == 200
+    assert all(map(name.fullmatch, names))
 
 
 def test_what_cannot_be_measured_is_left_out_with_its_reason() -> None:
