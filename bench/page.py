@@ -100,15 +100,23 @@ def _bars(result: Result, parts: Mapping[str, Result], kind: str, full: float) -
 
 
 def _all(results: Sequence[Result]) -> str:
-    rows: list[list[str]] = []
-    for result in results:
-        for name in result.samples:
-            ratio = result.ratio(name) if name != result.ours else None
-            told = f"{ratio.median:.2f} [{ratio.low:.2f} to {ratio.high:.2f}]" if ratio else ""
-            median = shown(result.median(name), result.unit)
-            rows.append([f"{result.scenario}, {result.step}", name, median, told])
-    columns = ["What", "Way", "Median", f"Times {OURS}'s"]
-    return _table("All numbers", columns, rows)
+    """Show a row for each step and a column for each way, with how many times as much as ours."""
+    ways = list(dict.fromkeys(name for result in results for name in result.samples))
+    rows = [
+        [f"{result.scenario}, {result.step}", *(_compared(result, way) for way in ways)]
+        for result in results
+    ]
+    return _table("All numbers", ["What", *ways], rows)
+
+
+def _compared(result: Result, way: str) -> str:
+    if way not in result.samples:
+        return ""
+    median = shown(result.median(way), result.unit)
+    if way == result.ours:
+        return median
+    ratio = result.ratio(way)
+    return f"{median}, {ratio.median:.2f} times [{ratio.low:.2f} to {ratio.high:.2f}]"
 
 
 def _ways(report: Report) -> str:

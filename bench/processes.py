@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -101,17 +102,25 @@ def at_once(commands: Sequence[Sequence[str | Path]]) -> Sample:
 def _launched(*command: str | Path, environment: Mapping[str, str] | None = None) -> Sample:
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as errors, open(reader, "rb") as report:
-        launcher = subprocess.Popen(
-            [*_LAUNCH, str(writer), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=errors,  # where the lifecycle says what is wrong
-            stderr=errors,
-            env={**ENVIRONMENT, **(environment or {})},
-            pass_fds=[writer],
-            process_group=0,
-        )
-        os.close(writer)
-        _wait(launcher)
+        launcher: subprocess.Popen[bytes] | None = None
+        try:
+            with uninterrupted():
+                launcher = subprocess.Popen(
+                    [*_LAUNCH, str(writer), *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=errors,  # where the lifecycle says what is wrong
+                    stderr=errors,
+                    env={**ENVIRONMENT, **(environment or {})},
+                    pass_fds=[writer],
+                    process_group=0,
+                )
+            launcher.wait()
+        except BaseException:
+            if launcher is not None:
+                _end(launcher)
+            raise
+        finally:
+            os.close(writer)
         status, seconds, cpu, peak, moved, written = report.read().decode().split()
         if status != "0":
             errors.seek(0)
@@ -120,19 +129,38 @@ def _launched(*command: str | Path, environment: Mapping[str, str] | None = None
     return Sample(float(seconds), float(cpu), int(peak), int(moved), int(written))
 
 
-def _wait(launcher: subprocess.Popen[bytes]) -> None:
-    """Wait for a launcher and its program; after an interrupt neither does anything more."""
+@contextmanager
+def uninterrupted() -> Generator[None]:
+    """Let SIGINT and SIGTERM wait for the end of the block, in which something is started.
+
+    What was started and is not known yet could not be ended. They come in the main thread alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: handler for n in numbers if callable(handler := signal.getsignal(n))}
     try:
+        for number in before:
+            signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+def _end(launcher: subprocess.Popen[bytes]) -> None:
+    """End a launcher and its program, so that neither does anything more."""
+    with suppress(ProcessLookupError):
+        os.killpg(launcher.pid, signal.SIGTERM)
+    try:
+        launcher.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(launcher.pid, signal.SIGKILL)
         launcher.wait()
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(launcher.pid, signal.SIGTERM)
-        try:
-            launcher.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            os.killpg(launcher.pid, signal.SIGKILL)
-            launcher.wait()
-        raise
 
 
 def clocked(work: Callable[[], object]) -> Sample:

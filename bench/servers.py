@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..fusefs.mount import READ_AHEAD
 from ..fusefs.system.table import is_mounted
-from .processes import ENVIRONMENT, OCISTOW
+from .processes import ENVIRONMENT, OCISTOW, uninterrupted
 
 START = 60.0  # seconds
 _POLL = 0.01
@@ -158,16 +158,17 @@ def _running(
     command: Sequence[str], log: Path, is_ready: Callable[[str], object]
 ) -> Generator[int]:
     """Run a server; `is_ready` is asked with its log until it says so. Yields its number."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            env=ENVIRONMENT,
-            start_new_session=True,  # an interrupt is for us, and we end it
-        )
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with log.open("wb") as stream, uninterrupted():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=ENVIRONMENT,
+                start_new_session=True,  # an interrupt is for us, and we end it
+            )
         deadline = time.monotonic() + START
         while not is_ready(log.read_text(errors="replace")):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -175,13 +176,14 @@ def _running(
             time.sleep(_POLL)
         yield process.pid
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(START)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(START)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
 
 
 @contextmanager

@@ -29,6 +29,10 @@ def command(tmp_path: Path, dockerd: Dockerd) -> list[str]:
     ]
 
 
+def images_of(dockerd: Dockerd) -> set[str]:
+    return set(dockerd.run("images", "--all", "--quiet").split())
+
+
 def left_behind(dockerd: Dockerd, tmp_path: Path) -> list[str]:
     images = dockerd.run("images", "--all", "--format", "{{.Repository}}").splitlines()
     found = [name for name in images if "ocistow-bench" in name or "/bench/" in name]
@@ -38,7 +42,7 @@ def left_behind(dockerd: Dockerd, tmp_path: Path) -> list[str]:
 def test_all_ways_are_measured_and_nothing_stays(
     command: list[str], dockerd: Dockerd, tmp_path: Path
 ) -> None:
-    before = dockerd.run("images", "--all", "--quiet")
+    before = images_of(dockerd)
     output, html = tmp_path / "run.json", tmp_path / "run.html"
     command += ["--output", str(output), "--html", str(html), "--progress", "json"]
     foreign = {**os.environ, "OCISTOW_STORE": str(tmp_path / "nothing"), "CNB_USE_LAYOUT": "true"}
@@ -56,7 +60,7 @@ def test_all_ways_are_measured_and_nothing_stays(
         assert way["median"] > 1000
     assert "second build" in done.stdout
     assert "<svg" in html.read_text()
-    assert dockerd.run("images", "--all", "--quiet") == before
+    assert images_of(dockerd) == before
     assert left_behind(dockerd, tmp_path) == []
 
     compared = [*command[:5], "bench", "--compare", str(output), str(output)]
@@ -68,7 +72,7 @@ def test_all_ways_are_measured_and_nothing_stays(
 def test_a_signal_leaves_nothing(
     command: list[str], dockerd: Dockerd, tmp_path: Path, sent: signal.Signals, status: int
 ) -> None:
-    before = dockerd.run("images", "--all", "--quiet")
+    before = images_of(dockerd)
     with subprocess.Popen(
         [*command, "--only", "daemon", "--progress", "json"],
         stdout=subprocess.DEVNULL,
@@ -84,6 +88,6 @@ def test_a_signal_leaves_nothing(
         process.send_signal(sent)
         heard += process.communicate()[1].splitlines()
     assert process.returncode == status, heard
-    assert dockerd.run("images", "--all", "--quiet") == before
+    assert images_of(dockerd) == before
     assert left_behind(dockerd, tmp_path) == []
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()

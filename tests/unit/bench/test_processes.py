@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,3 +34,18 @@ def test_after_an_interrupt_the_program_has_cleaned_up(tmp_path: Path) -> None:
         timed("sh", "-c", script, warm=PAGE)
     assert cleaned.exists()
     watcher.join()
+
+
+def test_an_interrupt_while_a_program_is_started_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen[bytes]
+
+    def interrupted(*command: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*command, **options))
+        signal.raise_signal(signal.SIGINT)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        timed("sleep", "60", warm=PAGE)
+    assert started[0].poll() is not None
