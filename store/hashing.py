@@ -71,10 +71,7 @@ class Hashing:
                 if end - self._at >= _CHUNK:
                     self._condition.notify()
             elif end - self._at >= AHEAD:
-                # Of its own: the writer's may be for writing only, and is closed at any time.
-                own = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
-                self._is_read = True
-                threading.Thread(target=self._read, args=(own,), name="hash", daemon=True).start()
+                self._begin(file)
 
     def change(self, offset: int) -> None:
         """Prepare for other bytes from `offset` on."""
@@ -104,6 +101,20 @@ class Hashing:
                 raise InvalidContent(f"blob ended at byte {self._at} of {size}")
             self.take(data)
         return [one.hexdigest() for one in self._hashes]
+
+    def _begin(self, file: int) -> None:
+        """Start the thread if that can be done; else all is read in the end."""
+        try:
+            # Of its own: the writer's may be for writing only, and is closed at any time.
+            own = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # its mode lets nobody read, or too many are open
+            return
+        try:
+            threading.Thread(target=self._read, args=(own,), name="hash", daemon=True).start()
+        except RuntimeError:  # there are too many threads
+            os.close(own)
+        else:
+            self._is_read = True
 
     def _read(self, file: int) -> None:
         buffer = memoryview(bytearray(_CHUNK))

@@ -1,6 +1,8 @@
+import errno
 import hashlib
 import os
 import random
+import threading
 from collections.abc import Generator
 from pathlib import Path
 
@@ -45,6 +47,25 @@ def test_what_is_followed_is_hashed_by_each_algorithm(file: int) -> None:
         hashlib.sha512(CONTENT).hexdigest(),
     ]
     assert all(offset == sum(size for _, size in seen[:n]) for n, (offset, _) in enumerate(seen))
+
+
+@pytest.mark.parametrize("lacks", ["files", "threads"])
+def test_without_a_thread_all_is_read_in_the_end(
+    file: int, lacks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, "no more") if lacks == "files" else RuntimeError("no more")
+
+    hashing, before = Hashing(["sha256"]), open_files()
+    with monkeypatch.context() as poor:
+        if lacks == "files":
+            poor.setattr(os, "open", refuse)
+        else:
+            poor.setattr(threading.Thread, "start", refuse)
+        write(file, hashing, CONTENT)
+        hashing.stop()
+    assert open_files() <= before
+    assert finish(file, hashing) == [hashlib.sha256(CONTENT).hexdigest()]
 
 
 def test_bytes_that_are_changed_after_they_were_read_are_read_again(file: int) -> None:
