@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,21 @@ def test_blobs_that_the_previous_image_wrongly_promised_are_sent(
     assert registry.repositories.tags("app") == {"1": image.manifest}
     posts = [request for request in registry.requests if request.method == "POST"]
     assert len(posts) == 3 + 2 + 1
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_blobs_that_are_unknown_for_a_moment_are_no_failure(
+    registry: Registry, repository: Repository, image: GeneratedImage, times: int
+) -> None:
+    unknown = json.dumps(
+        {"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}
+    )
+    refusal = Status(400, {}, unknown.encode())
+    registry.faults.append(Fault("PUT", "/manifests/", refusal, times=times))
+    for_long = pytest.raises(RegistryError, match="MANIFEST_BLOB_UNKNOWN")
+    with for_long if times == 3 else nullcontext():
+        copy(LayoutSource(image.path), RegistrySink(repository, NAME))
+    assert bool(registry.repositories.tags("app")) == (times == 2)
 
 
 def test_a_digest_is_published_under_itself(
