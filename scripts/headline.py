@@ -12,7 +12,7 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN = "<!-- What follows is written by python scripts/headline.py -->\n"
 END = "<!-- end -->\n"
-STORE, MOUNT = "2026-11-21-store", "2026-11-22-mount"
+STORE, MOUNT, WAYS = "2026-11-21-store", "2026-11-22-mount", "2026-11-22-ways"
 ADDING, EXPORT, PUBLISHING = "2026-11-21-rest", "2026-11-21-export", "2026-11-21-publishing"
 _MIB = 1 << 20
 
@@ -30,6 +30,15 @@ class Row:
 
 
 def _rows() -> Iterator[Row]:
+    direct, draft = "the daemon directly", "a layout and `skopeo`"
+    for step, what, way, called in (
+        ("first build", "first", "daemon", direct),
+        ("second build", "next", "daemon", direct),
+        ("second build", "next", "layout", draft),
+        ("rebase", "rebased", "daemon", direct),
+    ):
+        java = f"Java application built into the Docker daemon, {what}"
+        yield Row(java, WAYS, "ways, java", step, way, called)
     skopeo, directory, go = "skopeo copy", "to a directory", "Go's exporter"
     plain = "`skopeo copy oci: oci:`"
     for step, what in (("fresh store", "new"), ("all present", "all of it present")):
