@@ -37,7 +37,8 @@ class Result:
     """One question and its answers; the first contestant is ours.
 
     Attributes:
-        samples: of each contestant, one a round and in the same order.
+        samples: of each contestant, one a round and in the same order; what takes long may
+            have been measured in the first rounds only.
         unit: "s" or "B": what of the samples is compared.
         goal: what was promised, if anything was.
     """
@@ -63,8 +64,8 @@ class Result:
         return statistics.median(self.values(contestant))
 
     def ratio(self, baseline: str) -> Ratio:
-        """Compare with a baseline, round by round."""
-        pairs = zip(self.values(baseline), self.values(self.ours), strict=True)
+        """Compare with a baseline, round by round, in the first that both have."""
+        pairs = zip(self.values(baseline), self.values(self.ours), strict=False)
         ratios = [theirs / ours for theirs, ours in pairs]
         return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 

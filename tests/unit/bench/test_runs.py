@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.bench.machine import Machine
-from ocistow.bench.measure import Goal, Result, compare
+from ocistow.bench.measure import Goal, Ratio, Result, compare
 from ocistow.bench.page import page
 from ocistow.bench.processes import Sample
 from ocistow.bench.report import Report, document, shown, table
@@ -32,6 +32,11 @@ def written(path: Path, ours: float, **other: object) -> Path:
     report = Report("2026-01-01T00:00:00+00:00", 3, False, MACHINE, results(ours), {})
     path.write_text(json.dumps({**json.loads(document(report)), **other}))
     return path
+
+
+def test_what_takes_long_is_compared_in_the_rounds_that_it_has() -> None:
+    found = {"ours": samples(4), "small": samples(1, 9)}
+    assert Result("curve", "step", found).ratio("small") == Ratio(0.25, 0.25, 0.25)
 
 
 def test_a_ratio_is_that_of_one_round() -> None:
