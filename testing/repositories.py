@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -18,6 +17,7 @@ from ..oci.digest import Digest
 from ..oci.errors import InvalidContent
 from .exchange import Answer, Call, FileSlice, Refused
 from .images import REF_NAME
+from .uploads import Uploads
 
 MAX_MANIFEST = 4 << 20  # bytes; distribution-spec, "Pushing Manifests": at least that much
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -67,29 +67,25 @@ _Endpoint = Callable[[Call, str, str], Answer]
 
 
 class Repositories:
-    """Blobs, manifests, tags and uploads in memory and under `directory`.
+    """Blobs, manifests and tags in memory and under `directory`.
 
     Blobs belong to a repository: another one has them only after a mount.
-    Thread-safe, except that a client must not send to one upload twice at once.
-    `url` starts the Location headers; it may be empty.
+    As thread-safe as its uploads. `url` starts the Location headers; it may be empty.
 
     Attributes:
-        least: bytes of the smallest chunk, as announced; 0 is not announced.
-        most: bytes of the largest body of an upload; others are refused unread.
+        uploads: of blobs, as long as they are not complete.
         lists: whether referrers are listed, which distribution 2.8 does not do.
         page: how many of them one answer lists.
     """
 
     def __init__(self, directory: Path, url: str) -> None:
-        self.least = 0
-        self.most: int | None = None
+        self.uploads = Uploads(directory, url)
         self.lists = True
         self.page = 100
         self._directory = directory
         self._url = url
         self._lock = threading.Lock()
         self._repositories: dict[str, _Repository] = {}
-        self._uploads: dict[str, str] = {}  # identifier -> repository
         self._routes: list[tuple[re.Pattern[str], Mapping[str, _Endpoint]]] = [
             (re.compile(pattern), endpoints)
             for pattern, endpoints in (
@@ -97,10 +93,10 @@ class Repositories:
                 (
                     r"/v2/(.+)/blobs/uploads/([^/]+)",
                     {
-                        "GET": self._status,
-                        "PATCH": self._append,
+                        "GET": self.uploads.status,
+                        "PATCH": self.uploads.append,
                         "PUT": self._finish,
-                        "DELETE": self._cancel,
+                        "DELETE": self.uploads.cancel,
                     },
                 ),
                 (r"/v2/(.+)/blobs/([^/]+)", {"GET": self._blob}),
@@ -210,67 +206,15 @@ class Repositories:
             digest = _digest(call.query["mount"])
             if digest in self._at(call.query.get("from", "")).blobs:
                 return self._add(name, digest)
-        identifier = str(uuid.uuid4())
-        self._upload(identifier).touch()
-        with self._lock:
-            self._uploads[identifier] = name
+        identifier = self.uploads.start(name)
         if "digest" in call.query:
             return self._finish(call, name, identifier)
-        return self._progress(HTTPStatus.ACCEPTED, name, identifier)
-
-    def _status(self, _: Call, name: str, identifier: str) -> Answer:
-        self._check_upload(name, identifier)
-        return self._progress(HTTPStatus.NO_CONTENT, name, identifier)
-
-    def _append(self, call: Call, name: str, identifier: str) -> Answer:
-        self._receive(call, name, identifier)
-        return self._progress(HTTPStatus.ACCEPTED, name, identifier)
+        return self.uploads.progress(HTTPStatus.ACCEPTED, name, identifier)
 
     def _finish(self, call: Call, name: str, identifier: str) -> Answer:
         digest = _digest(call.query.get("digest", ""))
-        self._receive(call, name, identifier)
-        upload = self._upload(identifier)
-        with upload.open("rb") as file:
-            actual = hashlib.file_digest(file, digest.algorithm).hexdigest()
-        with self._lock:
-            del self._uploads[identifier]
-        if actual != digest.encoded:
-            upload.unlink()
-            raise Refused(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", f"content has {actual}")
-        upload.replace(self._file(digest))
+        self.uploads.finish(call, name, identifier, digest).replace(self._file(digest))
         return self._add(name, digest)
-
-    def _cancel(self, _: Call, name: str, identifier: str) -> Answer:
-        self._check_upload(name, identifier)
-        with self._lock:
-            del self._uploads[identifier]
-        self._upload(identifier).unlink()
-        return Answer(HTTPStatus.NO_CONTENT)
-
-    def _receive(self, call: Call, name: str, identifier: str) -> None:
-        self._check_upload(name, identifier)
-        if self.most is not None and int(call.headers.get("Content-Length", 0)) > self.most:
-            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            raise Refused(status, "SIZE_INVALID", f"more than {self.most} bytes")
-        with self._upload(identifier).open("ab", buffering=0) as file:
-            match = re.fullmatch(r"(\d+)-(\d+)", call.headers.get("Content-Range", ""))
-            if match is not None and int(match[1]) != file.tell():
-                status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-                raise Refused(status, "BLOB_UPLOAD_INVALID", f"next byte is {file.tell()}")
-            for data in call.body:
-                file.write(data)
-
-    def _progress(self, status: HTTPStatus, name: str, identifier: str) -> Answer:
-        size = self._upload(identifier).stat().st_size
-        headers = {
-            # a query of its own, as distribution and ECR have it: digest= must join it
-            "Location": f"{self._url}/v2/{name}/blobs/uploads/{identifier}?_state={size}",
-            "Range": f"0-{max(size - 1, 0)}",  # distribution's answer for no bytes, too
-            "Docker-Upload-UUID": identifier,
-        }
-        if self.least:
-            headers["OCI-Chunk-Min-Length"] = str(self.least)
-        return Answer(status, headers)
 
     def _add(self, name: str, digest: Digest) -> Answer:
         self._at(name).blobs.add(digest)
@@ -376,19 +320,12 @@ class Repositories:
         with self._lock:
             return self._repositories.setdefault(name, _Repository())
 
-    def _check_upload(self, name: str, identifier: str) -> None:
-        if self._uploads.get(identifier) != name:
-            raise Refused(HTTPStatus.NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", identifier)
-
     def _created(self, path: str, digest: Digest) -> Answer:
         headers = {"Location": f"{self._url}{path}", "Docker-Content-Digest": str(digest)}
         return Answer(HTTPStatus.CREATED, headers)
 
     def _file(self, digest: Digest) -> Path:
         return self._directory / f"{digest.algorithm}-{digest.encoded}"
-
-    def _upload(self, identifier: str) -> Path:
-        return self._directory / f"upload-{identifier}"
 
 
 def _digest(text: str) -> Digest:

@@ -238,7 +238,7 @@ def test_chunks_out_of_order_make_it_ask(registry: Registry, repository: Reposit
 def test_bodies_become_as_small_as_a_registry_wants(
     registry: Registry, repository: Repository
 ) -> None:
-    registry.repositories.most = 100 * KIB
+    registry.repositories.uploads.most = 100 * KIB
     repository.upload(LARGE, Content())
     assert LARGE.digest in registry.repositories.blobs("app")
     registry.requests.clear()
@@ -251,7 +251,7 @@ def test_bodies_become_as_small_as_a_registry_wants(
 def test_a_registry_that_takes_no_body_is_not_asked_for_ever(
     registry: Registry, repository: Repository
 ) -> None:
-    registry.repositories.most = 100
+    registry.repositories.uploads.most = 100
     with pytest.raises(RegistryError, match="HTTP 413"):
         repository.upload(LARGE, Content())
     assert len(registry.requests) < 12
@@ -270,7 +270,7 @@ def test_one_piece_that_is_refused_goes_in_chunks(
 def test_chunks_are_as_large_as_a_registry_wants(
     registry: Registry, repository: Repository
 ) -> None:
-    registry.repositories.least = 400 * KIB
+    registry.repositories.uploads.least = 400 * KIB
     repository.upload(LARGE, Content())
     chunks = [r.received for r in registry.requests if r.method == "PATCH"]
     assert all(size >= 400 * KIB for size in chunks[:-1])
