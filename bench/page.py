@@ -10,8 +10,8 @@ from string import Template
 from ..audit.parts import hash_source, part
 from ..oci.version import version
 from ..oci.wording import printable
-from .measure import Result
-from .report import Report, shown
+from .measure import Ratio, Result
+from .report import Report, compared, shown
 from .ways import ABOUT, OURS
 
 _PARTS = {"in": "s1", "export": "s3", "out": "s4"}  # classes of colours
@@ -103,20 +103,14 @@ def _all(results: Sequence[Result]) -> str:
     """Show a row for each step and a column for each way, with how many times as much as ours."""
     ways = list(dict.fromkeys(name for result in results for name in result.samples))
     rows = [
-        [f"{result.scenario}, {result.step}", *(_compared(result, way) for way in ways)]
+        [f"{result.scenario}, {result.step}", *(compared(result, way, _times) for way in ways)]
         for result in results
     ]
     return _table("All numbers", ["What", *ways], rows)
 
 
-def _compared(result: Result, way: str) -> str:
-    if way not in result.samples:
-        return ""
-    median = shown(result.median(way), result.unit)
-    if way == result.ours:
-        return median
-    ratio = result.ratio(way)
-    return f"{median}, {ratio.median:.2f} times [{ratio.low:.2f} to {ratio.high:.2f}]"
+def _times(ratio: Ratio) -> str:
+    return f", {ratio.median:.2f} times [{ratio.low:.2f} to {ratio.high:.2f}]"
 
 
 def _ways(report: Report) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from .machine import Machine
-from .measure import Result
+from .measure import Ratio, Result
 
 SCHEMA = 1
 _MIB = 1 << 20
@@ -97,6 +97,17 @@ def _goal(result: Result) -> dict[str, object]:
     if result.goal is None:
         return {}
     return {"goal": {**asdict(result.goal), "met": result.is_met(result.goal)}}
+
+
+def compared(result: Result, way: str, told: Callable[[Ratio], str]) -> str:
+    """Return the median of a way for reading and, unless it is ours, its ratio as `told`.
+
+    Nothing if the way was not measured.
+    """
+    if way not in result.samples:
+        return ""
+    median = shown(result.median(way), result.unit)
+    return median if way == result.ours else median + told(result.ratio(way))
 
 
 def shown(value: float, unit: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from .output import count, line, table
 from .signals import ending_whole
 
 if TYPE_CHECKING:  # most of what this needs is for those who run it
-    from ..bench.measure import Result
+    from ..bench.measure import Ratio
     from ..bench.report import Report
 
 WAYS = ("daemon", "layout", "uncompressed", "registry")
@@ -148,7 +148,7 @@ def _write(file: Path, content: str) -> None:
 
 def _print(report: Report) -> None:
     """Print a line for each step, of all ways, and what was left out."""
-    from ..bench.report import shown
+    from ..bench.report import compared
     from ..bench.ways import WAYS as ALL
     from .measuring import IMAGE
 
@@ -158,7 +158,7 @@ def _print(report: Report) -> None:
     for result in report.results:
         app, _, what = result.scenario.partition(", ")
         words = [result.step] if app == IMAGE else [app, result.step]
-        cells = [_cell(result, way, shown) for way in ways]
+        cells = [compared(result, way, _times) for way in ways]
         rows.append([", ".join([*words, what] if what else words), *cells])
     columns = range(1, len(ways) + 1)
     table(("BUILD", *(way.upper() for way in ways)), rows, right=columns)
@@ -170,13 +170,7 @@ def _print(report: Report) -> None:
         line(f"left out: {name}: {' '.join(printable(why).split())}")
 
 
-def _cell(result: Result, way: str, shown: Callable[[float, str], str]) -> str:
-    if way not in result.samples:
-        return ""
-    median = shown(result.median(way), result.unit)
-    if way == result.ours:
-        return median
-    ratio = result.ratio(way)
+def _times(ratio: Ratio) -> str:
     mark = "~" if ratio.low < 1 < ratio.high else ""
     digits = 2 if ratio.median < 10 else 1 if ratio.median < 100 else 0
-    return f"{median} {f'{mark}{ratio.median:.{digits}f}':>5}"
+    return f" {f'{mark}{ratio.median:.{digits}f}':>5}"
