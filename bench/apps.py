@@ -19,6 +19,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ APPS = ("java", "kotlin", "ruby")
 RUN_LEVEL, APP_LEVEL = 6, 1  # of gzip: most tools', and go-containerregistry's "best speed"
 
 _TYPE = "application/vnd.oci.image"
+_REF = "org.opencontainers.image.ref.name"
 _PACKAGES = {
     "base": (
         "libperl5.36 perl-modules-5.36 coreutils systemd libpython3.11-stdlib "
@@ -51,6 +53,11 @@ _PACKAGES = {
         "ruby-rspec-core ruby-prawn ruby-nokogiri perl-modules-5.36"
     ),
 }
+_PARTS = {  # of each application: packages, bytes of their files, and whether these are small
+    "java": (("jre", 130 * MB, False), ("jars", 37 * MB, False)),
+    "kotlin": (("jre", 130 * MB, False), ("kotlin", 60 * MB, False)),
+    "ruby": (("mri", 55 * MB, False), ("gems", 37 * MB, True)),
+}
 _LARGEST = {"kotlin": 12 * MB}  # a compiler in one jar is no application's dependency
 Descriptor: TypeAlias = dict[str, object]
 File: TypeAlias = tuple[str, Path | bytes]
@@ -58,19 +65,14 @@ File: TypeAlias = tuple[str, Path | bytes]
 
 @dataclass(frozen=True, slots=True)
 class Apps:
-    """A layout with the images `run`, and `APP` and `APP2` for each of `APPS`."""
+    """A layout with the images `run`, and `APP` and `APP2` for each application.
+
+    Attributes:
+        tags: of all images.
+    """
 
     path: Path
-
-    def size(self, tag: str) -> int:
-        """Return the bytes of an image's layers."""
-        entries = json.loads((self.path / "index.json").read_text())["manifests"]
-        (root,) = (e for e in entries if e["annotations"][f"{_REF}"] == tag)
-        blob = self.path / "blobs" / "sha256" / root["digest"].partition(":")[2]
-        return sum(layer["size"] for layer in json.loads(blob.read_text())["layers"])
-
-
-_REF = "org.opencontainers.image.ref.name"
+    tags: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Layer:
     diff_id: str
 
 
-def build(path: Path, *, quick: bool) -> Apps:
+def build(path: Path, apps: Iterable[str] = APPS, *, quick: bool) -> Apps:
     """Make the images; `quick` makes layers a tenth as large.
 
     Raises:
@@ -89,20 +91,15 @@ def build(path: Path, *, quick: bool) -> Apps:
     """
     made = Builder(path, 10 if quick else 1)
     run = [
-        made.layer(made.files("base", 85 * MB, many=True), RUN_LEVEL),
-        made.layer(made.files("pkgs", 134 * MB), RUN_LEVEL),
+        *made.run_layers(),
         made.layer([("etc/passwd", b"cnb:x:1000:1000::/home/cnb:/bin/sh\n")], RUN_LEVEL),
         made.layer([("etc/os-release", b'NAME="run image"\n' * 9)], RUN_LEVEL),
     ]
     images = {"run": run}
-    for app, below in (
-        ("java", [made.files("jre", 130 * MB), made.files("jars", 37 * MB)]),
-        ("kotlin", [made.files("jre", 130 * MB), made.files("kotlin", 60 * MB)]),
-        ("ruby", [made.files("mri", 55 * MB), made.files("gems", 37 * MB, many=True)]),
-    ):
-        helper: list[File] = [("helper", made.text(5 * MB))]
+    for app in apps:
         sbom: list[File] = [("sbom.json", made.text(3 * MB))]
-        dependencies = [made.layer(files, APP_LEVEL) for files in (helper, *below, sbom)]
+        below = [*made.dependencies(app).values(), sbom]
+        dependencies = [made.layer(files, APP_LEVEL) for files in below]
         slices = [made.layer([(f"{app}/{n}", made.text(9_000))], APP_LEVEL) for n in range(3)]
         above = [
             made.layer([(f"{app}/{name}", made.text(size))], APP_LEVEL)
@@ -112,7 +109,7 @@ def build(path: Path, *, quick: bool) -> Apps:
             sources = made.layer([(f"workspace/{app}{build}", made.text(MB * 3 // 2))], APP_LEVEL)
             images[app + build] = [*run, *dependencies, *slices, sources, *above]
     made.write_index(images)
-    return Apps(path)
+    return Apps(path, [*images])
 
 
 def make_trees(path: Path, *, jre: Path, app: Path, quick: bool) -> None:
@@ -192,6 +189,18 @@ class Builder:
                 taken.append((str(path.relative_to(root)), path))
         return sorted(taken, key=lambda file: file[0])
 
+    def run_layers(self) -> list[Layer]:
+        """Write the large layers of a run image."""
+        return [
+            self.layer(self.files("base", 85 * MB, many=True), RUN_LEVEL),
+            self.layer(self.files("pkgs", 134 * MB), RUN_LEVEL),
+        ]
+
+    def dependencies(self, app: str) -> dict[str, list[File]]:
+        """Return the files that buildpacks put below an application, by layer."""
+        parts = {name: self.files(name, size, many=many) for name, size, many in _PARTS[app]}
+        return {"helper": [("helper", self.text(5 * MB))], **parts}
+
     def text(self, size: int) -> bytes:
         """Return words that compress about as class files do."""
         words = [self._random.randbytes(5).hex() for _ in range(4000)]
@@ -233,9 +242,13 @@ class Builder:
         if not root.exists():
             require("apt-get", "dpkg-deb")
             root.mkdir(parents=True)
-            for package in sorted(_downloaded(name).glob("*.deb")):
-                unpack = ["dpkg-deb", "--extract", str(package), str(root)]
-                subprocess.run(unpack, check=True, env=ENVIRONMENT)
+            with ThreadPoolExecutor(os.cpu_count()) as threads:  # one of xz uses one core
+
+                def unpack(package: Path) -> None:
+                    command = ["dpkg-deb", "--extract", str(package), str(root)]
+                    subprocess.run(command, check=True, env=ENVIRONMENT)
+
+                list(threads.map(unpack, sorted(_downloaded(name).glob("*.deb"))))
         return root
 
     def _image(self, layers: Sequence[Layer]) -> Descriptor:

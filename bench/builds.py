@@ -101,24 +101,12 @@ def made_builds(path: Path, apps: Iterable[str] = APPS, *, quick: bool) -> dict[
     divisor = 10 if quick else 1
     check_room(path.parent, _UNPACKED_PACKAGES + _MADE // divisor)
     made = Builder(path / "images", divisor)
-    run = [
-        made.layer(made.files("base", 85 * MB, many=True), RUN_LEVEL),
-        made.layer(made.files("pkgs", 134 * MB), RUN_LEVEL),
-    ]
-    _write_run_images(made, run)
+    _write_run_images(made, made.run_layers())
     builds: dict[str, Build] = {}
     for app in apps:
         builds[app] = build = Build(path / app, f"{app}: Debian packages")
         shutil.copytree(path / "images", build.images, copy_function=os.link)
-        trees: dict[str, list[File]] = {"helper": [("helper", made.text(5 * MB))]}
-        if app == "ruby":
-            trees["mri"] = made.files("mri", 55 * MB)
-            trees["gems"] = made.files("gems", 37 * MB, many=True)
-        else:
-            trees["jre"] = made.files("jre", 130 * MB)
-            jars, size = ("jars", 37 * MB) if app == "java" else ("kotlin", 60 * MB)
-            trees["jars"] = made.files(jars, size)
-        for name, files in trees.items():
+        for name, files in made.dependencies(app).items():
             _fill(_layer(build, name), files)
         _fill(build.app, [(f"classes/{number}", made.text(MB // 300)) for number in range(500)])
         _finish(build, made.text(3 * MB), made.text(3 * MB))

@@ -52,7 +52,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "scale": scale.run,
     "curves": curves.run,
 }
-ROUNDS, QUICK_ROUNDS = 5, 2
+ROUNDS, QUICK_ROUNDS = 5, 1
 QUICK_WARMTH = 32 << 20  # bytes; quick images are small
 
 
@@ -95,7 +95,9 @@ def _options() -> _Options:
     parser = argparse.ArgumentParser("python -m benchmarks.scenarios", description=__doc__)
     parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; without: all")
     parser.add_argument("--rounds", type=int, default=0, help=f"[default: {ROUNDS}]")
-    parser.add_argument("--quick", action="store_true", help="few rounds with small images")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round with small images, to see that it works"
+    )
     parser.add_argument(
         "--engine",
         action="append",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ocistow.bench.apps import Apps, build, make_trees
+from ocistow.bench.apps import APPS, Apps, build, make_trees
 from ocistow.bench.processes import OCISTOW, Sample, timed
 from ocistow.testing.images import GeneratedImage, image_layout
 
@@ -51,10 +51,16 @@ class Bench:
         """The same with another small layer: what the next build makes."""
         return self._above_base("rebuilt", 3)
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The applications that are measured."""
+        return APPS[:1] if self.quick else APPS
+
     @cached_property
     def apps(self) -> Apps:
-        """A run image and applications of real files."""
-        return build(self.directory / "images" / "apps", quick=self.quick)
+        """A run image and applications of real files: two at least."""
+        names = APPS[:2] if self.quick else APPS
+        return build(self.directory / "images" / "apps", names, quick=self.quick)
 
     def trees(self, *, jre: Path, app: Path) -> None:
         """Make a JRE of 130 MB and an application of 40 MB, in directories that are not there."""

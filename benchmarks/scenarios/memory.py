@@ -17,22 +17,22 @@ from .bench import GIB, HOST, MIB, Bench, add, ocistow
 from .programs import PLAIN
 
 SCENARIO = "peak memory"
+ROUNDS = 3  # it hardly varies
 
 
 def run(bench: Bench) -> Iterator[Result]:
     require("docker-registry")
     small = bench.one_layer(64 * MIB)
-    large = bench.one_layer((256 * MIB) if bench.quick else 2 * GIB)
+    large = bench.one_layer(128 * MIB if bench.quick else 2 * GIB)
     contestants = {
         f"a layer of {_size(image)} MiB": _contestant(bench, image) for image in (large, small)
     }
-    rounds = 1 if bench.quick else 3  # it hardly varies
-    yield from compare(SCENARIO, contestants, rounds, unit="B")
+    yield from compare(SCENARIO, contestants, min(bench.rounds, ROUNDS), unit="B")
 
 
 def of_daemon(bench: Bench) -> Iterator[Result]:
     """A layer that is inflated on its way into a Docker daemon, and compressed on its way back."""
-    sizes = (256 * MIB, 64 * MIB) if bench.quick else (GIB, 64 * MIB)
+    sizes = (128 * MIB if bench.quick else GIB, 64 * MIB)
     layouts = {size: one_layer(bench.fresh(f"layer-{size}"), size) for size in sizes}
     with docker_daemon(bench.empty("docker"), 24 * GIB) as host:
 
@@ -53,7 +53,7 @@ def of_daemon(bench: Bench) -> Iterator[Result]:
             }
 
         contestants = {f"a layer of {size // MIB} MiB": partial(steps, size) for size in sizes}
-        yield from compare(SCENARIO, contestants, 1 if bench.quick else 3, unit="B")
+        yield from compare(SCENARIO, contestants, min(bench.rounds, ROUNDS), unit="B")
 
 
 def _contestant(bench: Bench, image: GeneratedImage) -> Callable[[], Steps]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from ocistow.bench.apps import APPS, Apps
+from ocistow.bench.apps import Apps
 from ocistow.bench.measure import Result, Steps, compare
 from ocistow.bench.processes import ENVIRONMENT, Sample, timed
 from ocistow.bench.servers import Containerd, containerd, docker_daemon, registry, require
@@ -43,7 +43,7 @@ def to_registry(bench: Bench) -> Iterator[Result]:
                 "other repository": push(other, f"docker://{server.host}/bench/{other}:latest"),
             }
 
-    for app in APPS:
+    for app in bench.names:
         yield from compare(
             f"registry, {app}",
             {"ocistow publish": partial(steps, ours, app), _SKOPEO: partial(steps, theirs, app)},
@@ -75,7 +75,7 @@ def to_daemon(bench: Bench) -> Iterator[Result]:
             theirs("run")
             return {**found, "run image present": send(app)}
 
-        for app in APPS:
+        for app in bench.names:
             yield from compare(
                 f"docker daemon, {app}",
                 {
@@ -122,7 +122,7 @@ def through_daemon(bench: Bench) -> Iterator[Result]:
                 f"second build, {app}": take() + send(f"{app}2"),
             }
 
-        for app in APPS:
+        for app in bench.names:
             yield from compare(
                 "daemon, build, daemon",
                 {
@@ -136,7 +136,7 @@ def through_daemon(bench: Bench) -> Iterator[Result]:
 def to_containerd(bench: Bench) -> Iterator[Result]:
     """Import two builds into containerd."""
     store = _filled(bench)
-    archives = {tag: _archive(bench, store, tag) for app in APPS for tag in (app, f"{app}2")}
+    archives = {tag: _archive(bench, store, tag) for app in bench.names for tag in (app, f"{app}2")}
     with containerd(bench.empty("containerd"), _DISK) as server:
 
         def ours(tag: str) -> Sample:
@@ -151,7 +151,7 @@ def to_containerd(bench: Bench) -> Iterator[Result]:
             _remove_records(server)
             return {"empty": send(app), "second build": send(f"{app}2")}
 
-        for app in APPS:
+        for app in bench.names:
             yield from compare(
                 f"containerd, {app}",
                 {
@@ -165,7 +165,7 @@ def to_containerd(bench: Bench) -> Iterator[Result]:
 def _filled(bench: Bench) -> Path:
     """Return a store with all images."""
     store = bench.fresh("store")
-    for tag in ("run", *APPS, *(f"{app}2" for app in APPS)):
+    for tag in bench.apps.tags:
         ocistow(store, "add", _layout(bench.apps, tag), f"{HOST}/app:{tag}")
     return store
 
