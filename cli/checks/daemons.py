@@ -20,7 +20,6 @@ from .check import Check, ok, warn
 
 TIMEOUT = (0.5, 1.2)  # seconds to connect, and for an answer
 
-_NONE = "not there"
 _SERVER = re.compile(r"Server:\s+Version:\s+(\S+)")
 
 
@@ -32,14 +31,14 @@ def docker(environment: Mapping[str, str]) -> Check:
         return warn("docker", str(error), "DOCKER_HOST=unix:///path or tcp://host:port")
     asked = bool(environment.get("DOCKER_HOST"))
     if not asked and isinstance(host.address, str) and not os.path.exists(host.address):
-        return ok("docker", _NONE)
+        return ok("docker", f"no {host.address}")
     return _asked("docker", host)
 
 
 def podman(environment: Mapping[str, str]) -> Check:
     """Ask `podman`, by which `podman:` is reached, and its service if that runs."""
     if shutil.which("podman", path=environment.get("PATH", os.defpath)) is None:
-        return ok("podman", _NONE)
+        return ok("podman", "not on PATH")
     try:
         with tempfile.TemporaryDirectory(prefix="ocistow-doctor-") as directory:  # a user's podman
             own = {"TMPDIR": directory}  # makes directories there for whatever it is asked
@@ -55,7 +54,7 @@ def containerd(environment: Mapping[str, str]) -> Check:
     address = environment.get("CONTAINERD_ADDRESS") or DEFAULT_ADDRESS
     path = Path(address.removeprefix("unix://"))
     if not environment.get("CONTAINERD_ADDRESS") and not _exists(path):
-        return ok("containerd", _NONE)
+        return ok("containerd", f"no {path}")
     try:
         Ctr(address, "default", TIMEOUT[0]).check_socket()
         arguments = ("ctr", "--address", str(path), "--connect-timeout", f"{TIMEOUT[0]}s")

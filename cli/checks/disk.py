@@ -41,7 +41,7 @@ def disk(store: Path) -> Iterator[Check]:
         yield fail("unnamed files", message_of(error), "choose another directory: --store")
         return
     try:
-        yield from _abilities(there, directory)
+        yield from _abilities(store, there, directory)
         yield from _room(there)
     finally:
         os.close(directory)
@@ -67,13 +67,17 @@ def _mounted(path: Path) -> Entry | None:
     return max(reversed(over), key=lambda entry: len(entry.path.parts), default=None)
 
 
-def _abilities(path: Path, directory: int) -> Iterator[Check]:
+def _abilities(store: Path, path: Path, directory: int) -> Iterator[Check]:
     if not os.access(path, os.W_OK):
         found = f"{path} may only be read"
-        advice = "what changes the store needs its owner, or root"
-        if os.statvfs(path).f_flag & os.ST_RDONLY:
+        if path != store:
+            yield fail("unnamed files", found, "no store can be made there: choose --store")
+        elif os.statvfs(path).f_flag & os.ST_RDONLY:
             advice = "what changes the store needs its file system mounted with rw"
-        yield warn("unnamed files", found, advice)
+            yield warn("unnamed files", found, advice)
+        else:
+            advice = "what changes the store needs its owner, or root"
+            yield warn("unnamed files", found, advice)
         return
     try:
         found_disk = disk_of(directory)

@@ -28,6 +28,10 @@ HELPERS = "/sbin:/sbin/fs.d:/sbin/fs"  # where mount(8) looks for `mount.TYPE`
 TIMEOUT = 1.5  # seconds for a mount that takes 0.3
 
 _NEEDED = "to mount; everything else works without"
+_REFUSED = (
+    "to mount is root's; in a container: --cap-add SYS_ADMIN, with AppArmor also "
+    "--security-opt apparmor=unconfined; fusermount3 cannot help where no-new-privileges is set"
+)
 _CODE = "import sys; sys.path.insert(0, sys.argv.pop(1)); from ocistow.cli.main import main; main()"
 _PACKAGES = str(Path(ocistow.__file__).parents[1])  # its Python may know of them by no other way
 _FSTAB = re.compile(r"\s*[^#\s]+\s+\S+\s+(fuse\.)?ocistow\s")
@@ -44,12 +48,14 @@ def namespaces() -> Check:
     if os.waitpid(child, 0)[1] == 0:
         how = "as root" if os.geteuid() == 0 else "in a user namespace"
         return ok("private mounts", f"possible, {how}")
-    return warn(
-        "private mounts",
-        "not possible",
+    advice = (
         "`ocistow mount DIR -- COMMAND` is seen by everybody then; users may have namespaces after "
-        "sysctl kernel.unprivileged_userns_clone=1, containers with --privileged",
+        "sysctl kernel.unprivileged_userns_clone=1, with AppArmor also "
+        "kernel.apparmor_restrict_unprivileged_userns=0, containers with --privileged"
     )
+    if not os.access(DEVICE, os.R_OK | os.W_OK):
+        advice = f"see {DEVICE}"
+    return warn("private mounts", "not possible", advice)
 
 
 def mounting() -> Iterator[Check]:
@@ -59,30 +65,32 @@ def mounting() -> Iterator[Check]:
     yield helper
     yield _others()
     yield _table()
-    if device.advice or helper.advice:
-        yield fail("mount", "not tried", f"see {(device if device.advice else helper).name}")
+    if device.advice:
+        yield fail("mount", "not tried", f"see {device.name}")
     else:
-        yield _trial() if os.geteuid() == 0 else _trial_of_user()
+        yield _trial() if os.geteuid() == 0 else _trial_of_user(helper)
 
 
 def _device() -> Check:
     try:
         os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        advice = f"modprobe fuse, or in a container: --device {DEVICE} ({_NEEDED})"
+        advice = f"modprobe fuse, as root; in a container: --device {DEVICE} ({_NEEDED})"
         return fail(str(DEVICE), "not there", advice)
     except PermissionError as error:
-        advice = f"chmod 666 {DEVICE}, or allow it in the container's device list ({_NEEDED})"
+        advice = f"chmod 666 {DEVICE}, as root; in a container: --device {DEVICE} ({_NEEDED})"
         return fail(str(DEVICE), (error.strerror or "").lower(), advice)
     except OSError as error:
-        return fail(str(DEVICE), message_of(error), f"modprobe fuse ({_NEEDED})")
+        return fail(str(DEVICE), message_of(error), f"modprobe fuse, as root ({_NEEDED})")
     return ok(str(DEVICE), "can be opened")
 
 
 def _helper() -> Check:
     path = shutil.which("fusermount3")
+    if path is None and os.geteuid() == 0:
+        return ok("fusermount3", "not on PATH; root needs none")
     if path is None:
-        return fail("fusermount3", "not on PATH", f"apt-get install fuse3 ({_NEEDED})")
+        return fail("fusermount3", "not on PATH", f"apt-get install fuse3, as root ({_NEEDED})")
     try:
         done = subprocess.run(  # noqa: S603 - found on the user's own PATH
             [path, "--version"], capture_output=True, text=True, timeout=TIMEOUT, check=False
@@ -103,7 +111,7 @@ def _others() -> Check:
     if os.geteuid() == 0:
         return ok(name, "root needs none")
     with suppress(OSError):
-        if name in CONFIG.read_text(errors="replace").split():
+        if name in map(str.strip, CONFIG.read_text(errors="replace").splitlines()):
             return ok(name, f"set in {CONFIG}")
     advice = f"only you see your mounts, no container does; --allow-other needs a line {name} there"
     return warn(name, f"not set in {CONFIG}", advice)
@@ -121,12 +129,15 @@ def _table() -> Check:
     return fail(name, f"not in /sbin, but in {TABLE}", f"ln -s {ours} /sbin/")
 
 
-def _trial_of_user() -> Check:
+def _trial_of_user(helper: Check) -> Check:
     """Mount for all programs of the user, as only `fusermount3` can; else for one alone."""
-    check = _trial("--no-private")
+    if helper.advice:
+        check = fail("mount", "not tried", f"see {helper.name}")
+    else:
+        check = _trial("--no-private")
     if check.state is State.OK or _trial().state is not State.OK:
         return check
-    return warn(check.name, check.found, "only `ocistow mount DIR -- COMMAND` works")
+    return warn(check.name, f"only as `mount DIR -- COMMAND`: {check.found}", check.advice)
 
 
 def _trial(*options: str) -> Check:
@@ -155,7 +166,7 @@ def _trial(*options: str) -> Check:
             _, words = server.communicate()
     if not is_up or server.returncode:
         said = plain(words.decode(errors="replace").strip().rpartition("\n")[2])
-        return fail("mount", said.removeprefix("ocistow: "), "docs/mounting.md")
+        return fail("mount", said.removeprefix("ocistow: "), _REFUSED)
     if engine == "kernel":
         return ok("mount", "works: engine kernel, with passthrough")
     return ok("mount", "works: engine pyfuse3; passthrough needs root and Linux 6.9")
