@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import threading
@@ -35,6 +36,39 @@ class Call:
     task: trio.lowlevel.Task
     thread: int
     name: str
+
+
+class NoThread(BlockingIOError):
+    """The system lets us start no thread, so that a call was not made."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EAGAIN, "no thread can be started")
+
+
+async def in_thread(
+    call: Callable[..., Result],
+    *args: object,
+    limiter: trio.CapacityLimiter | None = None,
+    abandon: bool = False,
+) -> Result:
+    """Make a call in a worker thread; `abandon` waits no more for it when it is cancelled.
+
+    Raises:
+        NoThread: there are too many.
+    """
+    is_begun = False
+
+    def begin() -> Result:
+        nonlocal is_begun
+        is_begun = True
+        return call(*args)
+
+    try:
+        return await trio.to_thread.run_sync(begin, limiter=limiter, abandon_on_cancel=abandon)
+    except RuntimeError as error:
+        if is_begun:
+            raise
+        raise NoThread from error
 
 
 class Calls:

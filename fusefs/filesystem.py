@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +16,7 @@ import trio
 
 from ..store.reading import Buffer
 from .attributes import Attributes
-from .calls import Calls
+from .calls import Calls, NoThread, in_thread
 from .contents import Directory, Ordinary
 from .counters import Counters
 from .generations import Generations
@@ -27,6 +29,9 @@ from .watch import Watch
 if TYPE_CHECKING:
     from .engines.engine import Engine
 
+log = logging.getLogger(__name__)
+
+_PAUSE = 0.1  # seconds until there may be a thread
 _MOST_COPIED = 0x7FFFF000  # bytes a request, as of a system call: the answer has 32 bits
 
 Take = Callable[[bytes, Attributes, int], bool]
@@ -86,7 +91,18 @@ class FileSystem:
     async def _attend(self, watch: Watch, engine: Engine) -> None:
         while True:
             for inode in self._view.presence.lost(await watch.next()):
-                await self._view.blocking(engine.invalidate_inode, inode)
+                await self._invalidate(engine, inode)
+
+    async def _invalidate(self, engine: Engine, inode: int) -> None:
+        """Tell the kernel, be it later: only a thread may wait for it, which may wait for us."""
+        try:
+            while True:
+                with contextlib.suppress(NoThread):
+                    await in_thread(engine.invalidate_inode, inode)
+                    return
+                await trio.sleep(_PAUSE)
+        except OSError as error:
+            log.warning("the kernel was not told of inode %d: %s", inode, error)
 
     def give_up(self) -> None:
         """Let no client wait for the network any more: the mount ends."""

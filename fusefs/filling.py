@@ -15,6 +15,7 @@ import trio
 from ..oci.digest import Digest
 from ..oci.errors import NotFound
 from ..store.files import Files
+from .calls import in_thread
 from .contents import Content
 from .gate import Gate
 from .tree import Node
@@ -113,9 +114,8 @@ class Filling:
 
     async def _run(self, fetch: _Fetch, layout: PurePosixPath, digest: Digest, size: int) -> None:
         try:
-            await trio.to_thread.run_sync(
-                self._fill, layout, digest, size, limiter=self._threads, abandon_on_cancel=True
-            )
+            threads = self._threads
+            await in_thread(self._fill, layout, digest, size, limiter=threads, abandon=True)
         except Exception as error:  # for whoever waits; a bug ends the mount there
             log.warning("cannot fetch %s of %s: %s", digest, layout, error)
             fetch.failure = error
@@ -131,9 +131,7 @@ class Filling:
         key = (status.st_ino, status.st_ctime_ns, status.st_size)
         known = self._mentions.get(layout.inode)
         if known is None or known[0] != key:
-            layers = await trio.to_thread.run_sync(
-                self._gate.layers, layout.path, limiter=self._readers
-            )
+            layers = await in_thread(self._gate.layers, layout.path, limiter=self._readers)
             known = self._mentions[layout.inode] = (key, layers)
         return known[1]
 

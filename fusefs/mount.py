@@ -19,6 +19,7 @@ from ..oci.errors import Busy, InvalidContent
 from ..store.store import Store
 from .archives import Archives, ArchivingFileSystem
 from .attributes import Presentation
+from .calls import in_thread
 from .engines import choice
 from .engines.engine import Device, Engine
 from .filesystem import FileSystem
@@ -179,10 +180,10 @@ async def _announce(mountpoint: Path, ready: Callable[[], None]) -> None:
     It is not asked here. A server that waits for its own answer when it is killed never ends:
     its thread waits for good, and keeps the device open, so that all clients wait, too.
     """
-    if entry := await trio.to_thread.run_sync(find, mountpoint):
+    if entry := await in_thread(find, mountpoint):
         bdi = Path(f"/sys/class/bdi/{entry.device}/read_ahead_kb")
         with contextlib.suppress(OSError):  # only root may; it is speed, not function
-            await trio.to_thread.run_sync(bdi.write_text, str(READ_AHEAD))
+            await in_thread(bdi.write_text, str(READ_AHEAD))
     ready()
 
 

@@ -20,7 +20,7 @@ from ..oci.digest import HEX_LENGTHS, Digest
 from ..store.files import is_shared
 from ..store.store import Store
 from .attributes import Attributes, Presentation
-from .calls import Calls
+from .calls import Calls, NoThread, in_thread
 from .contents import (
     Blob,
     Content,
@@ -91,18 +91,28 @@ class View:
         self._callers = Callers()
         self._observers = trio.CapacityLimiter(2)  # apart, since they may wait for the others
         self._threads = trio.CapacityLimiter(2 * (os.cpu_count() or 1))
+        self._is_alone = False  # no thread could be started
 
     async def blocking(self, call: Callable[..., Result], *args: object, size: int = -1) -> Result:
         """Make a call that may wait for the disk in a worker thread.
 
-        A call that only moves `size` bytes in memory is made here when they are few.
+        A call that only moves `size` bytes in memory is made here when they are few, and any
+        where no thread can be started: that others wait is better than an error.
         """
         if 0 <= size <= _INLINE:
             return call(*args)
         task = trio.lowlevel.current_task()
-        return await trio.to_thread.run_sync(
-            self.calls.make, task, call, *args, limiter=self._threads
-        )
+        try:
+            result = await in_thread(
+                lambda: self.calls.make(task, call, *args), limiter=self._threads
+            )
+        except NoThread:
+            if not self._is_alone:
+                log.warning("no thread can be started: requests wait for each other")
+            self._is_alone = True
+            return call(*args)
+        self._is_alone = False
+        return result
 
     def place(self, parent: Node[Content], name: bytes) -> Place:
         """Return the rules for a file with this name."""
@@ -387,10 +397,8 @@ class View:
 
     async def _observe(self, look: Callable[..., Result], *args: object) -> Result | None:
         """Look at a client, which may need our answers meanwhile; None when that takes long."""
-        with trio.move_on_after(_PATIENCE):
-            return await trio.to_thread.run_sync(
-                look, *args, limiter=self._observers, abandon_on_cancel=True
-            )
+        with trio.move_on_after(_PATIENCE), contextlib.suppress(NoThread):
+            return await in_thread(look, *args, limiter=self._observers, abandon=True)
         return None
 
     def _exists(self, path: bytes) -> bool:

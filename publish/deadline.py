@@ -7,6 +7,7 @@ the connection down.
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -34,10 +35,13 @@ class _Watch:
 
     def add(self, step: _Step) -> None:
         with self._lock:
-            self._steps.add(step)
             if not self._running:
+                try:
+                    threading.Thread(target=self._run, name="deadline", daemon=True).start()
+                except RuntimeError as error:
+                    raise BlockingIOError(errno.EAGAIN, "no thread can be started") from error
                 self._running = True
-                threading.Thread(target=self._run, name="deadline", daemon=True).start()
+            self._steps.add(step)
 
     def remove(self, step: _Step) -> None:
         """Forget a step; when this returns, its connection is not touched any more."""
@@ -70,6 +74,7 @@ def limit(connection: socket.socket, seconds: float) -> Generator[None]:
 
     Raises:
         TimeoutError: it was not, whatever the block then raised or returned.
+        BlockingIOError: no thread can look at the clock; the block was not entered.
     """
     step = _Step(connection, time.monotonic() + seconds)
     _watch.add(step)

@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from ...store.reading import Buffer
+from ..calls import in_thread
 from ..filesystem import FileSystem
 from ..requests import Refusal
 from ..system import libc
@@ -217,7 +218,7 @@ class Kernel(trio.abc.Instrument):
 
     async def _detach(self) -> None:
         with trio.move_on_after(_UMOUNT_PATIENCE), contextlib.suppress(OSError):
-            await trio.to_thread.run_sync(_umount, self._mountpoint, abandon_on_cancel=True)
+            await in_thread(_umount, self._mountpoint, abandon=True)
         self._end()
 
 

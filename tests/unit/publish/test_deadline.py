@@ -12,7 +12,7 @@ from ocistow.oci.descriptor import OCI_LAYER, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound, OcistowError, RegistryError, RegistryUnavailable
 from ocistow.publish.access import Access
-from ocistow.publish.deadline import limit
+from ocistow.publish.deadline import _Watch, limit  # pyright: ignore[reportPrivateUsage] - a new one
 from ocistow.publish.distribution.endpoint import Endpoint
 from ocistow.publish.distribution.repository import Repository
 from ocistow.publish.distribution.transport import Transport
@@ -181,6 +181,23 @@ def test_a_daemon_answers_in_time(first: bytes, rest: bytes) -> None:
         error = refusal(slow, Engine(Host.parse(f"tcp://{slow.host}"), IMPATIENT).platform)
     assert isinstance(error, RegistryUnavailable)
     assert error.message == "no answer came in time"
+
+
+def test_without_a_thread_nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what begins when there is one again is watched."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("ocistow.publish.deadline._watch", _Watch())
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with monkeypatch.context() as poor:
+            poor.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(BlockingIOError, match="no thread"), limit(ours, 60.0):
+                raise AssertionError
+        with pytest.raises(TimeoutError), limit(ours, 0.05):
+            ours.recv(1)
 
 
 def test_what_ends_in_time_is_left_alone() -> None:
