@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from .builds import PATCHED, RUN, Build
 from .daemon import Daemon
 from .launch import traffic
 from .measure import Result, Steps, compare
-from .processes import ProgramFailed, Sample, peak_of, warm_memory, warmth
+from .processes import ProgramFailed, Sample, forget_peak, peak_of, warm_memory, warmth
 from .servers import Missing, Registry, registry
 from .ways import APP, OURS, Room, Way, open_way
 
@@ -29,6 +30,7 @@ STEPS = (FIRST, SECOND, UNCHANGED, REBASE)
 IN, EXPORT, OUT = "in", "export", "out"
 PUSH = "to a registry"
 _DISK = "disk"
+_PATIENCE, _POLL = 10.0, 0.01  # seconds
 _SHARE = 4  # times the size of a build: what a way writes, and some more
 
 
@@ -39,6 +41,20 @@ class Agreement:
     _found: dict[str, tuple[str, tuple[Digest, ...]]] = field(
         default_factory=dict[str, tuple[str, tuple[Digest, ...]]]
     )
+
+    def wait(self, step: str, found: Callable[[], tuple[Digest, ...]]) -> tuple[Digest, ...]:
+        """Return what is `found`, as soon as it is what others made, or at last.
+
+        skopeo does not read a daemon's answer to the end, and this begins before a name that
+        was another image's is that of the new one.
+        """
+        diff_ids = found()
+        _, expected = self._found.get(step, ("", diff_ids))
+        deadline = time.monotonic() + _PATIENCE
+        while diff_ids != expected and time.monotonic() < deadline:
+            time.sleep(_POLL)
+            diff_ids = found()
+        return diff_ids
 
     def check(self, step: str, way: str, diff_ids: tuple[Digest, ...]) -> None:
         """Compare with what others made.
@@ -63,6 +79,7 @@ class Contest:
         ways: of `open_way`; ocistow's first.
         lifecycle: where the programs of Go's lifecycle are, for one contestant more.
         has_registry: whether images are also sent into a registry.
+        has_traffic: whether it is known what the daemon moved; else it is not told of anybody.
         steps: which builds are done, the first ones of `STEPS`.
         watch: is told what goes on.
     """
@@ -74,6 +91,7 @@ class Contest:
     lifecycle: Path | None = None
     can_mount: bool = True
     has_registry: bool = True
+    has_traffic: bool = True
     steps: Sequence[str] = STEPS
     watch: Callable[[str], None] = lambda _: None
 
@@ -95,8 +113,9 @@ class Contest:
                 continue
             yield result
             if result.step in STEPS:
-                yield _of_bytes(result, "moved", lambda sample: sample.moved)
-                yield _of_bytes(result, "written", lambda sample: sample.written)
+                if self.has_traffic:
+                    yield _of_bytes(result, "moved", lambda sample: sample.moved)
+                    yield _of_bytes(result, "written", lambda sample: sample.written)
                 yield _of_bytes(result, "memory", lambda sample: sample.peak)
 
     def steps_of(self, rounds: int) -> int:
@@ -163,7 +182,8 @@ class Contest:
         )
         found = {f"{step}: {part}": sample for part, sample in samples.items()}
         found[step] = _sum(list(samples.values()))
-        agreement.check(step, name, self.daemon.diff_ids(app))
+        diff_ids = agreement.wait(step, partial(self.daemon.diff_ids, app))
+        agreement.check(step, name, diff_ids)
         # a name that stays, or the next build would leave an image without any
         self.daemon.tag(app, self.daemon.name(f"{APP}{STEPS.index(step)}"))
         if step is FIRST:
@@ -190,6 +210,8 @@ class Contest:
         warm = min(warmth.get(), _SHARE * self.build.size)
         for part, work in parts.items():
             warm_memory(warm)
+            for pid in servers:
+                forget_peak(pid)
             before = [traffic(pid) for pid in watched]
             sample = work()
             if sample is None:

@@ -100,6 +100,17 @@ class Daemon:
         """Whether it is on this machine."""
         return find_host(Access(docker_host=self.url)).is_near
 
+    def unseen(self) -> str:
+        """Return why it is not known how much it reads and writes; nothing if it is."""
+        if not self.is_near:
+            return "the daemon is on another machine"
+        if not self.pid:
+            return "the daemon's process may not be read, which takes root"
+        with self._engine() as engine:
+            if engine.has_containerd_store():
+                return "containerd, another process, writes for the daemon"
+        return ""
+
     def release(self) -> str:
         """Return its version and its kind of store, on which its times depend.
 

@@ -14,6 +14,7 @@ _NEEDS = {
     UNCOMPRESSED: ("skopeo",),
     "registry": ("docker", "docker-registry"),
 }
+_FAR = "the daemon is on another machine, and this one's registry is on loopback"
 
 
 def chosen(daemon: Daemon, only: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -23,7 +24,7 @@ def chosen(daemon: Daemon, only: Sequence[str]) -> tuple[list[str], dict[str, st
         if way != OURS and only and way not in only:
             left[way] = "not asked for"
         elif way == "registry" and not daemon.is_near:
-            left[way] = "the daemon is on another machine, and this one's registry is on loopback"
+            left[way] = _FAR
         else:
             try:
                 require(*_NEEDS.get(way, ()))
@@ -43,8 +44,10 @@ def cannot_mount() -> str:
     return ""
 
 
-def cannot_push() -> str:
+def cannot_push(daemon: Daemon) -> str:
     """Return why no registry can be the target here; nothing if one can."""
+    if not daemon.is_near:
+        return _FAR
     try:
         require("docker", "docker-registry", "skopeo")
     except Missing as missing:

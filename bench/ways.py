@@ -76,9 +76,8 @@ class Room:
     def on_disk(self) -> int:
         """Return the bytes that this way has on disk, each inode once."""
         found: dict[int, int] = {}
-        for above, _, names in os.walk(self.directory):
-            if os.path.ismount(above):
-                continue
+        for above, directories, names in os.walk(self.directory):
+            directories[:] = [d for d in directories if not os.path.ismount(f"{above}/{d}")]
             for path in (above, *(os.path.join(above, name) for name in names)):
                 status = os.lstat(path)
                 found[status.st_ino] = status.st_blocks * 512

@@ -63,13 +63,22 @@ def measured(settings: Settings, room: Path, task: Task) -> Report:
         ways, left = chosen(daemon, task.only)
         if unmounted := cannot_mount():
             left["the mount of ocistow"] = f"{unmounted}; its store is written to directly"
-        if unpushed := cannot_push():
+        if unpushed := cannot_push(daemon):
             left["sending into a registry"] = unpushed
+        if unseen := daemon.unseen():
+            left["bytes moved and written"] = unseen
         steps.say("making the images")
         builds = _builds(settings, room, task, daemon)
-        can_mount, has_registry = not unmounted, not unpushed
         contests = {
-            name: Contest(room, build, daemon, ways, can_mount=can_mount, has_registry=has_registry)
+            name: Contest(
+                room,
+                build,
+                daemon,
+                ways,
+                can_mount=not unmounted,
+                has_registry=not unpushed,
+                has_traffic=not unseen,
+            )
             for name, build in builds.items()
         }
         for name, contest in contests.items():
@@ -82,6 +91,7 @@ def measured(settings: Settings, room: Path, task: Task) -> Report:
             chosen_ones = replace(contest, ways=going, watch=steps.begins(app))
             steps.expect(name, chosen_ones, task.rounds)
             results += chosen_ones.results(name, task.rounds)
+        steps.ends()
         machine = this_machine(room, {"docker daemon": daemon.release()})
     what = f"{task.source}, {builds[IMAGE].about}" if task.source else "Debian packages"
     return Report(started, task.rounds, task.quick, machine, results, left, what)
@@ -110,12 +120,16 @@ class _Steps:
         """Return what hears of each step when it begins, and says it with words before."""
 
         def watch(what: str) -> None:
-            if self._amount is not None and self._has_begun:
-                self._amount.moves(1)
+            self.ends()
             self._has_begun = True
             self.say(before + what)
 
         return watch
+
+    def ends(self) -> None:
+        """Note that what began last is done."""
+        if self._amount is not None and self._has_begun:
+            self._amount.moves(1)
 
 
 def _builds(settings: Settings, room: Path, task: Task, daemon: Daemon) -> dict[str, Build]:

@@ -12,10 +12,10 @@ import pytest
 from ocistow.bench.builds import build_of, check_room, unpack
 from ocistow.bench.comparison import Agreement
 from ocistow.bench.daemon import Daemon, new_space
-from ocistow.bench.selection import chosen
+from ocistow.bench.selection import cannot_push, chosen
 from ocistow.bench.servers import Missing
 from ocistow.oci.digest import Digest
-from ocistow.oci.errors import InvalidContent
+from ocistow.oci.errors import DigestMismatch, InvalidContent
 from ocistow.publish.copy import read_image
 from ocistow.publish.layout import LayoutSource
 from ocistow.testing.images import image_layout
@@ -88,6 +88,26 @@ def test_an_image_is_cut_in_the_middle(tmp_path: Path) -> None:
     assert first != (build.app / "changed").read_bytes()
 
 
+@pytest.mark.parametrize("place", [0, 3])  # in the run image, and in what lies upon it
+def test_a_damaged_layer_is_refused(tmp_path: Path, place: int) -> None:
+    image = image_layout(tmp_path / "image", layers=4, compression="none")
+    blob = tmp_path / "image" / "blobs/sha256" / image.layers[place].encoded
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1  # behind what ends the archive
+    blob.write_bytes(content)
+    with pytest.raises(DigestMismatch):
+        build_of(tmp_path / "build", read_image(LayoutSource(image.path), lambda: None))
+
+
+def test_a_daemon_has_time_to_name_what_it_was_sent() -> None:
+    old, new = (Digest.of(b"1"),), (Digest.of(b"2"),)
+    agreement = Agreement()
+    assert agreement.wait("rebase", lambda: new) == new  # nobody knows better
+    agreement.check("rebase", "ocistow", new)
+    answers = iter([old, old, new, old])
+    assert agreement.wait("rebase", lambda: next(answers)) == new
+
+
 def test_ways_must_agree() -> None:
     agreement = Agreement()
     one, other = Digest.of(b"1"), Digest.of(b"2")
@@ -112,3 +132,5 @@ def test_what_cannot_be_measured_is_left_out_with_its_reason() -> None:
     assert ways == ["ocistow"]
     assert left["layout"] == "not asked for"
     assert left["registry"].startswith("the daemon is on another machine")
+    assert cannot_push(NEVER_ASKED) == left["registry"]
+    assert NEVER_ASKED.unseen() == "the daemon is on another machine"

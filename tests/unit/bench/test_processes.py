@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ocistow.bench.processes import ProgramFailed, timed
+from ocistow.bench.processes import ProgramFailed, forget_peak, peak_of, timed, warm_memory
 
 PAGE = 4096  # bytes of memory are enough
 
@@ -17,6 +17,13 @@ PAGE = 4096  # bytes of memory are enough
 def test_a_failure_says_what_the_program_wrote_last() -> None:
     with pytest.raises(ProgramFailed, match="status 3: no such image"):
         timed("sh", "-c", "echo no such image >&2; exit 3", warm=PAGE)
+
+
+def test_a_peak_is_that_of_what_is_measured() -> None:
+    warm_memory(64 << 20)
+    before = peak_of(os.getpid())
+    forget_peak(os.getpid())
+    assert peak_of(os.getpid()) < before - (32 << 20)
 
 
 def test_after_an_interrupt_the_program_has_cleaned_up(tmp_path: Path) -> None:
