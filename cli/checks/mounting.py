@@ -113,8 +113,8 @@ def _others() -> Check:
     with suppress(OSError):
         if name in map(str.strip, CONFIG.read_text(errors="replace").splitlines()):
             return ok(name, f"set in {CONFIG}")
-    advice = f"only you see your mounts, no container does; --allow-other needs a line {name} there"
-    return warn(name, f"not set in {CONFIG}", advice)
+    advice = f"only you see your mounts, no container does; a line {name} in {CONFIG} changes that"
+    return warn(name, f"not set in {CONFIG}", f"{advice}, with --allow-other")
 
 
 def _table() -> Check:
@@ -137,7 +137,8 @@ def _trial_of_user(helper: Check) -> Check:
         check = _trial("--no-private")
     if check.state is State.OK or _trial().state is not State.OK:
         return check
-    return warn(check.name, f"only as `mount DIR -- COMMAND`: {check.found}", check.advice)
+    reason = f": {check.found}" if not helper.advice else ""
+    return warn(check.name, f"works as `mount DIR -- COMMAND` alone{reason}", check.advice)
 
 
 def _trial(*options: str) -> Check:
