@@ -67,11 +67,16 @@ def literal(node: ast.expr) -> str:
 
 def messages() -> list[str]:
     """Return what stands in the first columns."""
-    found: list[str] = []
-    for line in PAGE.partition("## What `verify` finds")[0].splitlines():
+    return [message for message, _ in rows("## What `verify` finds")]
+
+
+def rows(until: str) -> Iterator[tuple[str, str]]:
+    """Yield each message above a headline, and the second column beside it."""
+    for line in PAGE.partition(until)[0].splitlines():
         if line.startswith("| ") and not line.startswith(("| Message", "| ---")):
-            found += re.findall(r"`([^`]+)`", line.split(" | ")[0])
-    return found
+            cells = line.split(" | ")
+            for message in re.findall(r"`([^`]+)`", cells[0]):
+                yield message, cells[1]
 
 
 def warnings() -> Iterator[str]:
@@ -97,6 +102,23 @@ def errors() -> Iterator[str]:
             words = max(text.split("\0"), key=len).strip(" :")
             if ast.unparse(node.exc.func) not in USAGE and " " in words:
                 yield text
+
+
+def statuses() -> Iterator[tuple[str, int]]:
+    """Yield what is raised with a status of its class alone, and that."""
+    above = {
+        n.name: list(map(ast.unparse, n.bases)) for n in nodes() if isinstance(n, ast.ClassDef)
+    }
+    known = {error.__name__: status for error, status in STATUSES.items()}
+
+    def status(name: str) -> int | None:
+        return known.get(name) or next(filter(None, map(status, above.get(name, ()))), None)
+
+    for node in nodes():
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            found = status(ast.unparse(node.exc.func))
+            if found is not None:
+                yield "\0".join(map(literal, node.exc.args)), found
 
 
 def words_of(message: str) -> str:
@@ -133,6 +155,18 @@ def test_every_error_is_explained() -> None:
     assert len(said) > 300
     known = re.compile("|".join(pattern(m) for m in messages() if m not in FOREIGN))
     assert sorted(text for text in said if not known.search(text)) == []
+
+
+def test_the_status_is_that_of_the_error() -> None:
+    """But of phases, which have their own; what a mount answers; and what is a finding."""
+    told = [row for row in rows("## Phases") if not re.search(r"E[A-Z]{2}|\b4\b", row[1])]
+    places = [(re.compile(pattern(m)), beside) for m, beside in told if m not in FOREIGN]
+    wrong: list[tuple[str, int]] = []
+    for text, status in statuses():
+        found = [beside for place, beside in places if place.search(text)]
+        if found and not any(str(status) in re.findall(r"\d+", beside) for beside in found):
+            wrong.append((text, status))
+    assert wrong == []
 
 
 def test_every_finding_is_explained() -> None:
