@@ -257,6 +257,7 @@ class Builder:
             "os": "linux",
             "config": {"User": "1000:1000", "Entrypoint": ["/cnb/process/web"]},
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+            "history": [{"created_by": "ocistow bench"} for _ in layers],
         }
         manifest = {
             "schemaVersion": 2,

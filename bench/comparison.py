@@ -165,6 +165,8 @@ class Contest:
             running = stack.enter_context(open_way[way](room))
             found: dict[str, Sample] = {}
             for step in steps:
+                if is_go and step is REBASE:
+                    continue  # v0.21.17 finds in no image of a daemon where the run image ends
                 found |= self._build(name, running, room, agreement, step)
             return found
 
