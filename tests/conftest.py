@@ -49,6 +49,14 @@ def without_credentials(tmp_path_factory: pytest.TempPathFactory) -> Generator[N
 
 
 @pytest.fixture(scope="session", autouse=True)
+def usual_umask() -> Generator[None]:
+    """Give files the modes that tests expect, also to a user who lets nobody read theirs."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def without_strays() -> Generator[None]:
     """Fail when a root folder was imported by its bare name: that makes every class twice."""
     yield

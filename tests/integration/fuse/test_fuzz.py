@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ocistow.testing.clients import watched
+from ocistow.testing.descriptors import open_files
 from ocistow.testing.invariants import index_violations, strays, violations
 from ocistow.testing.minimal import minimal_image
 from ocistow.testing.mounts import Mount, wait_until
@@ -225,15 +226,11 @@ def is_about_a_marker(lie: str) -> bool:
     return re.search(r": \[Errno \d+\] .*/oci-layout'$", lie) is not None
 
 
-def open_files(mount: Mount) -> int:
+def count_open(mount: Mount) -> int:
     """Return how many files the server has open, but for directories, leases and clients."""
-    count = 0
-    for name in os.listdir(f"/proc/{mount.pid}/fd"):
-        with suppress(FileNotFoundError):  # closed meanwhile
-            target = Path(os.readlink(f"/proc/{mount.pid}/fd/{name}"))
-            spared = (mount.store / "blobs", mount.store / "leases")
-            count += target.parent not in spared and not target.is_relative_to("/proc")
-    return count
+    spared = (mount.store / "blobs", mount.store / "leases")
+    files = [Path(name) for _, name in open_files(mount.pid)]
+    return sum(file.parent not in spared and not file.is_relative_to("/proc") for file in files)
 
 
 @pytest.mark.parametrize("removes", [False, True], ids=["adds only", "removes too"])
@@ -246,7 +243,7 @@ def test_nothing_lies_whatever_clients_do(mount_store: Mounter, removes: bool) -
             (root / name / "oci-layout").write_bytes(MARKER)
         (root / "file").write_bytes(bytes(200_000))
         (root / "file").unlink()
-        before = open_files(mount)
+        before = count_open(mount)
         clients = [Client(root, f"{removes} {n}", removes=removes) for n in range(CLIENTS)]
         with ThreadPoolExecutor(CLIENTS) as threads:
             for done in [threads.submit(client.run) for client in clients]:
@@ -263,4 +260,4 @@ def test_nothing_lies_whatever_clients_do(mount_store: Mounter, removes: bool) -
         assert strays(mount.store) == []
         subprocess.run(["rm", "-rf", root], check=True)
         assert os.listdir(mount.path) == []
-        wait_until(lambda: open_files(mount) <= before, f"only {before} files are open")
+        wait_until(lambda: count_open(mount) <= before, f"only {before} files are open")

@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ocistow.fusefs.health.status import PREFIX
+from ocistow.testing.descriptors import open_files
 from ocistow.testing.images import GeneratedImage
 from ocistow.testing.layout_writer import image_of, write_image
 from ocistow.testing.mounts import Mount, command_line, environment, mounted, run
@@ -33,10 +33,7 @@ def status_of(mount: Mount) -> Any:
 
 def addresses(pid: int) -> list[str]:
     """Return where a process tells its status."""
-    own = set[str]()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            own.add(os.readlink(entry))
+    own = {name for _, name in open_files(pid)}
     found = re.findall(rf"(\d+) @({PREFIX}.*)", Path("/proc/net/unix").read_text())
     return [address for inode, address in found if f"socket:[{inode}]" in own]
 

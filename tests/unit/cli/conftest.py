@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,15 +34,20 @@ def environment(store: Path, **more: str) -> dict[str, str]:
 def run(tmp_path: Path) -> Ocistow:
     """Return a function that runs a command on a store below `tmp_path`.
 
-    `first` is Python that the process executes before it starts ocistow.
+    `first` is Python that the process executes before it starts ocistow, `under` a command that
+    becomes this process.
     """
 
     def run(
-        *arguments: str, first: str = "", stdout: int | None = None, **more: str
+        *arguments: str,
+        first: str = "",
+        under: Sequence[str] = (),
+        stdout: int | None = None,
+        **more: str,
     ) -> subprocess.CompletedProcess[str]:
         program = f"{first}\nfrom ocistow.cli.main import main\nmain()"
         return subprocess.run(
-            [sys.executable, "-c", program, *arguments],
+            [*under, sys.executable, "-c", program, *arguments],
             env=environment(tmp_path / "store", **more),
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
