@@ -7,12 +7,15 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from pathlib import Path
 from types import MappingProxyType
 
+from ..oci.version import version
 from .processes import SOURCE, output
 
+OURS = "ocistow"  # among the versions
 _PACKAGES = ("blake3", "click", "isal", "pyfuse3", "requests", "trio")
 _PROGRAMS = {
     "cp": ("cp", "--version"),
@@ -72,16 +75,19 @@ def _file_system(directory: Path) -> str:
 
 
 def _commit() -> str:
+    """Return the commit of a checkout; nothing for what is installed, be it in one of others."""
+    if not output("git", "-C", SOURCE, "ls-files", "ocistow"):
+        return ""
     commit = output("git", "-C", SOURCE, "rev-parse", "HEAD")
     changed = output("git", "-C", SOURCE, "status", "--porcelain", "--untracked-files=no")
     return f"{commit} and uncommitted changes" if changed else commit
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+    versions = {OURS: version(), "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            versions[package] = version(package)
+            versions[package] = version_of(package)
         except PackageNotFoundError:
             continue
     for name, command in _PROGRAMS.items():

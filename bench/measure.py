@@ -23,6 +23,11 @@ class Ratio:
     low: float
     high: float
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether the same one was better in all rounds."""
+        return not self.low < 1 < self.high
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:

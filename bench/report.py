@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from .machine import Machine
 from .measure import Ratio, Result
 
 SCHEMA = 1
-_MIB = 1 << 20
+_KIB, _MIB = 1 << 10, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +99,17 @@ def _goal(result: Result) -> dict[str, object]:
     return {"goal": {**asdict(result.goal), "met": result.is_met(result.goal)}}
 
 
-def compared(result: Result, way: str, told: Callable[[Ratio], str]) -> str:
-    """Return the median of a way for reading and, unless it is ours, its ratio as `told`.
-
-    Nothing if the way was not measured.
-    """
-    if way not in result.samples:
-        return ""
-    median = shown(result.median(way), result.unit)
-    return median if way == result.ours else median + told(result.ratio(way))
-
-
 def shown(value: float, unit: str) -> str:
     """Return seconds (`s`) or bytes (`B`) for reading."""
     if unit == "B":
+        if 0 < value < _MIB:
+            return f"{value / _KIB:.0f} KiB"
         size = value / _MIB
         return f"{size:.0f} MiB" if size >= 10 or not size else f"{size:.1f} MiB"
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def times(ratio: Ratio) -> str:
+    """Return how many times as much for reading; `~` before it says that it tells nothing."""
+    digits = 2 if ratio.median < 10 else 1 if ratio.median < 100 else 0
+    return f"{'' if ratio.is_clear else '~'}{ratio.median:.{digits}f}"

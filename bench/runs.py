@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..oci.document import Object, flag, inner, inners, parse_object, string, strings
 from ..oci.errors import InvalidContent
+from .machine import OURS
 from .report import SCHEMA, shown
 
 MAX_RUN = 64 << 20  # bytes
@@ -91,7 +92,8 @@ def _facts(document: Object, what: str) -> Iterator[tuple[str, str]]:
         value = machine.get(name.replace(" ", "_"), "")
         fact = shown(value, "B") if name == "memory" and isinstance(value, int) else str(value)
         yield name, fact
-    yield from strings(machine, "versions", what).items()
+    versions = strings(machine, "versions", what).items()
+    yield from ((name, number) for name, number in versions if name != OURS)
 
 
 def _values(document: Object, what: str) -> Iterator[tuple[Key, tuple[str, Range]]]:

@@ -21,7 +21,7 @@ from .output import count, line, table
 from .signals import ending_whole
 
 if TYPE_CHECKING:  # most of what this needs is for those who run it
-    from ..bench.measure import Ratio
+    from ..bench.measure import Result
     from ..bench.report import Report
 
 WAYS = ("daemon", "layout", "uncompressed", "registry")
@@ -148,29 +148,26 @@ def _write(file: Path, content: str) -> None:
 
 def _print(report: Report) -> None:
     """Print a line for each step, of all ways, and what was left out."""
-    from ..bench.report import compared
-    from ..bench.ways import WAYS as ALL
-    from .measuring import IMAGE
+    from ..bench.report import shown, times
+    from ..bench.rows import rows_of, ways_of
 
-    ways = list(dict.fromkeys(way for result in report.results for way in result.samples))
-    ways.sort(key=list(ALL).index)
-    rows: list[list[str]] = []
-    for result in report.results:
-        app, _, what = result.scenario.partition(", ")
-        words = [result.step] if app == IMAGE else [app, result.step]
-        cells = [compared(result, way, _times) for way in ways]
-        rows.append([", ".join([*words, what] if what else words), *cells])
+    def cell(result: Result, way: str) -> str:
+        if way not in result.samples:
+            return ""
+        median = shown(result.median(way), result.unit)
+        return median if way == result.ours else f"{median} {times(result.ratio(way)):>5}"
+
+    ways = ways_of(report.results)
+    rows = [
+        [f"  {row.part}" if row.part else row.build, *(cell(row.result, way) for way in ways)]
+        for row in rows_of(report.results)
+    ]
     columns = range(1, len(ways) + 1)
     table(("BUILD", *(way.upper() for way in ways)), rows, right=columns)
+    line(f"of {printable(report.what)}")
     line(
         f"medians of {count(report.rounds, 'round')}; then how many times as much as {ways[0]}, in "
         "the same round; ~ where it is over 1 in some rounds and under 1 in others"
     )
     for name, why in report.skipped.items():
         line(f"left out: {name}: {' '.join(printable(why).split())}")
-
-
-def _times(ratio: Ratio) -> str:
-    mark = "~" if ratio.low < 1 < ratio.high else ""
-    digits = 2 if ratio.median < 10 else 1 if ratio.median < 100 else 0
-    return f" {f'{mark}{ratio.median:.{digits}f}':>5}"

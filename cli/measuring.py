@@ -14,6 +14,7 @@ from ..bench.daemon import Daemon, new_space, used
 from ..bench.machine import this_machine
 from ..bench.measure import Result
 from ..bench.report import Report
+from ..bench.rows import IMAGE
 from ..bench.selection import cannot_mount, cannot_push, chosen
 from ..oci.wording import about
 from ..publish.access import Access
@@ -24,8 +25,6 @@ from ..publish.transports import is_source, open_source
 from ..store.store import Store
 from .config import Settings
 from .progress import Amount, Display
-
-IMAGE = "image"  # the scenario, where there is only one
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from ocistow.bench.measure import Goal, Ratio, Result, compare
 from ocistow.bench.page import page
 from ocistow.bench.processes import Sample
 from ocistow.bench.report import Report, document, shown, table
+from ocistow.bench.rows import rows_of
 from ocistow.bench.runs import read_run
 from ocistow.oci.errors import InvalidContent
 
-MACHINE = Machine("a processor", 2, 24 << 30, "6.1", "ext4", "", {"python": "3.11"})
+MACHINE = Machine("a processor", 2, 24 << 30, "6.1", "ext4", "", {"ocistow": "1", "python": "3.11"})
 
 
 def samples(*seconds: float) -> list[Sample]:
@@ -73,7 +74,11 @@ def test_two_runs_compare(tmp_path: Path) -> None:
 
 def test_what_differs_between_two_runs_besides_the_code_is_known(tmp_path: Path) -> None:
     old = written(tmp_path / "old", 4, what="oci:a")
-    machine = {"cores": 8, "memory": 16 << 30, "versions": {"python": "3.12", "skopeo": "1.9"}}
+    machine = {
+        "cores": 8,
+        "memory": 16 << 30,
+        "versions": {"python": "3.12", "skopeo": "1.9", "ocistow": "9"},
+    }
     new = written(tmp_path / "new", 4, what="oci:b", quick=True, machine=machine)
     assert read_run(old).unlike(read_run(old)) == {}
     found = read_run(new).unlike(read_run(old))
@@ -82,7 +87,7 @@ def test_what_differs_between_two_runs_besides_the_code_is_known(tmp_path: Path)
     assert found["cores"] == ("2", "8")
     assert found["memory"] == ("24576 MiB", "16384 MiB")
     assert found["python"] == ("3.11", "3.12")
-    assert "skopeo" not in found
+    assert found.keys().isdisjoint({"skopeo", "ocistow"})
 
 
 @pytest.mark.parametrize("other", [{"schemaVersion": 2}, {"results": [{"unit": 3}]}])
@@ -95,7 +100,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, other: dict[str, object]) -> 
 def test_sizes_and_times_are_for_reading() -> None:
     assert [shown(seconds, "s") for seconds in (0.0123, 12.3456)] == ["12 ms", "12.35 s"]
     sizes = [shown(size, "B") for size in (0, 99 << 10, 3 << 20, 1234 << 20)]
-    assert sizes == ["0 MiB", "0.1 MiB", "3.0 MiB", "1234 MiB"]
+    assert sizes == ["0 MiB", "99 KiB", "3.0 MiB", "1234 MiB"]
 
 
 def test_a_page_shows_what_it_is_given_as_text() -> None:
@@ -106,3 +111,29 @@ def test_a_page_shows_what_it_is_given_as_text() -> None:
     assert "<script" not in found
     assert found.count('class="s3"') > 2
     assert "left out: it said &lt;/style&gt;" in found
+
+
+def test_a_page_marks_what_rounds_agree_on() -> None:
+    times = {"ocistow": samples(4, 4), "daemon": samples(1, 2), "layout": samples(2, 8)}
+    found = page(Report("2026-01-01T00:00:00", 2, False, MACHINE, [Result("a", "b", times)], {}))
+    assert '<b class="worse">0.38</b>' in found
+    assert '<b class="mixed">~1.25</b>' in found
+
+
+def test_what_is_known_of_a_build_follows_it() -> None:
+    found = [
+        Result("java", "first build: in", {}),
+        Result("java", "first build", {}),
+        Result("java, moved", "first build", {}),
+        Result("java", "to a registry", {}),
+        Result("java", "rebase", {}),
+        Result("image", "rebase", {}),
+    ]
+    assert [(row.build, row.part) for row in rows_of(found)] == [
+        ("java, first build", ""),
+        ("java, first build", "in"),
+        ("java, first build", "moved"),
+        ("java, rebase", ""),
+        ("java, to a registry", ""),
+        ("rebase", ""),
+    ]
