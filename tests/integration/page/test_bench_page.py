@@ -38,4 +38,6 @@ def test_it_shows_a_bar_of_parts_for_each_way(
         ".filter(w => w > 0), w => w.reduce((a, b) => a + b))"
     )
     assert tab.evaluate(lengths) == pytest.approx(2, rel=0.05)
-    assert tab.texts(".cards b") == ["2.00"]
+    assert tab.texts(".glance b") == ["2.00"]
+    wide = "document.querySelector('.wide')"
+    assert tab.evaluate(f"{wide}.scrollWidth - {wide}.clientWidth") == 0
