@@ -85,11 +85,15 @@ class ArchiveFile:
         `links` allows symbolic links to other members.
 
         Raises:
-            InvalidContent: it is no archive, or has members that could not be unpacked
-                safely: absolute names, `..`, devices, hard links, one name twice.
+            InvalidContent: it is no archive, ends within a member, or has some that could not
+                be unpacked safely: absolute names, `..`, devices, hard links, one name twice.
         """
-        whole = Section(file, 0, os.fstat(file).st_size)
-        members = {path: member for path, member, _ in Members(whole, name, links=links)}
+        end = os.fstat(file).st_size
+        members: dict[str, Member] = {}
+        for path, member, _ in Members(Section(file, 0, end), name, links=links):
+            if (lost := member.offset + member.size - end) > 0:  # or it would pass for a sparse one
+                raise InvalidContent(f"{name}: it ends {lost} bytes before the end of {path!r}")
+            members[path] = member
         return cls(file, name, members)
 
     def find(self, name: str) -> str:
