@@ -246,7 +246,10 @@ def _daemon_sink(rest: str, store: Store | None, access: Access) -> Generator[Si
 def _layout_sink(rest: str, store: Store | None, access: Access) -> Generator[Sink]:
     from .layout_sink import LayoutSink
 
-    yield LayoutSink(*split_path(rest))
+    path, name = split_path(rest)
+    if store is not None and path.resolve().is_relative_to(store.path.resolve()):
+        raise InvalidContent(f"{path} lies in the store")
+    yield LayoutSink(path, name)
 
 
 @contextmanager

@@ -65,6 +65,18 @@ def test_a_path_that_exists_may_have_colons(tmp_path: Path) -> None:
         assert split_path(f"{tmp_path}/{text}") == (tmp_path / path, rest)
 
 
+def test_no_layout_is_written_into_the_store(store: Store, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(store.path)
+    with (
+        pytest.raises(InvalidContent, match="link/layouts/a lies in the store"),
+        open_sink(f"oci:{link}/layouts/a", store),
+    ):
+        pass
+    with open_sink(f"oci:{tmp_path}/beside", store):
+        pass
+
+
 def test_an_absent_file_is_named(store: Store, tmp_path: Path) -> None:
     with open_source(f"oci:{tmp_path}/none", store) as source, pytest.raises(NotFound):
         source.resolve()
