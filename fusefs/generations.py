@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, suppress
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -30,6 +31,7 @@ class Generations:
         self._view = view
         self._staged: set[Staged] = set()  # all that are not over
         self._waiting: set[Staged] = set()  # indexes whose manifests are still to come
+        self._turns: WeakValueDictionary[int, trio.Lock] = WeakValueDictionary()  # by directory
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -83,7 +85,7 @@ class Generations:
                     await self._view.blocking(self._view.gate.marker, raw, staged.parent.path)
                     self._accept(staged, self._guarded(staged))
                 elif staging.place is Place.INDEX:
-                    await self._settle_index(staged)
+                    await self._settle_index(staged, again=again)
             except InvalidContent as error:
                 staging.refusal = str(error)
                 raise
@@ -110,23 +112,25 @@ class Generations:
             InvalidContent: it or what it reaches is malformed, or is absent although there is
                 an index already.
         """
-        try:
-            await self._commit_index(raw, directory)
-        except NotFound as error:
-            if self._view.has_index(directory):
-                raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
-            waiting = self.stage(directory, name, Place.INDEX)
-            waiting.staging.handles = 0
-            waiting.staging.write(0, raw)
-            self._end_waiting(directory, name)
-            self._wait_for(waiting, error)
-        else:
-            self._end_waiting(directory, name)
+        async with self._turn(directory):
+            try:
+                await self._commit_index(raw, directory)
+            except NotFound as error:
+                if self._view.has_index(directory):
+                    raise _absent(error) from None
+                waiting = self.stage(directory, name, Place.INDEX)
+                waiting.staging.handles = 0
+                waiting.staging.write(0, raw)
+                self._wait_for(waiting, error)
+            else:
+                self._end_waiting(directory, name)
 
     def drop(self, staged: Staged) -> None:
         """Take the name from a visible staged file, and the content when nobody has it open."""
-        self._view.staged.pop((staged.parent.inode, staged.name), None)
-        self._view.tree.unname(staged.parent, staged.name)
+        key = (staged.parent.inode, staged.name)
+        if self._view.staged.get(key) is staged:
+            del self._view.staged[key]
+            self._view.tree.unname(staged.parent, staged.name)
         self._waiting.discard(staged)
         staged.missing = None
         self.drop_if_over(staged)
@@ -134,26 +138,28 @@ class Generations:
     def drop_if_over(self, staged: Staged) -> None:
         """Let content go that nobody has open and no name leads to."""
         key = (staged.parent.inode, staged.name)
-        if staged.staging.handles or self._view.staged.get(key) is staged:
+        if staged.is_over or staged.staging.handles or self._view.staged.get(key) is staged:
             return
         if staged.staging.unsettled and staged.staging.refusal:
             log.warning("refused %s: %s", _path(staged), staged.staging.refusal)
-            if not staged.is_over:
-                self._view.counters.add("refused", staged.staging.size)
-        if not staged.is_over:
-            staged.is_over = True
-            self._staged.discard(staged)
-            self._view.tree.let_go(staged.parent)
-            if staged.staging.size <= _INLINE:
-                staged.staging.discard()
-            else:
-                trio.lowlevel.spawn_system_task(self._discard, staged.staging)
+            self._view.counters.add("refused", staged.staging.size)
+        staged.is_over = True
+        self._staged.discard(staged)
+        self._view.tree.let_go(staged.parent)
+        if staged.staging.size <= _INLINE and not staged.lock.locked():
+            staged.staging.discard()
+        else:
+            trio.lowlevel.spawn_system_task(self._discard, staged)
 
-    async def _discard(self, staging: Staging) -> None:
-        """Let content go in a thread: to free what is on the disk takes it milliseconds."""
+    async def _discard(self, staged: Staged) -> None:
+        """Let content go once nobody is at it, in a thread: to free it takes a disk milliseconds.
+
+        Who renames it may go on when others have removed its name.
+        """
         with trio.CancelScope(shield=True):
             try:
-                await self._view.blocking(staging.discard)
+                async with staged.lock:
+                    await self._view.blocking(staged.staging.discard)
             except OSError as error:
                 log.warning("cannot let go what was staged: %s", error)
 
@@ -176,15 +182,22 @@ class Generations:
         await self._view.blocking(self._view.gate.blob, staged.staging, staged.digest, path)
         self._accept(staged, Blob(staged.digest))
 
-    async def _settle_index(self, staged: Staged) -> None:
-        try:
-            await self._commit_index(staged.staging.document(), staged.parent)
-        except NotFound as error:
-            if self._view.has_index(staged.parent):
-                raise InvalidContent(f"index.json mentions {error.name}, which is absent") from None
-            self._wait_for(staged, error)
-        else:
-            self._accept(staged, self._guarded(staged))
+    async def _settle_index(self, staged: Staged, *, again: bool) -> None:
+        async with self._turn(staged.parent):
+            if again and staged not in self._waiting:
+                return  # another has replaced it
+            try:
+                await self._commit_index(staged.staging.document(), staged.parent)
+            except NotFound as error:
+                if self._view.has_index(staged.parent):
+                    raise _absent(error) from None
+                self._wait_for(staged, error)
+            else:
+                self._accept(staged, self._guarded(staged))
+
+    def _turn(self, directory: Node[Content]) -> trio.Lock:
+        """Return what lets the indexes of a directory be committed in the order of their closes."""
+        return self._turns.setdefault(directory.inode, trio.Lock())
 
     def _end_waiting(
         self, directory: Node[Content], name: bytes, *, but: Staged | None = None
@@ -271,6 +284,10 @@ def _path(staged: Staged) -> str:
         return os.fsdecode(staged.parent.child(staged.name))
     except OSError:  # its directory is gone
         return os.fsdecode(staged.name)
+
+
+def _absent(error: NotFound) -> InvalidContent:
+    return InvalidContent(f"index.json mentions {error.name}, which is absent")
 
 
 def why_waiting(staged: Staged) -> str:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, MutableSequence, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..oci.digest import CANONICAL, Digest
@@ -204,7 +205,7 @@ class Namespace:
             if place is Place.BLOB:
                 await self._rename_to_blob(content, old, new)
             elif place in (Place.INDEX, Place.MARKER):
-                await self._rename_to_guarded(content, old, new, place)
+                await self._rename_to_guarded(found, old, new, place)
             else:
                 self._rename_to_plain(content, old, new, place)
         except InvalidContent as error:
@@ -237,16 +238,18 @@ class Namespace:
                 content.is_moved = content.staging.is_copied_next  # else no write is accepted
             self._generations.drop(content)
             # As below: what the kernel lets others write to is no blob.
-            self._renamed(old, new, content.node if alone else None, Blob(digest))
+            self._renamed(new, content.node if alone else None, Blob(digest))
         elif isinstance(content, Ordinary):
             node = self._view.tree.find(*old)
             alone = await self._adopt(content, old, digest, path)
             # What others may still write to is no blob: the kernel is to look again.
-            self._renamed(old, new, node if alone else None, Blob(digest))
+            if node is not None and self._view.tree.find(*old) is node:
+                self._view.tree.unname(*old)
+            self._renamed(new, node if alone else None, Blob(digest))
         elif isinstance(content, Blob) and content.digest == digest:
             await self._view.blocking(self._view.files.link_blob, digest, path)
             self.unlink(old[0].inode, old[1])
-            self._renamed(old, new, self._view.tree.find(*old), content)
+            self._renamed(new, None, content)
         else:
             raise InvalidContent(f"it is no file with the digest {digest}")
 
@@ -278,9 +281,8 @@ class Namespace:
         except FileNotFoundError:
             return
 
-    async def _rename_to_guarded(
-        self, content: Content, old: Name, new: Name, place: Place
-    ) -> None:
+    async def _rename_to_guarded(self, found: Found, old: Name, new: Name, place: Place) -> None:
+        content = found.content
         if isinstance(content, Staged):
             async with current(content):
                 await self._commit(content.staging.document(), new, place)
@@ -292,7 +294,9 @@ class Namespace:
         else:
             await self._copy_guarded(old[0].child(old[1]), new, place)
         self._generations.move(*old)
-        self.unlink(old[0].inode, old[1])
+        with suppress(FileNotFoundError):
+            if _is_same(self._view.peek(*old), found):  # else another was committed meanwhile
+                self.unlink(old[0].inode, old[1])
         self._view.tree.unname(*new)
 
     async def _copy_guarded(self, source: bytes, new: Name, place: Place) -> None:
@@ -331,9 +335,8 @@ class Namespace:
         content.parent, content.name = new
         self._view.tree.move(*old, *new)
 
-    def _renamed(self, old: Name, new: Name, node: Node[Content] | None, content: Content) -> None:
+    def _renamed(self, new: Name, node: Node[Content] | None, content: Content) -> None:
         self._view.traces.write(*new)
-        self._view.tree.unname(*old)
         if node is not None:
             node.content = content
             self._view.tree.name(node, *new)
@@ -365,6 +368,13 @@ class Namespace:
         except FileNotFoundError:
             return False
         return True
+
+
+def _is_same(now: Found, before: Found) -> bool:
+    """Tell whether a name is still what it was: not another generation, or file."""
+    if now.status is None or before.status is None:
+        return now.content is before.content
+    return (now.inode, now.status.st_mtime_ns) == (before.inode, before.status.st_mtime_ns)
 
 
 def _size(found: Found) -> int:
