@@ -23,10 +23,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from .processes import ENVIRONMENT
 from .servers import Missing, require
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 MB = 1_000_000
 APPS = ("java", "kotlin", "ruby")
@@ -281,7 +284,7 @@ class _Counted(io.BufferedIOBase):
         self._file = file
         self.hash = hashlib.sha256()
 
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # a tar writes only bytes
+    def write(self, data: ReadableBuffer, /) -> int:
         self.hash.update(data)
         return self._file.write(data)
 

@@ -63,7 +63,7 @@ class Place:
     def analyze(self, **more: object) -> Analyzed:
         console = Console(self.out, level=Level.INFO)
         console.color = False
-        inputs = replace(self.inputs, **more)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        inputs = replace(self.inputs, **more)  # type: ignore[arg-type] # as the test says
         analyzed = analyze(inputs, self.target, console)
         assert read_analyzed(inputs.analyzed_path, console) == analyzed
         return analyzed

@@ -94,7 +94,7 @@ class Place:
             return cache.metadata().buildpacks[0].layers[name].sha
 
     def restore(self, **more: object) -> list[str]:
-        inputs = replace(self.inputs, **more)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        inputs = replace(self.inputs, **more)  # type: ignore[arg-type] # as the test says
         restore(inputs, self.target, self.console)
         return self.restored
 

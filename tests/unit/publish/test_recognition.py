@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ocistow.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from ocistow.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
 from ocistow.oci.digest import Digest
 from ocistow.oci.errors import NotFound
 from ocistow.oci.manifest import Manifest, parse_manifest
@@ -17,6 +17,7 @@ from ocistow.publish.layout import LayoutSource, StoreSink
 from ocistow.publish.recognition import Recognition
 from ocistow.publish.source import read_document
 from ocistow.publish.transports import open_source
+from ocistow.store.index.layers import Layer
 from ocistow.store.ingest import Ingest
 from ocistow.store.store import Store
 from ocistow.testing.archives import docker_archive
@@ -56,9 +57,9 @@ def inflated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     inflate = Recognition._inflate  # pyright: ignore[reportPrivateUsage] - to count it
 
-    def noted(self: Recognition, blob: object, algorithm: str) -> object:
+    def noted(self: Recognition, blob: Descriptor, algorithm: str) -> Layer | None:
         seen.append(str(blob))
-        return inflate(self, blob, algorithm)  # type: ignore[arg-type] # handed on
+        return inflate(self, blob, algorithm)
 
     monkeypatch.setattr(Recognition, "_inflate", noted)
     return seen

@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,9 +160,9 @@ def test_what_the_disk_refuses_once_is_no_bad_blob(
 ) -> None:
     reading, refused = os.preadv, list[int]()
 
-    def refuse(file: int, *rest: object) -> int:
+    def refuse(file: int, buffers: Sequence[memoryview], offset: int) -> int:
         if refused:
-            return int(reading(file, *rest))  # type: ignore[arg-type] # handed on
+            return reading(file, buffers, offset)
         refused.append(file)
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
