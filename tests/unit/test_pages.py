@@ -1,5 +1,6 @@
 """The pages lead where they say, and the README leads to all of them."""
 
+import json
 import re
 import runpy
 import subprocess
@@ -9,6 +10,8 @@ from typing import NotRequired, TypedDict, cast
 
 import pytest
 import yaml
+
+from ocistow.bench.report import shown
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -45,6 +48,21 @@ class Pod(TypedDict):
 
     kind: str
     spec: Spec
+
+
+class Contestant(TypedDict):
+    """What of a benchmark's run concerns one that took part; `ratio` is missing from ours."""
+
+    median: float
+    ratio: NotRequired[dict[str, float]]
+
+
+class Measured(TypedDict):
+    scenario: str
+    step: str
+    unit: str
+    ours: str
+    contestants: dict[str, Contestant]
 
 
 def links(page: Path) -> Iterator[tuple[Path, str | None]]:
@@ -87,6 +105,34 @@ def test_no_two_decisions_share_a_number() -> None:
 def test_the_numbers_of_a_page_are_those_of_committed_runs(script: str, page: str) -> None:
     text = (ROOT / page).read_text()
     assert runpy.run_path(str(ROOT / "scripts" / f"{script}.py"))["written"](text) == text
+
+
+def test_every_row_of_the_benchmarks_is_in_a_committed_run() -> None:
+    page = ROOT / "benchmarks" / "README.md"
+    text = page.read_text()
+    measured = {
+        row
+        for run in re.findall(r"\((results/[^)]+)\)", text)
+        for result in cast("list[Measured]", json.loads((page.parent / run).read_text())["results"])
+        for row in shown_rows(result)
+    }
+    rows = re.findall(r"^(\| .* \| [\d.]+ \[[\d.]+ to [\d.]+\])", text, re.MULTILINE)
+    assert len(rows) > 150
+    assert [row for row in rows if row not in measured] == []
+
+
+def shown_rows(result: Measured) -> Iterator[str]:
+    """Yield the lines of a table about one measurement, without its goal."""
+    unit, ours, contestants = result["unit"], result["ours"], result["contestants"]
+    step = f"| {result['scenario']} | {result['step']} "
+    for name, found in contestants.items():
+        if "ratio" in found:
+            ratio = found["ratio"]
+            yield (
+                f"{step}| {ours} | {shown(contestants[ours]['median'], unit)} "
+                f"| {name} | {shown(found['median'], unit)} "
+                f"| {ratio['median']:.2f} [{ratio['low']:.2f} to {ratio['high']:.2f}]"
+            )
 
 
 def test_pods_may_mount_what_they_mount() -> None:
