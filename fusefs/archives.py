@@ -166,9 +166,9 @@ class Archives:
     async def _opened(self, content: ArchiveFile) -> OpenArchive:
         path = content.path
         try:
-            if self._view.fills:
+            if self._view.filling is not None:
                 image, lacking = await self._view.blocking(self._shelf.lacking, path)
-                await self._view.fetch(image, lacking)
+                await self._view.filling.fetch(image, lacking)
             archive = await self._view.blocking(self._shelf.open, path)
         except NotFound as error:
             now = await self._find(path)

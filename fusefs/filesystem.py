@@ -21,6 +21,7 @@ from .contents import Directory, Ordinary
 from .counters import Counters
 from .generations import Generations
 from .handles import Handles, Opened
+from .lookups import Lookups
 from .namespace import Namespace
 from .requests import Requests
 from .view import View, refused
@@ -70,7 +71,8 @@ class FileSystem:
         self._view = view
         generations = Generations(view)
         self._generations = generations
-        self._handles = Handles(view, generations)
+        self._lookups = Lookups(view)
+        self._handles = Handles(view, generations, self._lookups)
         self._names = Namespace(view, generations)
         self._listings: dict[int, Listing] = {}
         self._numbers = itertools.count(1)
@@ -106,7 +108,8 @@ class FileSystem:
 
     def give_up(self) -> None:
         """Let no client wait for the network any more: the mount ends."""
-        self._view.give_up()
+        if self._view.filling is not None:
+            self._view.filling.give_up()
 
     @property
     def calls(self) -> Calls:
@@ -143,11 +146,12 @@ class FileSystem:
         """Close what clients left open; the mount is gone."""
         self._handles.close()
         self._generations.close()
+        self._lookups.close()
         await self._view.close()
 
     async def lookup(self, parent: int, name: bytes, thread: int) -> Attributes:
         """Find a name."""
-        return await self._view.lookup(parent, name, thread)
+        return await self._lookups.find(parent, name, thread)
 
     def forget(self, inode: int, lookups: int) -> None:
         """Take back lookups."""
@@ -278,7 +282,7 @@ class FileSystem:
         directory = self._view.tree[listing.inode]
         if start == 0:
             listing.names = await self._names.list(listing.inode)
-            await self._view.promise_listed(directory, listing.names)
+            await self._lookups.promise_listed(directory, listing.names)
         for position in range(start, len(listing.names)):
             name = listing.names[position]
             try:

@@ -18,6 +18,7 @@ from ..store.reading import READ_SIZE, Buffer, read_cached
 from .attributes import Attributes
 from .contents import Blob, Content, Directory, Guarded, Name, Ordinary, Staged
 from .generations import Generations, current, why_waiting
+from .lookups import Lookups
 from .ordinaries import Ordinaries
 from .places import Place, digest_in
 from .tree import Node, path_of, stale
@@ -59,9 +60,10 @@ class Opened:
 class Handles:
     """Open files by number. Lives on the event loop."""
 
-    def __init__(self, view: View, generations: Generations) -> None:
+    def __init__(self, view: View, generations: Generations, lookups: Lookups) -> None:
         self._view = view
         self._generations = generations
+        self._lookups = lookups
         self._ordinaries = Ordinaries(view)
         self._handles: dict[int, Handle] = {}
         self._buffer = memoryview(bytearray(READ_SIZE))
@@ -83,14 +85,14 @@ class Handles:
             return self._add_staged(node, content, flags)
         if isinstance(content, Blob):
             if not flags & os.O_TRUNC:
-                await self._view.bring(node, content.digest, thread)
+                await self._lookups.bring(node, content.digest, thread)
             if not writing:
                 file = self._view.presence.open(node, content.digest)
                 keep = content.is_same(file)
                 backing = -1 if self._view.numbers.is_lent(inode) else file
                 return self._add(Handle(node, file), keep=keep, backing=backing)
             self._set_apart(node, content.digest, flags, thread)
-            name = await self._view.opened_name(node, thread)
+            name = await self._lookups.clients.opened_name(node, thread)
             return self._regenerate(node, Place.BLOB, flags, name, content.digest)
         if isinstance(content, Guarded):
             if not writing:

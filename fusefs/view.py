@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -27,7 +25,6 @@ from .contents import (
     Directory,
     Found,
     Guarded,
-    Name,
     Ordinary,
     Staged,
     Symlink,
@@ -35,7 +32,6 @@ from .contents import (
 from .counters import Counters
 from .filling import Fill, Filling
 from .gate import Gate
-from .intent import Callers, makes_new_name, opened_name
 from .numbers import Numbers
 from .places import Place, digest_of, is_hidden, place_of
 from .presence import Presence, missing
@@ -45,7 +41,6 @@ from .tree import ROOT, Node, Tree, stale
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 5.0  # seconds to read a client's memory, which may be swapped out
 _MOST_LOST = 1000  # files; a disk that loses more has lost everything
 _INLINE = 64 << 10  # bytes; a thread costs 60 us, copying and hashing this much less
 
@@ -58,7 +53,10 @@ class View:
     Attributes:
         passthrough: the kernel reads and writes `Opened.backing` by itself; for the engine to
             set before the first request.
+        filling: what is fetched from elsewhere; None if nothing is.
         presence: which blobs are there.
+        promises: that blobs stay.
+        staged: what can be seen of it by its name.
     """
 
     def __init__(
@@ -74,22 +72,20 @@ class View:
         self.calls = Calls()
         self.store = store
         self.files = store.files
-        self._promises = Promises(None if read_only else store.leases)
+        self.promises = Promises(None if read_only else store.leases)
         self.counters = Counters()
-        self.gate = Gate(store, self._promises, self.counters, sparse=not virtual)
-        self._filling = Filling(fill, self.gate, self.files) if fill else None
+        self.gate = Gate(store, self.promises, self.counters, sparse=not virtual)
+        self.filling = Filling(fill, self.gate, self.files) if fill else None
         self.tree: Tree[Content] = Tree(Directory(), self._dropped)
         self.numbers = Numbers(self.tree)
         self.traces = Traces()
         self.presence = Presence(
-            store, self.tree, self.traces, self._promises, self._filling, virtual=virtual
+            store, self.tree, self.traces, self.promises, self.filling, virtual=virtual
         )
-        self.staged: dict[tuple[int, bytes], Staged] = {}  # visible ones, by name
+        self.staged: dict[tuple[int, bytes], Staged] = {}  # by directory and name
         self._presentation = presentation
         self._ordinaries: WeakValueDictionary[int, Ordinary] = WeakValueDictionary()
         self._lost = deque[Ordinary](maxlen=_MOST_LOST)
-        self._callers = Callers()
-        self._observers = trio.CapacityLimiter(2)  # apart, since they may wait for the others
         self._threads = trio.CapacityLimiter(2 * (os.cpu_count() or 1))
         self._is_alone = False  # no thread could be started
 
@@ -144,100 +140,21 @@ class View:
             raise stale()
         return digest_of(parent.name, name)
 
-    async def lookup(self, parent: int, name: bytes, thread: int) -> Attributes:
-        """Tell the kernel what a name is; `thread` is the client's.
-
-        A blob is leased before a client may rely on it.
-
-        Raises:
-            OSError: ENOENT.
-        """
-        directory = self.tree[parent]
-        await self._look_elsewhere(directory, name)
-        found = self.peek(directory, name)
-        if self.is_ours(directory, name) and self._callers.may_make(thread):
-            if await self._is_to_be_made(directory, name, thread):
-                raise missing()  # no client made it, so whoever insists on making it may
-            found = self.peek(directory, name)
-        if isinstance(found.content, Blob) and not self._promises.is_kept(found.content.digest):
-            try:
-                await self.blocking(self.gate.promise, found.content.digest, directory.path)
-            except OSError as error:
-                if not self.linked(directory, name):
-                    log.warning("cannot promise %s: %s", found.content.digest, error)
-                    raise missing() from error  # it can still be written
-            found = self.peek(directory, name)  # it may have gone before
-        own = self.numbers.lent(thread, found.content)
-        if own is None or not isinstance(found.content, Blob):
-            return self.introduce(directory, name, found)
-        node = self.tree.enter(own, replace(found.content, file=0))  # with pages of its own
-        self.tree.name_beside(node, directory, name)
-        return replace(self._introduced(node, found), entry_timeout=0.0)
-
-    async def promise_listed(self, directory: Node[Content], names: Iterable[bytes]) -> None:
-        """Lease the blobs of a directory that is about to be listed, if it can be done."""
-        for name in names:
-            if self.place(directory, name) is Place.BLOB:
-                digest = self.digest(directory, name)
-                if not self._promises.is_kept(digest):
-                    with contextlib.suppress(OSError):  # who looks one up is told
-                        await self.blocking(self.gate.promise, digest, directory.path)
-                return
-
-    async def bring(self, node: Node[Content], digest: Digest, thread: int) -> None:
-        """Fetch a blob that is to be opened, if it is absent and may be fetched."""
-        last = node.parent
-        if self._filling is None or last is None:
-            return
-        if self.linked(last, node.name) or digest in self.store.blobs:
-            return
-        parent, name = await self.opened_name(node, thread) or (last, node.name)
-        if await self._look_elsewhere(parent, name):
-            await self._filling.bring(parent, name, digest)
-
-    async def opened_name(self, node: Node[Content], thread: int) -> Name | None:
-        """Return by which of its names a client opens a node; None if nobody can tell.
-
-        A blob is one inode in all layouts, and OPEN says nothing more.
-        """
-        names: dict[bytes, Name] = {}
-        for (_, name), parent in node.names.items():
-            with contextlib.suppress(OSError):  # that directory is gone, and not yet forgotten
-                names[parent.child(name)] = parent, name
-        paths = list(names)
-        index = await self._observe(opened_name, thread, paths) if len(paths) > 1 else 0
-        return names[paths[index]] if paths and index is not None else None
-
-    @property
-    def fills(self) -> bool:
-        """Tell whether absent blobs may be fetched."""
-        return self._filling is not None
-
-    async def fetch(self, layout: PurePosixPath, wanted: Mapping[Digest, int]) -> None:
-        """Fetch blobs that a layout lacks, of these sizes, if they may be fetched."""
-        if self._filling is not None:
-            await self._filling.fetch(layout, wanted)
-
-    def give_up(self) -> None:
-        """Let no client wait for the network any more: the mount ends."""
-        if self._filling is not None:
-            self._filling.give_up()
-
     async def close(self) -> None:
         """End the promises that were made."""
-        self._callers.close()
-        await self.blocking(self._promises.end)
-
-    def is_ours(self, parent: Node[Content], name: bytes) -> bool:
-        """Tell whether a name may be there without any client having made it."""
-        return (
-            self.traces.made(parent.inode, name) is not None
-            or self.place(parent, name) is Place.BLOB
-        )
+        await self.blocking(self.promises.end)
 
     def introduce(self, parent: Node[Content], name: bytes, found: Found) -> Attributes:
         """Tell the kernel of what `peek` found, counting a lookup of that inode."""
         return self._introduced(self.enter(parent, name, found), found)
+
+    def introduce_beside(
+        self, parent: Node[Content], name: bytes, found: Found, number: int
+    ) -> Attributes:
+        """Tell the kernel of a blob by a number of its own, which only one client gets."""
+        node = self.tree.enter(number, found.content)
+        self.tree.name_beside(node, parent, name)
+        return replace(self._introduced(node, found), entry_timeout=0.0)
 
     def _introduced(self, node: Node[Content], found: Found) -> Attributes:
         try:
@@ -377,29 +294,14 @@ class View:
     def forget_directory(self, inode: int) -> None:
         """Forget what was remembered of names in a directory that is gone."""
         self.traces.forget(inode)
-        if self._filling is not None:
-            self._filling.forget_directory(inode)
+        if self.filling is not None:
+            self.filling.forget_directory(inode)
 
     def _dropped(self, node: Node[Content]) -> None:
         """Forget what only matters while the kernel remembers."""
         self.numbers.forget(node.inode)
-        if self._filling is not None:
-            self._filling.forget_directory(node.inode)
-
-    async def _look_elsewhere(self, parent: Node[Content], name: bytes) -> bool:
-        """Tell whether a name is a blob's that is absent and may be fetched."""
-        if self._filling is None or self.place(parent, name) is not Place.BLOB:
-            return False
-        return await self.presence.can_be_fetched(parent, name, self.digest(parent, name))
-
-    async def _is_to_be_made(self, parent: Node[Content], name: bytes, thread: int) -> bool:
-        return await self._observe(makes_new_name, thread, parent.path, name) or False
-
-    async def _observe(self, look: Callable[..., Result], *args: object) -> Result | None:
-        """Look at a client, which may need our answers meanwhile; None when that takes long."""
-        with trio.move_on_after(_PATIENCE), contextlib.suppress(NoThread):
-            return await in_thread(look, *args, limiter=self._observers, abandon=True)
-        return None
+        if self.filling is not None:
+            self.filling.forget_directory(node.inode)
 
     def _exists(self, path: bytes) -> bool:
         try:

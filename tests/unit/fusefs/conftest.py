@@ -13,6 +13,7 @@ import trio
 from ocistow.fusefs.attributes import Presentation
 from ocistow.fusefs.generations import Generations
 from ocistow.fusefs.handles import Handles
+from ocistow.fusefs.lookups import Lookups
 from ocistow.fusefs.namespace import Namespace
 from ocistow.fusefs.tree import ROOT
 from ocistow.fusefs.view import View
@@ -86,6 +87,7 @@ class Client:
     disk: PausingDisk
     store: Store
     view: View
+    lookups: Lookups
     generations: Generations
     handles: Handles
     names: Namespace
@@ -95,7 +97,7 @@ class Client:
         inode = ROOT
         for name in os.fsencode(path).split(b"/"):
             if name:
-                inode = (await self.view.lookup(inode, name, 0)).inode
+                inode = (await self.lookups.find(inode, name, 0)).inode
         return inode
 
     async def mkdir(self, path: str) -> None:
@@ -143,7 +145,7 @@ class Client:
         """Rename a file or directory."""
         (above, _, name), (new_above, _, new_name) = old.rpartition("/"), new.rpartition("/")
         inodes = await self.inode(above), await self.inode(new_above)
-        await self.view.lookup(inodes[0], name.encode(), 0)
+        await self.lookups.find(inodes[0], name.encode(), 0)
         await self.names.rename(inodes[0], name.encode(), inodes[1], new_name.encode(), 0)
 
 
@@ -153,7 +155,9 @@ def client(tmp_path: Path) -> Generator[Client]:
     with Store.create(tmp_path / "store", disk) as store:
         view = View(store, Presentation(0, 0, 0o022))
         generations = Generations(view)
-        handles = Handles(view, generations)
-        yield Client(disk, store, view, generations, handles, Namespace(view, generations))
+        lookups = Lookups(view)
+        handles = Handles(view, generations, lookups)
+        names = Namespace(view, generations)
+        yield Client(disk, store, view, lookups, generations, handles, names)
         handles.close()
         generations.close()

@@ -9,6 +9,7 @@ import trio
 
 from ocistow.fusefs.attributes import Presentation
 from ocistow.fusefs.intent import opened_name
+from ocistow.fusefs.lookups import Lookups
 from ocistow.fusefs.tree import ROOT
 from ocistow.fusefs.view import View
 from ocistow.oci.digest import Digest
@@ -35,7 +36,8 @@ async def test_an_absent_blob_is_fetched_for_the_layout_that_is_read(
             image.write_to(store.layouts / name)
             (store.layouts / name / blob_path(digest)).unlink()
         view = View(store, Presentation(0, 0, 0o022), fill=fill)
-        inodes = {await look_up(view, f"{name}/{blob_path(digest)}") for name in ("one", "two")}
+        lookups = Lookups(view)
+        inodes = {await look_up(lookups, f"{name}/{blob_path(digest)}") for name in ("one", "two")}
         (inode,) = inodes
         fifo = tmp_path / "mount" / meant / blob_path(digest)
         fifo.parent.mkdir(parents=True)
@@ -46,15 +48,15 @@ async def test_an_absent_blob_is_fetched_for_the_layout_that_is_read(
             thread = opener.native_id or 0
             path = os.fsencode(fifo)
             wait_until(lambda: opened_name(thread, [path]) is not None, "nobody opens it")
-            await view.bring(view.tree[inode], digest, thread)
+            await lookups.bring(view.tree[inode], digest, thread)
         finally:
             os.close(await trio.to_thread.run_sync(os.open, fifo, os.O_WRONLY))
             opener.join()
     assert fetched == [PurePosixPath(meant)]
 
 
-async def look_up(view: View, path: str) -> int:
+async def look_up(lookups: Lookups, path: str) -> int:
     inode = ROOT
     for name in os.fsencode(path).split(b"/"):
-        inode = (await view.lookup(inode, name, 0)).inode
+        inode = (await lookups.find(inode, name, 0)).inode
     return inode

@@ -42,16 +42,16 @@ async def test_a_lookup_asks_the_disk_once_and_of_a_blob_twice(
     await client.write_file("image/file", b"")
     digest = client.store.blobs.add([b"content"])
     parent, blobs = await client.inode("image"), await client.inode(BLOBS)
-    await client.view.lookup(blobs, digest.encoded.encode(), 0)
+    await client.lookups.find(blobs, digest.encoded.encode(), 0)
     counted = Counted(client, monkeypatch)
-    await client.view.lookup(parent, b"file", 0)
+    await client.lookups.find(parent, b"file", 0)
     assert counted.calls == 1
-    await client.view.lookup(parent, b"blobs", 0)
+    await client.lookups.find(parent, b"blobs", 0)
     assert counted.calls == 2
-    await client.view.lookup(blobs, digest.encoded.encode(), 0)
+    await client.lookups.find(blobs, digest.encoded.encode(), 0)
     assert counted.calls == 4
     with Watch(client.store.blobs.path) as client.view.presence.watch:
-        await client.view.lookup(blobs, digest.encoded.encode(), 0)
+        await client.lookups.find(blobs, digest.encoded.encode(), 0)
         assert counted.calls == 4
 
 
@@ -60,14 +60,14 @@ async def test_the_kernel_may_believe_in_a_blob_while_its_lease_lasts(client: Cl
     digest = client.store.blobs.add([b"content"])
     blobs = await client.inode(BLOBS)
     name = digest.encoded.encode()
-    assert (await client.view.lookup(blobs, name, 0)).entry_timeout == SECOND
+    assert (await client.lookups.find(blobs, name, 0)).entry_timeout == SECOND
     with Watch(client.store.blobs.path) as client.view.presence.watch:
-        shown = await client.view.lookup(blobs, name, 0)
+        shown = await client.lookups.find(blobs, name, 0)
         assert 1700 < shown.entry_timeout <= 1800
         (client.store.blobs.path / "sha256" / digest.encoded).unlink()
         assert client.view.presence.lost(frozenset([digest])) == [shown.inode]
         with pytest.raises(FileNotFoundError):
-            await client.view.lookup(blobs, name, 0)
+            await client.lookups.find(blobs, name, 0)
         with pytest.raises(OSError, match="Stale"):  # on which the kernel looks the name up
             client.view.attributes(client.view.tree[shown.inode])
 
@@ -103,12 +103,12 @@ async def test_a_removed_blob_is_absent_until_it_is_written(client: Client) -> N
     digest = client.store.blobs.add([b"content"])
     blobs = await client.inode(BLOBS)
     name = digest.encoded.encode()
-    await client.view.lookup(blobs, name, 0)
+    await client.lookups.find(blobs, name, 0)
     client.names.unlink(blobs, name)
     with pytest.raises(FileNotFoundError):
-        await client.view.lookup(blobs, name, 0)
+        await client.lookups.find(blobs, name, 0)
     await client.write_file(f"{BLOBS}/{digest.encoded}", b"content")
-    assert (await client.view.lookup(blobs, name, 0)).size == 7
+    assert (await client.lookups.find(blobs, name, 0)).size == 7
 
 
 async def test_nothing_is_left_of_what_the_kernel_forgot(client: Client) -> None:
@@ -151,7 +151,7 @@ async def test_what_another_process_replaced_is_another_directory(client: Client
     path = client.store.layouts / BLOBS
     path.rename(path.with_name("old"))
     path.mkdir()
-    assert (await client.view.lookup(await client.inode(BLOBS), digest.encoded.encode(), 0)).size
+    assert (await client.lookups.find(await client.inode(BLOBS), digest.encoded.encode(), 0)).size
     assert len(client.view.traces) == 0
 
 

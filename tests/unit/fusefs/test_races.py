@@ -203,7 +203,7 @@ async def test_a_directory_is_none_the_less_where_a_blob_of_the_pool_was_shown(
     name = client.store.blobs.add([LARGE]).encoded
     above = await client.inode("layout/blobs/sha256")
     with Watch(client.store.path / "blobs") as client.view.presence.watch:
-        shown = await client.view.lookup(above, name.encode(), 0)
+        shown = await client.lookups.find(above, name.encode(), 0)
         assert stat.S_ISREG(shown.mode)
         made = client.names.mkdir(above, name.encode())
         assert stat.S_ISDIR(made.mode)
@@ -404,18 +404,18 @@ async def test_a_blob_is_not_emptied_by_the_inode_that_others_read(client: Clien
     parent, name = await client.inode("blobs/sha256"), name_of(LARGE).encode()
     known = await client.inode("file")
     await client.rename("file", f"blobs/sha256/{name.decode()}")
-    assert (await client.view.lookup(parent, name, READER)).inode == known
+    assert (await client.lookups.find(parent, name, READER)).inode == known
     with pytest.raises(OSError, match="Stale"):
         await client.handles.open(known, os.O_WRONLY | os.O_TRUNC, WRITER)
     for _ in range(2):  # the kernel looks twice when a number changed, and forgets the first
-        shown = await client.view.lookup(parent, name, WRITER)
+        shown = await client.lookups.find(parent, name, WRITER)
         client.view.tree.forget(shown.inode, 1)
-    shown = await client.view.lookup(parent, name, WRITER)
+    shown = await client.lookups.find(parent, name, WRITER)
     assert shown.inode != known
     assert shown.entry_timeout == 0
-    assert (await client.view.lookup(parent, name, READER)).inode == known
+    assert (await client.lookups.find(parent, name, READER)).inode == known
     opened = await client.handles.open(shown.inode, os.O_WRONLY | os.O_TRUNC, WRITER)
-    assert (await client.view.lookup(parent, name, WRITER)).inode == known
+    assert (await client.lookups.find(parent, name, WRITER)).inode == known
     await client.handles.write(opened.handle, 0, LARGE)
     await client.close(opened.handle)
     assert violations(client.store.path) == []

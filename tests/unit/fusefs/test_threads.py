@@ -83,7 +83,7 @@ async def test_whom_nobody_can_watch_is_not_known(
         await client.write_file(f"{name}/blobs/sha256/{digest}", b"blob")
     inodes = {await client.inode(f"{name}/blobs/sha256/{digest}") for name in ("one", "two")}
     (inode,) = inodes
-    assert await client.view.opened_name(client.view.tree[inode], 1) is None
+    assert await client.lookups.clients.opened_name(client.view.tree[inode], 1) is None
 
 
 async def test_a_bug_in_a_thread_is_no_lack_of_threads() -> None:
