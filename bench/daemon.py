@@ -105,7 +105,7 @@ class Daemon:
         if not self.is_near:
             return "the daemon is on another machine"
         if not self.pid:
-            return "the daemon's process may not be read, which takes root"
+            return "the daemon's process is not known, or may not be read, which takes root"
         with self._engine() as engine:
             if engine.has_containerd_store():
                 return "containerd, another process, writes for the daemon"

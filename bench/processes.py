@@ -24,7 +24,8 @@ import ocistow
 SOURCE = Path(ocistow.__path__[0]).parent  # what is measured is what is imported here
 # PYTHONDONTWRITEBYTECODE, for one, makes every start compile: nobody's installation does. With
 # OCISTOW_STORE phases would go to somebody's store, and CNB_… are flags that a way did not give.
-_FOREIGN = ("PYTHON", "OCISTOW_", "CNB_")
+# docker-registry takes REGISTRY_AUTH_FILE, which is about skopeo's credentials, for a setting.
+_FOREIGN = ("PYTHON", "OCISTOW_", "CNB_", "REGISTRY_")
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)},
     "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",

@@ -18,7 +18,11 @@ _FAR = "the daemon is on another machine, and this one's registry is on loopback
 
 
 def chosen(daemon: Daemon, only: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the ways to go, and what is left out with its reason; ours always takes part."""
+    """Return the ways to go, and what is left out with its reason; ours always takes part.
+
+    Raises:
+        Missing: one that was asked for cannot be gone.
+    """
     left: dict[str, str] = {}
     for way in WAYS:
         if way != OURS and only and way not in only:
@@ -30,6 +34,9 @@ def chosen(daemon: Daemon, only: Sequence[str]) -> tuple[list[str], dict[str, st
                 require(*_NEEDS.get(way, ()))
             except Missing as missing:
                 left[way] = str(missing)
+    for way in only:
+        if way in left:
+            raise Missing(f"{way}: {left[way]}")
     return [way for way in WAYS if way not in left], left
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # most of what this needs is for those who run it
     from ..bench.report import Report
 
 WAYS = ("daemon", "layout", "uncompressed", "registry")
+_ONE_BY_ONE = ", in the same round; ~ where it is over 1 in some rounds and under 1 in others"
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -166,8 +167,8 @@ def _print(report: Report) -> None:
     table(("BUILD", *(way.upper() for way in ways)), rows, right=columns)
     line(f"of {printable(report.what)}")
     line(
-        f"medians of {count(report.rounds, 'round')}; then how many times as much as {ways[0]}, in "
-        "the same round; ~ where it is over 1 in some rounds and under 1 in others"
+        f"medians of {count(report.rounds, 'round')}; then how many times as much as {ways[0]}"
+        + _ONE_BY_ONE * (report.rounds > 1)
     )
     for name, why in report.skipped.items():
         line(f"left out: {name}: {' '.join(printable(why).split())}")

@@ -45,9 +45,21 @@ def test_all_ways_are_measured_and_nothing_stays(
     before = images_of(dockerd)
     output, html = tmp_path / "run.json", tmp_path / "run.html"
     command += ["--output", str(output), "--html", str(html), "--progress", "json"]
-    foreign = {**os.environ, "OCISTOW_STORE": str(tmp_path / "nothing"), "CNB_USE_LAYOUT": "true"}
+    (tmp_path / "config.json").write_text('{"credsStore": "of-somebody"}')
+    helper, asked = tmp_path / "docker-credential-of-somebody", tmp_path / "asked"
+    helper.write_text(f"#!/bin/sh\n: > {asked}\n")
+    helper.chmod(0o755)
+    foreign = {
+        **os.environ,
+        "OCISTOW_STORE": str(tmp_path / "nothing"),
+        "CNB_USE_LAYOUT": "true",
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "DOCKER_CONFIG": str(tmp_path),
+        "REGISTRY_AUTH_FILE": str(tmp_path / "config.json"),
+    }
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=foreign)
     assert done.returncode == 0, done.stderr
+    assert not asked.exists()  # for a password for a registry of its own
     document = json.loads(output.read_text())
     times = {r["step"]: r for r in document["results"] if r["scenario"] == "image"}
     for step in (*STEPS, "to a registry"):

@@ -128,9 +128,12 @@ def test_names_in_a_daemon_are_names_that_it_takes() -> None:
 
 
 def test_what_cannot_be_measured_is_left_out_with_its_reason() -> None:
-    ways, left = chosen(NEVER_ASKED, ["registry"])
-    assert ways == ["ocistow"]
+    ways, left = chosen(NEVER_ASKED, ["daemon"])
+    assert ways == ["ocistow", "daemon"]
     assert left["layout"] == "not asked for"
+    _, left = chosen(NEVER_ASKED, [])
     assert left["registry"].startswith("the daemon is on another machine")
     assert cannot_push(NEVER_ASKED) == left["registry"]
+    with pytest.raises(Missing, match="registry: the daemon is on another machine"):
+        chosen(NEVER_ASKED, ["registry"])
     assert NEVER_ASKED.unseen() == "the daemon is on another machine"
