@@ -97,6 +97,16 @@ def test_bytes_depend_on_the_tree_alone(tmp_path: Path, sdist: Path, wheel: Path
     assert images.is_dir()
 
 
+def test_the_source_distribution_has_all_that_is_tracked() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode != 0:
+        pytest.skip("needs a clone")
+    tops = {name.partition("/")[0] for name in tracked.stdout.splitlines()}
+    linked = {path.name for path in (ROOT / "src" / "ocistow").iterdir()}
+    asked_for = (ROOT / "MANIFEST.in").read_text().split()
+    assert tops - linked - {*TREE, *asked_for} == {".gitignore"}
+
+
 def test_the_wheel_has_all_modules_and_no_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = ROOT / "src" / "ocistow"
