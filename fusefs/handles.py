@@ -99,8 +99,9 @@ class Handles:
                 return self._add(Handle(node, self._open_file(node)), direct=True)
             return self._regenerate(node, content.place, flags, content.name)
         if isinstance(content, Ordinary):
-            length = 0 if flags & os.O_TRUNC else None
-            file = await self._ordinaries.open(node, content, flags & os.O_ACCMODE, length)
+            mode, length = flags & os.O_ACCMODE, 0 if flags & os.O_TRUNC else None
+            with self._lookups.retries.opening(thread, inode) as kept:
+                file = await self._ordinaries.open(node, content, mode, length, kept)
             return self._add_ordinary(node, content, file)
         raise refused(errno.EISDIR if isinstance(content, Directory) else errno.ELOOP)
 

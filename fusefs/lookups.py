@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import stat
 from collections.abc import Iterable
 from dataclasses import replace
 
 from ..oci.digest import Digest
 from .attributes import Attributes
 from .clients import Clients
-from .contents import Blob, Content
+from .contents import Blob, Content, Found, Ordinary
 from .places import Place
 from .presence import missing
-from .tree import Node
+from .retries import Retries
+from .tree import Node, stale
 from .view import View
 
 log = logging.getLogger(__name__)
@@ -24,10 +27,12 @@ class Lookups:
 
     Attributes:
         clients: who waits for an answer.
+        retries: who looks once more for what others have just replaced.
     """
 
     def __init__(self, view: View) -> None:
         self.clients = Clients()
+        self.retries = Retries()
         self._view = view
 
     async def find(self, parent: int, name: bytes, thread: int) -> Attributes:
@@ -54,6 +59,8 @@ class Lookups:
                     log.warning("cannot promise %s: %s", found.content.digest, error)
                     raise missing() from error  # it can still be written
             found = view.peek(directory, name)  # it may have gone before
+        if isinstance(found.content, Ordinary) and self.retries.are_expected(thread):
+            return self._keep(directory, name, thread)
         blob, own = found.content, view.numbers.lent(thread, found.content)
         if own is None or not isinstance(blob, Blob):
             return view.introduce(directory, name, found)
@@ -84,6 +91,22 @@ class Lookups:
     def close(self) -> None:
         """End with the mount."""
         self.clients.close()
+        self.retries.close()
+
+    def _keep(self, directory: Node[Content], name: bytes, thread: int) -> Attributes:
+        """Tell the kernel what the name of an ordinary file is, and keep that to be opened."""
+        file = self._view.files.open(directory.child(name), os.O_PATH)
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise stale()  # it was one just now
+            found = Found(status.st_ino, self._view.ordinary(status), status)
+            shown = self._view.introduce(directory, name, found)
+        except BaseException:
+            os.close(file)
+            raise
+        self.retries.keep(thread, shown.inode, file)
+        return shown
 
     def _is_ours(self, parent: Node[Content], name: bytes) -> bool:
         """Tell whether a name may be there without any client having made it."""

@@ -49,18 +49,25 @@ class Ordinaries:
         return node, content, file
 
     async def open(
-        self, node: Node[Content], content: Ordinary, mode: int, length: int | None = None
+        self,
+        node: Node[Content],
+        content: Ordinary,
+        mode: int,
+        length: int | None = None,
+        kept: int = -1,
     ) -> int:
         """Return a descriptor of a file in an access mode, after it got a `length` if there is one.
+
+        What was `kept` is opened, if anything was, whatever has its name now.
 
         Raises:
             OSError: ESTALE, when it is another file than it was: the kernel looks again.
         """
         if mode == os.O_RDONLY and length is None:
-            return self._view.files.open(node.path, mode)
+            return self._open(node, mode, kept)
         async with content.lock:
             # O_RDONLY | O_TRUNC empties a file, too, which takes a descriptor to write.
-            file = await self._open_writable(node, content, mode or os.O_RDWR)
+            file = await self._open_writable(node, content, mode or os.O_RDWR, kept)
             try:
                 if length is not None:
                     self._resize(content, file, length)
@@ -94,19 +101,26 @@ class Ordinaries:
         self._view.files.write(file, offset, data)
         content.follow(file, offset, len(data))
 
-    async def _open_writable(self, node: Node[Content], content: Ordinary, flags: int) -> int:
+    def _open(self, node: Node[Content], mode: int, kept: int) -> int:
+        files = self._view.files
+        return files.open(node.path, mode) if kept < 0 else files.reopen(kept, mode)
+
+    async def _open_writable(
+        self, node: Node[Content], content: Ordinary, mode: int, kept: int
+    ) -> int:
         """Open a file that may be written to; the caller holds its lock, and closes it.
 
         Raises:
             OSError: ESTALE, when it is another file than it was: the kernel looks again.
         """
-        path = node.path
+        files = self._view.files
         if content.is_taken or node.content is not content:
             raise stale()
-        if is_shared(self._view.files.stat(path)):  # its bytes are a blob's, and are copied
-            os.close(await self._view.blocking(self._view.files.open, path, os.O_WRONLY))
+        status = files.stat(node.path) if kept < 0 else os.fstat(kept)
+        if is_shared(status):  # its bytes are a blob's, and are copied
+            os.close(await self._view.blocking(files.open, node.path, os.O_WRONLY))
             raise stale()
-        file = self._view.files.open(path, flags)
+        file = self._open(node, mode, kept)
         status = os.fstat(file)
         if status.st_ino != content.inode or is_shared(status):
             os.close(file)

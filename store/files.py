@@ -48,6 +48,10 @@ class Files:
         flags = flags & ~os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return os.open(path, flags, mode, dir_fd=self._root)
 
+    def reopen(self, file: int, mode: int) -> int:
+        """Return a descriptor of an open file in an access mode; it need not have a name."""
+        return os.open(f"/proc/self/fd/{file}", mode | os.O_NONBLOCK | os.O_CLOEXEC)
+
     def readlink(self, path: bytes) -> bytes:
         """Return where a symbolic link leads."""
         return os.readlink(path, dir_fd=self._root)

@@ -8,6 +8,7 @@ import resource
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -415,3 +416,24 @@ def test_a_repository_may_be_called_blobs(here: Path) -> None:
     layout.mkdir(parents=True)
     (layout / "file").write_bytes(b"content")
     assert (layout / "file").read_bytes() == b"content"
+
+
+def test_a_file_is_there_to_be_opened_however_often_it_is_replaced(here: Path) -> None:
+    file, is_over = here / "file", threading.Event()
+    file.write_bytes(b"content")
+
+    def replace(new: Path) -> None:
+        while not is_over.is_set():
+            new.write_bytes(b"content")
+            new.rename(file)
+
+    with ThreadPoolExecutor(2) as others:
+        replaced = [others.submit(replace, here / name) for name in ("one", "two")]
+        try:
+            for _ in range(100):
+                for flags in (os.O_RDONLY, os.O_RDWR):
+                    os.close(os.open(file, flags))
+        finally:
+            is_over.set()
+        for done in replaced:
+            done.result()
