@@ -1,6 +1,7 @@
 """Fixtures and checks shared by every test."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
@@ -62,6 +63,15 @@ def without_strays() -> Generator[None]:
     yield
     strays = ROOT_FOLDERS & sys.modules.keys()
     assert not strays, f"imported without the ocistow. prefix: {sorted(strays)}"
+
+
+@pytest.fixture(scope="session")
+def fuse() -> None:
+    """Skip where nothing can be mounted."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse cannot be opened")
+    if shutil.which("fusermount3") is None:
+        pytest.skip("fusermount3 is not installed")
 
 
 @pytest.fixture

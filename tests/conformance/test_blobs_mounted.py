@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +18,11 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture(scope="module", params=NAMES)
 def mount(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    fuse: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[Mount]:
     engine = str(request.param)
     if engine == "kernel" and os.geteuid() != 0:
         pytest.skip("only root can mount without help")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or shutil.which("fusermount3") is None:
-        pytest.skip("/dev/fuse and fusermount3 are needed")
     directory = tmp_path_factory.mktemp("mounted")
     options = ("--engine", engine, "--no-virtual-presence")
     # The suite begins with an empty store, and the pool keeps what one test has written.

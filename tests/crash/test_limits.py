@@ -2,8 +2,6 @@
 
 import errno
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,46 +11,26 @@ from ocistow.oci.digest import Digest
 from ocistow.oci.reference import Reference
 from ocistow.store.reading import open_directory
 from ocistow.store.store import Store
+from ocistow.testing.filesystems import Unavailable, mounted
 from ocistow.testing.invariants import images, strays, violations
 from ocistow.testing.minimal import minimal_image
 
 NAME = Reference.parse("a.io/b:c")
-SIZES = {"tmpfs": 2 << 20, "ext4": 8 << 20}
+SIZES = {"tmpfs": 2 << 20, "ext4": 8 << 20}  # bytes
 
 pytestmark = pytest.mark.slow
-
-
-def mounted(kind: str, path: Path) -> None:
-    """Mount a new, small file system."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount")
-    for program in ("mount", "umount", *(["mkfs.ext4"] if kind == "ext4" else [])):
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}")
-    path.mkdir()
-    if kind == "tmpfs":
-        command = ["mount", "-t", "tmpfs", "-o", f"size={SIZES[kind]}", "tmpfs", str(path)]
-    else:
-        image = path.with_suffix(".img")
-        with image.open("wb") as file:
-            file.truncate(SIZES[kind])
-        subprocess.run(["mkfs.ext4", "-q", "-N", "512", image], check=True)
-        command = ["mount", "-o", "loop", str(image), str(path)]
-    subprocess.run(command, check=True)
-
-
-@pytest.fixture(params=["tmpfs", "ext4"])
-def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    mounted(str(request.param), tmp_path / "small")
-    yield tmp_path / "small"
-    subprocess.run(["umount", tmp_path / "small"], check=True)
+KINDS = pytest.mark.parametrize("small", SIZES, indirect=True)
 
 
 @pytest.fixture
-def ext4(tmp_path: Path) -> Iterator[Path]:
-    mounted("ext4", tmp_path / "ext4")
-    yield tmp_path / "ext4"
-    subprocess.run(["umount", tmp_path / "ext4"], check=True)
+def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A small file system, an ext4 unless another kind is asked for."""
+    kind = str(getattr(request, "param", "ext4"))
+    try:
+        with mounted(kind, tmp_path / kind, size=SIZES[kind]) as path:
+            yield path
+    except Unavailable as reason:
+        pytest.skip(str(reason))
 
 
 def free(path: Path) -> int:
@@ -60,6 +38,7 @@ def free(path: Path) -> int:
     return status.f_bfree * status.f_bsize
 
 
+@KINDS
 def test_a_full_disk_loses_nothing(small: Path) -> None:
     image = minimal_image("a")
     large = os.urandom(16 << 20)
@@ -77,6 +56,7 @@ def test_a_full_disk_loses_nothing(small: Path) -> None:
         assert images(store.path) == {"a.io/b/c": str(image.root.digest)}
 
 
+@KINDS
 def test_names_on_a_full_disk_are_whole_or_not_there(small: Path) -> None:
     """Images go in, and replace each other, until nothing goes any more."""
     put: list[str] = []
@@ -100,8 +80,8 @@ def test_names_on_a_full_disk_are_whole_or_not_there(small: Path) -> None:
         assert [path for path in store.layouts.rglob("*") if path.name == "index.json"] == []
 
 
-def test_a_file_with_65000_links_gets_a_successor(ext4: Path) -> None:
-    with Store.create(ext4 / "store") as store:
+def test_a_file_with_65000_links_gets_a_successor(small: Path) -> None:
+    with Store.create(small / "store") as store:
         digest = store.blobs.add([b"popular"])
         links = store.path / "links"
         links.mkdir()

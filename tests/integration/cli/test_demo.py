@@ -16,12 +16,10 @@ ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "scripts" / "demo.py"
 SOURCES = Path(ocistow.__file__).parents[1]
 
-pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.usefixtures("fuse")]
 
 
 def start(directory: Path) -> subprocess.Popen[str]:
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("needs /dev/fuse")
     return subprocess.Popen(
         [sys.executable, DEMO],
         env={**os.environ, "PYTHONPATH": str(SOURCES), "TMPDIR": str(directory)},

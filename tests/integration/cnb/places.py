@@ -1,7 +1,6 @@
 """Places that images are exported to, and how clients reach them there."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
@@ -120,8 +119,7 @@ def opened(kind: str, request: pytest.FixtureRequest, directory: Path) -> Genera
         with Store.create(directory) as store:
             yield Place("example.com/", store.layouts)
     elif kind == "mounted":
-        if shutil.which("fusermount3") is None or not os.path.exists("/dev/fuse"):
-            pytest.skip("no FUSE")
+        request.getfixturevalue("fuse")
         directory.mkdir()
         with mounted(directory / "store", directory / "mnt") as mount:
             yield Place("example.com/", mount.path)

@@ -2,7 +2,6 @@
 
 import filecmp
 import json
-import os
 import shutil
 import subprocess
 import tomllib
@@ -48,8 +47,7 @@ def place(request: pytest.FixtureRequest, launcher: Path) -> Generator[Workplace
         if request.param == "plain":
             yield place
             return
-        if shutil.which("fusermount3") is None or not os.path.exists("/dev/fuse"):
-            pytest.skip("no FUSE")
+        request.getfixturevalue("fuse")
         with mounted(place.root / "store", place.root / "mnt") as mount:
             place.layouts = mount.path
             yield place

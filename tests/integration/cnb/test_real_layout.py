@@ -20,8 +20,7 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Path]
     if request.param == "plain":
         yield tmp_path / "oci"
         return
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("/dev/fuse cannot be opened")
+    request.getfixturevalue("fuse")
     with mounted(tmp_path / "store", tmp_path / "mnt") as mount:
         yield mount.path
 

@@ -19,15 +19,6 @@ Mounter = Callable[..., AbstractContextManager[Mount]]
 Run = Callable[..., str]
 
 
-@pytest.fixture(scope="session")
-def fuse() -> None:
-    """Skip where nothing can be mounted."""
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("/dev/fuse cannot be opened")
-    if shutil.which("fusermount3") is None:
-        pytest.skip("fusermount3 is not installed")
-
-
 @pytest.fixture(scope="session", params=NAMES)
 def engine(request: pytest.FixtureRequest) -> str:
     """Each of the engines that work here; what does not ask for it has the one of choice."""

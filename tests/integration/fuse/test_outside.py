@@ -14,7 +14,7 @@ import pytest
 from ocistow.oci.digest import Digest
 from ocistow.store.store import Store
 from ocistow.testing.images import GeneratedImage, image_layout
-from ocistow.testing.mounts import Mount, command_line, environment, run, wait_until
+from ocistow.testing.mounts import Mount, command_line, environment, mounted, run, wait_until
 
 from .conftest import Mounter
 
@@ -104,10 +104,10 @@ def test_what_is_written_here_is_seen_by_other_commands(
 
 
 def test_a_blob_that_is_gone_is_not_read_from_the_cache_as_another(
-    mount_store: Mounter, forget: Callable[[Path], None]
+    file_system: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """A file system soon gives the number of a removed file to the next one."""
-    with mount_store() as mount:
+    """ext4 soon gives the number of a removed file to the next one."""
+    with mounted(file_system("ext4") / "store", tmp_path / "mnt") as mount:
         blobs = mount.path / "blobs" / "sha256"
         blobs.mkdir(parents=True)
         numbers: set[int] = set()
@@ -126,8 +126,7 @@ def test_a_blob_that_is_gone_is_not_read_from_the_cache_as_another(
             pool = mount.store / "blobs" / "sha256" / digest.encoded
             numbers.add(pool.stat().st_ino)
             pool.unlink()
-        if len(numbers) == 12:
-            pytest.skip("this file system gives every file another number")
+        assert len(numbers) < 12
 
 
 def test_a_blob_that_was_collected_is_soon_absent(mount_store: Mounter) -> None:

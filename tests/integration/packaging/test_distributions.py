@@ -188,9 +188,9 @@ def test_an_installed_wheel_knows_no_checkout(installed: Path, tmp_path: Path) -
 
 
 @pytest.mark.fuse
-def test_an_installed_wheel_adds_mounts_and_publishes(installed: Path, tmp_path: Path) -> None:
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("needs /dev/fuse")
+def test_an_installed_wheel_adds_mounts_and_publishes(
+    fuse: None, installed: Path, tmp_path: Path
+) -> None:
     minimal_image("one").write_to(tmp_path / "image")
     (tmp_path / "mnt").mkdir()
 

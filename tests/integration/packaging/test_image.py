@@ -131,9 +131,7 @@ def test_a_phase_finds_an_image_in_a_store(image: str, dockerd: Dockerd, tmp_pat
 
 
 @pytest.mark.fuse
-def test_it_mounts_where_it_may(image: str, dockerd: Dockerd) -> None:
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("needs /dev/fuse")
+def test_it_mounts_where_it_may(fuse: None, image: str, dockerd: Dockerd) -> None:
     how = ("--user=0", "--cap-add=SYS_ADMIN", "--device=/dev/fuse", "--tmpfs=/var/lib/ocistow")
     python = str(Path(sys.executable).resolve())
     command = ("mount", "/oci", "--", python, "-c", "import os; print(os.path.ismount('/oci'))")

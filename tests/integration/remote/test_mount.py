@@ -38,9 +38,7 @@ def registry(image: GeneratedImage) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, registry: Registry) -> Path:
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or shutil.which("fusermount3") is None:
-        pytest.skip("nothing can be mounted")
+def store(fuse: None, tmp_path: Path, registry: Registry) -> Path:
     store = tmp_path / "store"
     ok(run(store, "add", "--lazy", f"docker://{registry.host}/app:latest", NAME))
     registry.requests.clear()

@@ -160,10 +160,7 @@ def test_an_sbom_layer_that_is_not_there_is_an_error(place: Place) -> None:
 
 @pytest.mark.parametrize("label", ["{", '{"sbom":[]}', '{"buildpacks":{}}', "\udcff"])
 def test_a_label_that_is_not_understood_is_no_previous_image(place: Place, label: str) -> None:
-    try:
-        save_image(place.target, "example/app", Config(labels={LIFECYCLE_METADATA: label}))
-    except UnicodeEncodeError:
-        pytest.skip("such a label cannot be written")
+    save_image(place.target, "example/app", Config(labels={LIFECYCLE_METADATA: label}))
     analyzed = place.analyze()
     assert analyzed.previous_image == ""
     assert analyzed.metadata == LifecycleMetadata()
