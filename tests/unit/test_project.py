@@ -1,13 +1,15 @@
-"""The lists of root folders agree; CONTRIBUTING.md says how to add one."""
+"""Lists that several files have agree; CONTRIBUTING.md says how to add a root folder."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 IMPORT_ROOT = ROOT / "src" / "ocistow"
 FOLDERS = {path.name for path in IMPORT_ROOT.iterdir() if (path / "__init__.py").is_file()}
-TOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+TOOLS = PROJECT["tool"]
 
 
 def test_there_are_folders() -> None:
@@ -50,3 +52,13 @@ def test_stray_imports_of_every_folder_are_noticed() -> None:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROOT_FOLDERS"
     ]
     assert known == FOLDERS
+
+
+def test_every_dependency_has_its_reason() -> None:
+    needs = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
+    for group in PROJECT["dependency-groups"].values():
+        needs += [need for need in group if isinstance(need, str)]
+    names = {re.split(r"[\[>=]", need)[0] for need in needs}
+    decision = (ROOT / "docs" / "adr" / "0006-dependencies.md").read_text()
+    rows = re.findall(r"^\| ([\w, -]+) \|", decision, re.MULTILINE)
+    assert {name for row in rows for name in row.split(", ")} - {"Package", "---"} == names
