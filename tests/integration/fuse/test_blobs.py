@@ -700,6 +700,7 @@ def test_fsync_and_locks_of_a_file_on_its_way(blobs: Path) -> None:
         os.fdatasync(file.fileno())
         os.fchmod(file.fileno(), 0o644)
     temporary.rename(blobs / name_of(content))
+    assert (blobs / name_of(content)).read_bytes() == content
 
 
 def test_extended_attributes_are_not_supported(blobs: Path) -> None:

@@ -103,6 +103,7 @@ async def test_a_temporary_file_is_not_taken_for_another_of_its_name(client: Cli
     name = hashlib.sha256(b"content").hexdigest()
     await client.rename("blobs/sha256/new", f"blobs/sha256/{name}")
     await client.close(handle)
+    assert await client.read_file(f"blobs/sha256/{name}") == b"content"
 
 
 async def test_an_index_that_waits_is_not_moved_to_where_blobs_are(client: Client) -> None:

@@ -79,6 +79,7 @@ def test_a_group_that_may_only_read_is_not_enough(layers: Path) -> None:
 
 def test_what_is_not_there_is_nobody_s(tmp_path: Path) -> None:
     hand_over(tmp_path / "none", UID, GID)
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
