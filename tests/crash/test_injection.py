@@ -385,7 +385,7 @@ def everything(root: Path) -> frozenset[object]:
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+def registry() -> Generator[str]:
     with Registry() as registry:
         yield registry.host
 

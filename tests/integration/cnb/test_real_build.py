@@ -116,7 +116,7 @@ def test_what_cannot_be_detected_ends_alike(
 
 @pytest.mark.parametrize("api", ["0.12", "0.15"])
 def test_creator_makes_the_same_image_from_the_same_cache(
-    api: str, tmp_path: Path, real: Callable[[str], Path]
+    api: str, real: Callable[[str], Path]
 ) -> None:
     made: list[tuple[object, object]] = []
     with workplace() as place:

@@ -251,7 +251,7 @@ def test_what_the_cache_lost_is_told_alike(world: World, damage: str) -> None:
 
 
 @pytest.mark.parametrize("world", ["0.12", "0.15"], indirect=True)
-def test_a_cache_image_is_restored_from_and_by_go(world: World, tmp_path: Path) -> None:
+def test_a_cache_image_is_restored_from_and_by_go(world: World) -> None:
     theirs, ours = f"{world.registry.host}/cache/theirs", f"{world.registry.host}/cache/ours"
     world.refill()
     arguments = [*world.made.arguments(world.api), "-uid=0", "-gid=0", f"-cache-image={theirs}"]

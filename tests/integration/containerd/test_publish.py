@@ -151,9 +151,7 @@ def test_an_image_for_another_machine_goes(tmp_path: Path, containerd: Container
     assert containerd.images() == {APP: str(image.manifest)}
 
 
-def test_content_of_no_image_is_sent(
-    containerd: Containerd, base: GeneratedImage, tmp_path: Path
-) -> None:
+def test_content_of_no_image_is_sent(containerd: Containerd, base: GeneratedImage) -> None:
     """The garbage collector may take such content at any moment."""
     layer = base.blob(base.layers[0])
     command = [program("ctr"), "-a", containerd.address, "-n", containerd.namespace, "content"]
@@ -268,7 +266,7 @@ def test_a_damaged_blob_leaves_the_name(containerd: Containerd, base: GeneratedI
 
 
 def test_what_containerd_cannot_unpack_leaves_the_name(
-    tmp_path: Path, containerd: Containerd, base: GeneratedImage, whole_app: GeneratedImage
+    containerd: Containerd, base: GeneratedImage, whole_app: GeneratedImage
 ) -> None:
     """A layer that is what its digest says, but no archive."""
     publish(base.path, containerd, APP)
@@ -292,7 +290,7 @@ def test_what_containerd_cannot_unpack_leaves_the_name(
     assert containerd.is_ready(APP)
 
 
-def test_nobody_listens(tmp_path: Path, base: GeneratedImage) -> None:
+def test_nobody_listens(tmp_path: Path) -> None:
     access = Access(containerd=str(tmp_path / "none"))
     with (
         pytest.raises(RegistryUnavailable, match=f"containerd at {tmp_path}/none: no such file"),

@@ -111,7 +111,7 @@ def test_an_image_that_the_store_published_comes_back_as_it_was(
 
 
 def test_only_layers_that_the_store_lacks_are_compressed(
-    tmp_path: Path, classic: Dockerd, store: Store, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, classic: Dockerd, store: Store
 ) -> None:
     base = image_layout(tmp_path / "base", seed=120, layers=3, layer_size=LARGE)
     copy(LayoutSource(base.path), StoreSink(store, Reference.parse("example.org/base:1")))

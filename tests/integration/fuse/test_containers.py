@@ -110,7 +110,7 @@ def test_a_mount_is_no_upper_directory(here: Path, tmp_path: Path) -> None:
     assert not os.path.ismount(tmp_path / "overlay")
 
 
-def test_another_root(here: Path, tmp_path: Path, run_tool: Run, bind: Bind) -> None:
+def test_another_root(here: Path, run_tool: Run, bind: Bind) -> None:
     """Chroot to a directory of the mount: a program, its libraries, and a way up that ends."""
     busybox = shutil.which("busybox")
     if busybox is None:

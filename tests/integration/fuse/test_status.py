@@ -146,7 +146,7 @@ def test_prometheus_reads_it(mount_store: Mounter) -> None:
     assert 'what="saved"' in done.stdout
 
 
-def test_a_status_needs_the_owner_and_nothing_else(mount_store: Mounter, tmp_path: Path) -> None:
+def test_a_status_needs_the_owner_and_nothing_else(mount_store: Mounter) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     with mount_store() as mount:

@@ -84,7 +84,7 @@ def test_of_many_who_use_a_mount_some_are_named(mount_store: Mounter) -> None:
 
 
 @ROOT
-def test_what_is_mounted_in_a_mount_keeps_it(mount_store: Mounter, tmp_path: Path) -> None:
+def test_what_is_mounted_in_a_mount_keeps_it(mount_store: Mounter) -> None:
     with mount_store() as mount:
         for below in (mount.path / "below", mount.path):
             below.mkdir(exist_ok=True)

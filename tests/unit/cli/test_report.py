@@ -165,7 +165,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, run: Ocistow) ->
 
 
 @pytest.mark.parametrize("option", ["--creds=user:secret", "--registry-token=secret"])
-def test_a_secret_is_for_one_registry(tmp_path: Path, run: Ocistow, option: str) -> None:
+def test_a_secret_is_for_one_registry(run: Ocistow, option: str) -> None:
     done = run("publish", "a", "docker://a.x/b", "docker://c.x/b", option)
     assert done.returncode == 2
     assert "secret" not in done.stderr

@@ -331,7 +331,7 @@ def test_the_build_image_is_noted(place: Place, tmp_path: Path) -> None:
         place.restore(build_image=f"{registry.host}/absent", platform_api=Version(0, 9))
 
 
-def test_the_chosen_run_image_must_still_be_readable(place: Place, tmp_path: Path) -> None:
+def test_the_chosen_run_image_must_still_be_readable(place: Place) -> None:
     with Registry() as registry:
         name = f"{registry.host}/run"
         place.analyzed(AnalyzedRunImage("", name))

@@ -1,7 +1,6 @@
 """Names that get another image while somebody looks at what they mean."""
 
 import time
-from pathlib import Path
 
 import pytest
 
@@ -90,6 +89,6 @@ def test_a_name_that_is_always_replaced_is_told(store: Store) -> None:
     assert not any((store.path / "leases").iterdir())
 
 
-def test_a_name_that_is_gone(store: Store, tmp_path: Path) -> None:
+def test_a_name_that_is_gone(store: Store) -> None:
     with pytest.raises(NotFound), kept(Replaced(store, 0), store.leases):
         pytest.fail("there is none")

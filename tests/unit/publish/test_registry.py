@@ -146,7 +146,7 @@ def test_a_digest_is_published_under_itself(
 
 
 def test_an_empty_blob_is_pushed(
-    tmp_path: Path, registry: Registry, repository: Repository, image: GeneratedImage
+    registry: Registry, repository: Repository, image: GeneratedImage
 ) -> None:
     manifest = json.loads(image.blob(image.manifest).read_bytes())
     empty = Digest.of(b"")

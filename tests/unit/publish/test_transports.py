@@ -8,7 +8,6 @@ from ocistow.oci.errors import InvalidContent, NotFound
 from ocistow.oci.wording import MAX_WORDS, plain
 from ocistow.publish.transports import open_sink, open_source, split_path
 from ocistow.store.store import Store
-from ocistow.testing.images import GeneratedImage
 
 
 @pytest.mark.parametrize("text", ["", "app", "ftp://x", "oci", "OCI:x", "-:", "--"])
@@ -88,7 +87,7 @@ def test_an_absent_file_is_named(store: Store, tmp_path: Path) -> None:
             pass
 
 
-def test_what_a_transport_does_not_need_is_not_imported(image: GeneratedImage) -> None:
+def test_what_a_transport_does_not_need_is_not_imported() -> None:
     """A second publish to a daemon takes 0.1 s; importing requests would add a half of that."""
     code = (
         "import sys; from ocistow.publish.transports import open_sink\n"

@@ -87,7 +87,7 @@ def test_a_file_that_ends_early_is_no_end_of_the_thread_that_reads_it(file: int)
     assert finish(file, hashing) == [hashlib.sha256(CONTENT).hexdigest()]
 
 
-def test_a_file_that_is_shorter_than_it_was_is_refused(file: int, tmp_path: Path) -> None:
+def test_a_file_that_is_shorter_than_it_was_is_refused(file: int) -> None:
     hashing = Hashing(["sha256"])
     readable = os.open(f"/proc/self/fd/{file}", os.O_RDONLY)
     with pytest.raises(InvalidContent, match="ended at byte 0 of 1"):

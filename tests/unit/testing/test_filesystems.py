@@ -50,9 +50,7 @@ def test_kinds_differ_in_what_they_can(file_system: FileSystem) -> None:
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_nothing_is_left_after_a_failure(
-    kind: str, tmp_path: Path, file_system: FileSystem
-) -> None:
+def test_nothing_is_left_after_a_failure(kind: str, file_system: FileSystem) -> None:
     path = file_system(kind).with_name("parent") / "here"
 
     def fail() -> None:

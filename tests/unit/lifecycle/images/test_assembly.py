@@ -169,7 +169,7 @@ def test_a_layer_that_the_pool_has_is_no_news(base: Image, store: Store) -> None
     assert copied.present == 1
 
 
-def test_other_members_of_descriptors_stay(tmp_path: Path, base: Image) -> None:
+def test_other_members_of_descriptors_stay(base: Image) -> None:
     layer = base.layers[0]
     given = {"annotations": {"a": "b"}, "urls": ["https://example.com/layer"], "other": 1}
     blob = Descriptor(

@@ -50,7 +50,7 @@ def refused(phase: Phase, *arguments: str, code: int = 3, environ: Mapping[str, 
     return str(failed.value)
 
 
-def test_nothing_said_means_the_defaults_of_inputs(tmp_path: Path) -> None:
+def test_nothing_said_means_the_defaults_of_inputs() -> None:
     inputs = resolved(Phase.DETECT, "-layers", "/layers")
     assert inputs == Inputs(Version(0, 12))
 

@@ -65,9 +65,7 @@ def test_what_describes_comes_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_its_bytes_depend_on_image_and_name_only(
-    tmp_path: Path, image: GeneratedImage, form: str
-) -> None:
+def test_its_bytes_depend_on_image_and_name_only(tmp_path: Path, form: str) -> None:
     made: list[bytes] = []
     for number in range(2):
         with Store.create(tmp_path / f"store{number}") as store:

@@ -221,7 +221,7 @@ def test_a_known_layer_above_an_unknown_one_is_sent(daemon: Daemon, image: Gener
 
 
 def test_the_image_that_has_the_name_may_decide_alone(
-    tmp_path: Path, daemon: Daemon, image: GeneratedImage
+    daemon: Daemon, image: GeneratedImage
 ) -> None:
     daemon.images["index.docker.io/library/app:1"] = texts(image.diff_ids)
     publish(image, daemon)
@@ -347,9 +347,7 @@ def test_a_digest_is_no_name_for_a_daemon(image: GeneratedImage, daemon: Daemon)
         publish(image, daemon, f"app@{image.manifest}")
 
 
-def test_config_and_layers_must_match(
-    tmp_path: Path, daemon: Daemon, image: GeneratedImage
-) -> None:
+def test_config_and_layers_must_match(daemon: Daemon, image: GeneratedImage) -> None:
     manifest = json.loads(image.blob(image.manifest).read_bytes())
     del manifest["layers"][0]
     raw = json.dumps(manifest).encode()

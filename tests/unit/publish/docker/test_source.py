@@ -218,7 +218,7 @@ def test_another_image_than_the_announced_one_is_refused(
 
 
 def test_when_all_layers_are_known_the_stream_is_left_behind_the_config(
-    tmp_path: Path, store: Store, daemon: Daemon, saved: bytes
+    store: Store, daemon: Daemon, saved: bytes
 ) -> None:
     """The image of the store has the same layers, and another config."""
     config = json.loads(daemon.image.blob(daemon.image.config).read_bytes())

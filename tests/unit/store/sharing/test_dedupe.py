@@ -352,7 +352,7 @@ def test_undo_restores_everything(store: Store, tree: Path) -> None:
     assert broken(tree, store.path) == []
 
 
-def test_undo_restores_links_that_were_there(store: Store, tree: Path, tmp_path: Path) -> None:
+def test_undo_restores_links_that_were_there(store: Store, tree: Path) -> None:
     one, two = (tree / "example.com" / "app" / n / "blobs" / "sha256" for n in "12")
     common = {p.name for p in one.iterdir()} & {p.name for p in two.iterdir()}
     for name in common:
