@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -13,8 +12,11 @@ import jsonschema
 import pytest
 
 import ocistow
+from ocistow.testing.filesystems import Unavailable, mounted
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout, sparse_layout
 from ocistow.testing.registry import Registry
+
+from ..conftest import program
 
 ROOT = Path(__file__).parents[3]
 SOURCES = Path(ocistow.__file__).parents[1]
@@ -50,9 +52,7 @@ def ok(store: Path, *arguments: str) -> str:
 
 
 def tool(*arguments: str) -> str:
-    if shutil.which(arguments[0]) is None:
-        pytest.skip(f"needs {arguments[0]}")
-    done = subprocess.run(arguments, capture_output=True, text=True)
+    done = subprocess.run([program(arguments[0]), *arguments[1:]], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -202,15 +202,11 @@ def test_two_processes_may_add_at_once(tmp_path: Path) -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> Generator[Path]:
     """Mount a file system of 6 MB, and give a place for a store in it."""
-    directory = tmp_path / "small"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m,nr_inodes=500", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("needs root and mount")
     try:
-        yield directory / "store"
-    finally:
-        subprocess.run(["umount", directory], check=True)
+        with mounted("tmpfs", tmp_path / "small", size=6 << 20, options="nr_inodes=500") as path:
+            yield path / "store"
+    except Unavailable as reason:
+        pytest.skip(str(reason))
 
 
 def free(path: Path) -> int:

@@ -1,7 +1,6 @@
 """One mount for the tests that leave it usable, and a way to get others."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
@@ -14,6 +13,8 @@ from ocistow.fusefs.engines.choice import NAMES
 from ocistow.testing.images import GeneratedImage, image_layout
 from ocistow.testing.invariants import violations
 from ocistow.testing.mounts import Mount, mounted, unmount
+
+from ..conftest import program
 
 Mounter = Callable[..., AbstractContextManager[Mount]]
 Run = Callable[..., str]
@@ -102,10 +103,7 @@ def run_tool() -> Run:
     """Run a program, which must succeed, and return what it prints; skip if it is missing."""
 
     def run(*command: object, cwd: Path | None = None, stdin: bytes = b"") -> str:
-        name = str(command[0])
-        if shutil.which(name) is None:
-            pytest.skip(f"{name} is not installed")
-        words = [str(word) for word in command]
+        words = [program(str(command[0])), *map(str, command[1:])]
         done = subprocess.run(words, input=stdin, capture_output=True, timeout=60, cwd=cwd)
         assert done.returncode == 0, (words, done.stderr, done.stdout)
         return done.stdout.decode()

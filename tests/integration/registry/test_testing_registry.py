@@ -1,8 +1,4 @@
-import re
-import shutil
 import subprocess
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,8 @@ from ocistow.testing.images import busybox_image, image_layout, index_layout
 from ocistow.testing.registry import Registry
 from ocistow.testing.tarballs import BUSYBOX
 
+from ..conftest import program, serving
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 MANIFEST = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
 EMPTY = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of "{}"
@@ -22,10 +20,8 @@ Reply = tuple[int, tuple[str, ...], tuple[tuple[str, str], ...]]
 
 
 def run(*command: str) -> str:
-    """Run a tool and return its output; skip when this machine lacks it."""
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"needs {command[0]}")
-    done = subprocess.run(command, capture_output=True, text=True)
+    """Run a tool, which must succeed, and return its output."""
+    done = subprocess.run([program(command[0]), *command[1:]], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -111,31 +107,6 @@ def test_umoci_unpacks_the_busybox_image(tmp_path: Path) -> None:
     assert run(f"{tmp_path}/b/rootfs/bin/sh", "-c", "echo hello") == "hello\n"
 
 
-@contextmanager
-def distribution(directory: Path) -> Generator[str]:
-    """Run the real registry on a free port and give its URL."""
-    if (program := shutil.which("docker-registry")) is None:
-        pytest.skip("needs docker-registry")
-    directory.mkdir()
-    config = directory / "config.yml"
-    config.write_text(
-        "version: 0.1\nlog: {level: info}\nhttp: {addr: '127.0.0.1:0', secret: x}\n"
-        f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
-    )
-    command = [program, "serve", str(config)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        try:
-            for line in server.stderr:
-                if match := re.search(r"listening on (127\.0\.0\.1:\d+)", line):
-                    yield f"http://{match[1]}"
-                    break
-            else:
-                pytest.fail("docker-registry did not start")
-        finally:
-            server.kill()
-
-
 def dialogue(url: str) -> list[Reply]:
     """Say the same to a registry as to any other; return what must not differ."""
     replies: list[Reply] = []
@@ -190,7 +161,7 @@ def dialogue(url: str) -> list[Reply]:
 
 @pytest.mark.registry
 def test_both_registries_say_the_same(tmp_path: Path) -> None:
-    with distribution(tmp_path / "registry") as url:
-        real = dialogue(url)
+    with serving(tmp_path / "registry") as registry:
+        real = dialogue(f"http://{registry.host}")
     with Registry() as registry:
         assert dialogue(registry.url) == real

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -441,11 +441,14 @@ def test_names_that_are_no_text_can_be_undone(store: Store, tree: Path) -> None:
     assert looks(odd) == before
 
 
-def test_reflinks_are_refused_where_there_are_none(store: Store, tree: Path) -> None:
-    if plan([tree], store.blobs, Mode.AUTO).mode is Mode.REFLINK:
-        pytest.skip("this file system has reflinks")
-    with pytest.raises(OSError, match="no reflinks") as caught:
-        plan([tree], store.blobs, Mode.REFLINK)
+def test_reflinks_are_refused_where_there_are_none(file_system: Callable[[str], Path]) -> None:
+    place = file_system("tmpfs")
+    (place / "tree").mkdir()
+    with (
+        Store.create(place / "store") as store,
+        pytest.raises(OSError, match="no reflinks") as caught,
+    ):
+        plan([place / "tree"], store.blobs, Mode.REFLINK)
     assert caught.value.errno == errno.EOPNOTSUPP
 
 
