@@ -117,7 +117,7 @@ def _cell(seconds: Sequence[float], daemon: Sequence[float], *, is_base: bool) -
 
 
 def _more(ratio: float) -> str:
-    return f"{(ratio - 1) * 100:+.0f} %"
+    return f"{(ratio - 1) * 100:+.0f}\N{NO-BREAK SPACE}%"
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _apart(heights: Sequence[float], top: float, bottom: float) -> list[float]:
     for at in order:
         placed[at] = floor = max(heights[at], floor)
         floor += _LETTERS
-    ceiling = bottom + _LETTERS / 2
+    ceiling = bottom
     for at in reversed(order):
         placed[at] = ceiling = min(placed[at], ceiling)
         ceiling -= _LETTERS
