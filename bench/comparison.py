@@ -22,8 +22,9 @@ from .daemon import Daemon
 from .launch import traffic
 from .measure import Result, Steps, compare
 from .processes import ProgramFailed, Sample, forget_peak, peak_of, warm_memory, warmth
+from .room import APP, Room
 from .servers import Missing, Registry, registry
-from .ways import APP, OURS, Room, Way, open_way
+from .ways import OURS, Way, open_way
 
 FIRST, SECOND, UNCHANGED, REBASE = "first build", "second build", "unchanged", "rebase"
 STEPS = (FIRST, SECOND, UNCHANGED, REBASE)

@@ -7,8 +7,6 @@ images, and what brings them there and away.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,90 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from ..oci.reference import Reference
-from .builds import Build
-from .daemon import Daemon
-from .processes import OCISTOW, Sample, timed
+from .processes import OCISTOW, Sample
+from .room import APP, Room
 from .servers import mounted, registry
-
-API = {"CNB_PLATFORM_API": "0.13", "CNB_EXPERIMENTAL_MODE": "quiet"}
-APP = "app"
-# what `phase install` installs: `ocistow phase` loads click first, for 30 ms of a build
-_START = "import sys; from ocistow.cli.main import main; del sys.argv[0]; main()"
-_PROGRAM = (sys.executable, "-c", _START)
-_IMGUTIL = (sys.executable, "-m", "ocistow.bench.imgutil")
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Where a way does its work, and with what.
-
-    Attributes:
-        directory: its own, empty at first.
-        lifecycle: where Go's programs are; None for ours.
-        can_mount: else ocistow writes into its store directly.
-    """
-
-    directory: Path
-    build: Build
-    daemon: Daemon
-    lifecycle: Path | None = None
-    can_mount: bool = True
-
-    def run(self, *command: str | Path) -> Sample:
-        """Run a program; what talks to a daemon talks to ours."""
-        here = {"DOCKER_HOST": self.daemon.url, **self._no_credentials()}
-        return timed(*command, environment={**API, **here}, warm=0)  # once for all of a step
-
-    def phase(self, program: str, image: str, *flags: str, blank: int | None = None) -> Sample:
-        """Run a phase; with `blank` it saves as imgutil does, without so many layers."""
-        words = [*flags, f"-uid={os.getuid()}", f"-gid={os.getgid()}", "-log-level=error"]
-        layers = self.build.layers
-        if program == "exporter":
-            words += [f"-app={self.build.app}", f"-launcher={self.build.launcher}"]
-        if program != "rebaser":
-            words += [f"-layers={layers}", f"-run={self.directory / 'run.toml'}"]
-        if program == "rebaser":
-            words += ["-force"]  # the application remembers the run image by another name
-        if program in ("exporter", "rebaser"):
-            words += [f"-report={layers / 'report.toml'}"]
-        if self.lifecycle is not None:
-            return self.run(self.lifecycle / program, *words, image)
-        if blank is not None:
-            return self.run(*_IMGUTIL, str(blank), program, *words, image)
-        return self.run(*_PROGRAM, program, *words, image)
-
-    def begin(self, run: str) -> None:
-        """Forget the last build; the next stands upon `run`."""
-        self.build.begin()
-        self._docker.mkdir()
-        (self._docker / "config.json").write_text("{}")
-        (self.directory / "run.toml").write_text(f'[[images]]\nimage = "{run}"\n')
-
-    def _no_credentials(self) -> dict[str, str]:
-        """Return where nobody's are found: the registries ask for none, and helpers take time."""
-        found = {
-            "DOCKER_CONFIG": str(self._docker),
-            "REGISTRY_AUTH_FILE": str(self._docker / "config.json"),
-        }
-        # a daemon's certificates lie beside them
-        if os.environ.keys() & {"DOCKER_TLS", "DOCKER_TLS_VERIFY"}:
-            place = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
-            found["DOCKER_CERT_PATH"] = os.environ.get("DOCKER_CERT_PATH") or place
-        return found
-
-    @property
-    def _docker(self) -> Path:
-        return self.directory / "docker"
-
-    def on_disk(self) -> int:
-        """Return the bytes that this way has on disk, each inode once."""
-        found: dict[int, int] = {}
-        for above, directories, names in os.walk(self.directory):
-            directories[:] = [d for d in directories if not os.path.ismount(f"{above}/{d}")]
-            for path in (above, *(os.path.join(above, name) for name in names)):
-                status = os.lstat(path)
-                found[status.st_ino] = status.st_blocks * 512
-        return sum(found.values())
 
 
 class Way(Protocol):
@@ -135,11 +52,17 @@ class Way(Protocol):
 class DaemonWay:
     """The daemon directly, as the lifecycle does it today.
 
-    The first time all layers are sent, then all but the run image's. Layers that are reused
-    come out of a launch cache, and a rebase asks the daemon for the whole image.
+    All layers but the run image's are sent, which the daemon has. Layers that are reused come out
+    of a launch cache, and a rebase asks the daemon for the whole image.
+
+    Attributes:
+        is_full: the run image's are sent as well, after the daemon was asked for them. That is
+            what the lifecycle does where containerd keeps the images. Source: imgutil,
+            local/store.go, Save.
     """
 
     room: Room
+    is_full: bool = False
     servers: tuple[int, ...] = ()
 
     def bring(self, run: str) -> None:
@@ -149,8 +72,7 @@ class DaemonWay:
         """Save into the daemon."""
         app = self.room.daemon.name(APP)
         cached = ("-daemon", f"-launch-cache={self.room.directory / 'launch-cache'}")
-        is_first = not self.room.daemon.diff_ids(app)
-        blank = 0 if is_first else self.room.build.base_layers
+        blank = self._blank()
         (self.room.directory / "launch-cache").mkdir(exist_ok=True)
         analyzed = self.room.phase(
             "analyzer", app, *cached, f"-run-image={self.room.daemon.name(run)}", blank=blank
@@ -160,9 +82,8 @@ class DaemonWay:
     def rebase(self, run: str) -> Sample:
         """Save into the daemon."""
         run_image = f"-run-image={self.room.daemon.name(run)}"
-        blank = self.room.build.base_layers
         app = self.room.daemon.name(APP)
-        return self.room.phase("rebaser", app, "-daemon", run_image, blank=blank)
+        return self.room.phase("rebaser", app, "-daemon", run_image, blank=self._blank())
 
     def deliver(self) -> None:
         """Do nothing: it is there."""
@@ -171,6 +92,9 @@ class DaemonWay:
         """Let docker push it."""
         self.room.daemon.tag(self.room.daemon.name(APP), self.room.daemon.owns(target))
         return self.room.run("docker", "push", "--quiet", target)
+
+    def _blank(self) -> int:
+        return 0 if self.is_full else self.room.build.base_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +251,10 @@ def _daemon(room: Room) -> Generator[Way]:
     yield DaemonWay(room)
 
 
+def _full(room: Room) -> Generator[Way]:
+    yield DaemonWay(room, is_full=True)
+
+
 def _layout(room: Room) -> Generator[Way]:
     yield LayoutWay(room)
 
@@ -349,10 +277,11 @@ def _store(room: Room) -> Generator[Way]:
         yield StoreWay(room, store, mount.path, (mount.pid,))
 
 
-OURS, UNCOMPRESSED = "ocistow", "uncompressed"
+OURS, FULL, UNCOMPRESSED = "ocistow", "full", "uncompressed"
 WAYS: dict[str, Open] = {
     OURS: _store,
     "daemon": _daemon,
+    FULL: _full,
     "layout": _layout,
     UNCOMPRESSED: _uncompressed,
     "registry": _registry,
@@ -360,6 +289,7 @@ WAYS: dict[str, Open] = {
 ABOUT = {
     OURS: "a mounted store, ocistow add and publish",
     "daemon": "the daemon directly, as the lifecycle does today",
+    FULL: "the same, with the run image's layers, as where containerd keeps images",
     "layout": "a plain image layout, skopeo in and out",
     UNCOMPRESSED: "such a layout, of which skopeo does not compress the run image",
     "registry": "an ephemeral registry, docker push and pull",

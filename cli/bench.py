@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # most of what this needs is for those who run it
     from ..bench.measure import Result
     from ..bench.report import Report
 
-WAYS = ("daemon", "layout", "uncompressed", "registry")
+WAYS = ("daemon", "full", "layout", "uncompressed", "registry")
 _ONE_BY_ONE = ", in the same round; ~ where it is over 1 in some rounds and under 1 in others"
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -70,8 +70,9 @@ def bench(
     """Measure ways of a build into a daemon.
 
     Four builds of one application (first, second with one file changed, unchanged, rebase) get into
-    the Docker daemon in several ways: through ocistow; directly; through a plain image layout and
-    skopeo, compressed or not; through an ephemeral registry. What is not installed is left out, and
+    the Docker daemon in several ways: through ocistow; directly, with or without the run image's
+    layers; through a plain image layout and skopeo, compressed or not; through an ephemeral
+    registry. What is not installed is left out, and
     said. See docs/bench.md.
 
     SOURCE is an image of the store, or what `add` takes. Its lower layers become the run image, the

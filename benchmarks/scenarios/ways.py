@@ -12,7 +12,7 @@ from ocistow.bench.comparison import Contest
 from ocistow.bench.daemon import used
 from ocistow.bench.measure import Result
 from ocistow.bench.servers import docker_daemon, require
-from ocistow.bench.ways import UNCOMPRESSED, WAYS
+from ocistow.bench.ways import FULL, UNCOMPRESSED, WAYS
 
 from .bench import GIB, Bench, say
 from .exporting import LIFECYCLE
@@ -33,7 +33,7 @@ def run(bench: Bench) -> Iterator[Result]:
                 bench.empty("ways"),
                 build,
                 daemon,
-                [way for way in WAYS if is_first or way != UNCOMPRESSED],
+                [way for way in WAYS if is_first or way not in (FULL, UNCOMPRESSED)],
                 Path(real) if real else None,
                 # what is done of the first alone differs by size elsewhere, and takes minutes
                 has_registry=is_first,

@@ -64,12 +64,15 @@ def test_all_ways_are_measured_and_nothing_stays(
     times = {r["step"]: r for r in document["results"] if r["scenario"] == "image"}
     for step in (*STEPS, "to a registry"):
         assert set(times[step]["contestants"]) == {
-            *("ocistow", "daemon", "layout", "uncompressed", "registry")
+            *("ocistow", "daemon", "full", "layout", "uncompressed", "registry")
         }
     assert document["skipped"] == {}
     moved = {r["step"]: r for r in document["results"] if r["scenario"] == "image, moved"}
     for way in moved["second build"]["contestants"].values():
         assert way["median"] > 1000
+    written = {r["step"]: r for r in document["results"] if r["scenario"] == "image, written"}
+    first = written["first build"]["contestants"]  # only one of them sends the run image
+    assert first["daemon"]["median"] < first["full"]["median"]
     assert "second build" in done.stdout
     assert "<svg" in html.read_text()
     assert images_of(dockerd) == before
