@@ -32,7 +32,8 @@ class Row:
 def _rows() -> Iterator[Row]:
     direct, draft = "the daemon directly", "a layout and `skopeo`"
     for step, what, way, called in (
-        ("first build", "first", "daemon", direct),
+        # sent the run image's layers, too; `full` in later runs, where `daemon` is faster
+        ("first build", "first", "daemon", f"{direct}, run image included"),
         ("second build", "next", "daemon", direct),
         ("second build", "next", "layout", draft),
         ("rebase", "rebased", "daemon", direct),
