@@ -18,6 +18,9 @@ pytestmark = pytest.mark.fuse
 
 NOBODY = 65534
 
+# Python 3.12 warns of threads, here of a mount's log; the child takes none of their locks.
+FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> GeneratedImage:
@@ -139,7 +142,7 @@ def test_without_virtual_presence_it_stays_sparse_beside_a_full_pool(
         assert_equal(mount.path / "app", app)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@FORKS
 def test_another_user_writes_when_others_are_let_in(
     mount_store: Mounter, base: GeneratedImage, app: GeneratedImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +161,7 @@ def test_another_user_writes_when_others_are_let_in(
         assert mount.warnings == []
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@FORKS
 def test_others_are_kept_out_unless_let_in(
     mount_store: Mounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
