@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 from .peers import LIMIT, head_of
+from .servers import answering
 
 PIECE = 1 << 16  # bytes
 
@@ -39,14 +40,8 @@ class Proxy(socketserver.ThreadingTCPServer):
 @contextmanager
 def proxying(upstream: str, authorization: str | None = None) -> Generator[Proxy]:
     """Run a proxy in front of `upstream`, `HOST:PORT`."""
-    with Proxy(upstream, authorization) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with Proxy(upstream, authorization) as proxy, answering(proxy):
+        yield proxy
 
 
 class _Handler(socketserver.BaseRequestHandler):

@@ -39,8 +39,8 @@ from .faults import (
     WrongDigest,
 )
 from .repositories import Repositories
+from .servers import POLL, answering
 
-POLL = 0.02  # seconds; how long `serve_forever` may take to notice that it shall stop
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST and forgets what was not sent
 
 log = logging.getLogger(__name__)
@@ -90,10 +90,7 @@ class Registry:
             self.host = f"127.0.0.1:{server.server_address[1]}"
             self.url = f"http://{self.host}"
             self.repositories = Repositories(Path(directory), "" if self._relative else self.url)
-            thread = threading.Thread(target=server.serve_forever, args=(POLL,))
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
+            stack.enter_context(answering(server))
             self._stack = stack.pop_all()
         return self
 

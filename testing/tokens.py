@@ -10,7 +10,6 @@ import json
 import logging
 import secrets
 import subprocess
-import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -23,8 +22,8 @@ from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from .exchange import Refused
+from .servers import answering
 
-POLL = 0.02  # seconds; how long `serve_forever` may take to notice that it shall stop
 LEEWAY = 60  # seconds that distribution adds to the end of a token
 ANYBODY = ""  # the user of a request without credentials
 
@@ -101,10 +100,7 @@ class TokenServer:
         with ExitStack() as stack:
             server = stack.enter_context(_Server(self))
             self.url = f"http://127.0.0.1:{server.server_address[1]}/token"
-            thread = threading.Thread(target=server.serve_forever, args=(POLL,))
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
+            stack.enter_context(answering(server))
             self._stack = stack.pop_all()
         return self
 

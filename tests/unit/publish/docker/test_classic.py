@@ -30,6 +30,7 @@ from ocistow.publish.docker.sink import DaemonSink
 from ocistow.publish.layout import LayoutSource
 from ocistow.publish.sink import Action, Image
 from ocistow.testing.images import GeneratedImage, image_layout, index_layout
+from ocistow.testing.servers import answering
 
 from ..conftest import IMPATIENT
 
@@ -128,14 +129,12 @@ def handler(daemon: Daemon) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path / "socket")
-    with socketserver.ThreadingUnixStreamServer(
-        str(tmp_path / "socket"), handler(daemon)
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
+    path = str(tmp_path / "socket")
+    with (
+        socketserver.ThreadingUnixStreamServer(path, handler(daemon)) as server,
+        answering(server),
+    ):
         yield daemon
-        server.shutdown()
-        thread.join()
 
 
 def sink_of(
@@ -383,15 +382,14 @@ def test_a_layer_that_inflates_twentyfold_is_sent_as_it_is(
 
 
 def test_over_a_network_layers_are_sent_as_they_are(daemon: Daemon, image: GeneratedImage) -> None:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler(daemon)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
+    with (
+        socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler(daemon)) as server,
+        answering(server),
+    ):
         port = server.server_address[1]
         # leads to loopback, but is none of its addresses
         with Engine(Host.parse(f"tcp://0.0.0.0:{port}"), TIMEOUT) as engine:
             copy(LayoutSource(image.path), DaemonSink(engine, Reference.parse("app:1")))
-        server.shutdown()
-        thread.join()
     [archive] = daemon.archives
     sent = {Digest.of(content) for name, content in archive.items() if name.endswith(".tar")}
     assert sent == set(image.layers)

@@ -26,6 +26,7 @@ from ocistow.store.store import Store
 from ocistow.testing.archives import docker_archive
 from ocistow.testing.descriptors import open_files
 from ocistow.testing.images import GeneratedImage, image_layout
+from ocistow.testing.servers import answering
 
 from ..conftest import IMPATIENT
 
@@ -117,12 +118,8 @@ class Server(socketserver.ThreadingUnixStreamServer):
 @pytest.fixture
 def daemon(tmp_path: Path, image: GeneratedImage, saved: bytes) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path / "socket", image, saved)
-    with Server(str(tmp_path / "socket"), handler(daemon)) as serve:
-        thread = threading.Thread(target=serve.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with Server(str(tmp_path / "socket"), handler(daemon)) as server, answering(server):
         yield daemon
-        serve.shutdown()
-        thread.join()
 
 
 def take(store: Store, daemon: Daemon, timeout: tuple[float, float] = TIMEOUT) -> Copied:
