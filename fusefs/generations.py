@@ -209,7 +209,12 @@ class Generations:
 
     async def _commit_index(self, raw: bytes, directory: Node[Content]) -> None:
         absent = self._view.missing_directories(directory)
-        await self._view.blocking(self._view.gate.index, raw, directory.path)
+        try:
+            await self._view.blocking(self._view.gate.index, raw, directory.path)
+        except NotFound as error:
+            if isinstance(error.name, Digest):
+                raise
+            raise stale() from error  # not a manifest is absent, but the directory
         self._view.note_made(directory, absent)
 
     def _wait_for(self, staged: Staged, error: NotFound) -> None:

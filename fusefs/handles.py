@@ -21,7 +21,7 @@ from .generations import Generations, current, why_waiting
 from .lookups import Lookups
 from .ordinaries import Ordinaries
 from .places import Place, digest_in
-from .tree import Node, path_of, stale
+from .tree import Node, looked_up, path_of, stale
 from .view import View, refused
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,8 @@ class Handles:
             if not flags & os.O_TRUNC:
                 await self._lookups.bring(node, content.digest, thread)
             if not writing:
-                file = self._view.presence.open(node, content.digest)
+                with looked_up():
+                    file = self._open_file(node)
                 keep = content.is_same(file)
                 backing = -1 if self._view.numbers.is_lent(inode) else file
                 return self._add(Handle(node, file), keep=keep, backing=backing)
@@ -96,7 +97,8 @@ class Handles:
             return self._regenerate(node, Place.BLOB, flags, name, content.digest)
         if isinstance(content, Guarded):
             if not writing:
-                return self._add(Handle(node, self._open_file(node)), direct=True)
+                with looked_up():
+                    return self._add(Handle(node, self._open_file(node)), direct=True)
             return self._regenerate(node, content.place, flags, content.name)
         if isinstance(content, Ordinary):
             mode, length = flags & os.O_ACCMODE, 0 if flags & os.O_TRUNC else None
@@ -116,6 +118,7 @@ class Handles:
             opened = self._add_ordinary(node, content, file, direct=content.is_streamed)
             return opened, self._view.attributes(node)
         digest = self._view.digest(directory, name) if place is Place.BLOB else None
+        self._view.status(directory)  # or another process has removed it
         staged = self._generations.stage(directory, name, place, mode, digest)
         node = staged.node = self._view.tree.enter(self._view.numbers.new(), staged)
         if place is Place.TEMPORARY:
@@ -282,11 +285,14 @@ class Handles:
         parent, last = name or _name(node) or (None, b"")
         if parent is None:
             raise stale()
+        if name is not None:
+            self._view.status(parent)  # or another process has removed it
         staged = self._generations.stage(parent, last, place, digest=digest)
         staged.is_named = staged.was_shown = name is not None
         try:
             if not flags & os.O_TRUNC:
-                staged.staging.start_from(self._open_file(node))
+                with looked_up():
+                    staged.staging.start_from(self._open_file(node))
             elif staged.digest is not None:
                 with suppress(FileNotFoundError):  # what is absent can be written all the same
                     staged.staging.expect(self._open_file(node), staged.digest)

@@ -27,7 +27,7 @@ from .contents import (
 from .generations import Generations, current
 from .intent import is_visible
 from .places import Place, is_hidden, role_of
-from .tree import Node, stale
+from .tree import Node, looked_up, stale
 from .view import View, refused
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,8 @@ class Namespace:
         self._view.place_for(directory, name)
         path = directory.child(name)
         try:
-            self._view.files.mkdir(path)
+            with looked_up():
+                self._view.files.mkdir(path)
             self._view.tree.unname(directory, name)  # it was a blob that only the pool has
             if name == b"blobs" and is_visible(thread):  # so that it may make it all the same
                 algorithm = b"%b/%b" % (path, CANONICAL.encode())
@@ -75,8 +76,6 @@ class Namespace:
         except FileExistsError:
             if self._view.traces.made(parent, name) is None:
                 raise
-        except FileNotFoundError:
-            raise stale() from None  # another process removed the directory
         self._view.traces.claim(parent, name)
         return self._entered(directory, name)
 
@@ -85,7 +84,8 @@ class Namespace:
         directory = self._view.tree[parent]
         if self._view.place_for(directory, name) is not Place.ORDINARY:
             raise refused(errno.EPERM)
-        self._view.files.symlink(target, directory.child(name))
+        with looked_up():
+            self._view.files.symlink(target, directory.child(name))
         return self._entered(directory, name)
 
     def readlink(self, inode: int) -> bytes:
@@ -170,10 +170,12 @@ class Namespace:
         if isinstance(content, Blob) and place in (Place.BLOB, Place.ORDINARY):
             if place is Place.BLOB and content.digest != self._view.digest(directory, name):
                 raise InvalidContent(f"{os.fsdecode(path)} is {content.digest}")
-            await self._view.blocking(self._view.files.link_blob, content.digest, path)
+            with looked_up():
+                await self._view.blocking(self._view.files.link_blob, content.digest, path)
             self._view.traces.write(directory, name)
         elif isinstance(content, (Ordinary, Symlink)) and place is Place.ORDINARY:
-            self._view.files.link(node.path, path)
+            with looked_up():
+                self._view.files.link(node.path, path)
             self._view.tree.name(node, directory, name)  # by which it is the same file
         elif isinstance(content, Guarded) and place is content.place:
             await self._copy_guarded(node.path, (directory, name), place)
@@ -195,9 +197,12 @@ class Namespace:
             raise refused(errno.EINVAL)
         if flags & RENAME_NOREPLACE and self._exists(new):
             raise refused(errno.EEXIST)
-        found = self._view.peek(*old)
+        found, place = self._view.peek(*old), self._view.place_for(*new)
+        with looked_up():
+            await self._rename(found, old, new, place)
+
+    async def _rename(self, found: Found, old: Name, new: Name, place: Place) -> None:
         content = found.content
-        place = self._view.place_for(*new)
         if isinstance(content, Directory):
             self._rename_directory(old, new)
             return

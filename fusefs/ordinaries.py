@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from ..store.files import is_shared
 from .contents import Content, Found, Ordinary
-from .tree import Node, stale
+from .tree import Node, looked_up, stale
 from .view import View, refused
 
 # How skopeo, podman and buildah call a blob that they write. They begin with 8 bytes, after which
@@ -34,13 +34,12 @@ class Ordinaries:
         """Create a file; returns its node, looked up, what is known of it, and a descriptor."""
         how = flags & os.O_ACCMODE | os.O_CREAT | os.O_EXCL
         try:
-            file = self._view.files.open(directory.child(name), how, mode & 0o777 | 0o600)
+            with looked_up():
+                file = self._view.files.open(directory.child(name), how, mode & 0o777 | 0o600)
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
             raise stale() from None  # another process made it just now: the kernel looks again
-        except FileNotFoundError:
-            raise stale() from None  # … or removed the directory
         status = os.fstat(file)
         content = self._view.ordinary(status, is_new=True)
         content.is_streamed = name.startswith(STREAMED)
@@ -103,7 +102,10 @@ class Ordinaries:
 
     def _open(self, node: Node[Content], mode: int, kept: int) -> int:
         files = self._view.files
-        return files.open(node.path, mode) if kept < 0 else files.reopen(kept, mode)
+        if kept >= 0:
+            return files.reopen(kept, mode)
+        with looked_up():
+            return files.open(node.path, mode)
 
     async def _open_writable(
         self, node: Node[Content], content: Ordinary, mode: int, kept: int
@@ -116,8 +118,12 @@ class Ordinaries:
         files = self._view.files
         if content.is_taken or node.content is not content:
             raise stale()
-        status = files.stat(node.path) if kept < 0 else os.fstat(kept)
-        if is_shared(status):  # its bytes are a blob's, and are copied
+        if kept >= 0:
+            shared = is_shared(os.fstat(kept))
+        else:
+            with looked_up():
+                shared = is_shared(files.stat(node.path))
+        if shared:  # its bytes are a blob's, and are copied
             os.close(await self._view.blocking(files.open, node.path, os.O_WRONLY))
             raise stale()
         file = self._open(node, mode, kept)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -187,6 +188,19 @@ def path_of(node: Node[Content]) -> str:
         return os.fsdecode(node.path)
     except OSError:
         return f"inode {node.inode}, which has no name"
+
+
+@contextmanager
+def looked_up() -> Generator[None]:
+    """Let the kernel look again for what it knows and another process has removed.
+
+    It does so once after ESTALE. After ENOENT it does not, and then a client that asks for a file
+    to be created if there is none is told that there is none.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise stale() from None
 
 
 def stale() -> OSError:

@@ -37,6 +37,30 @@ def test_an_image_that_was_removed_can_be_made_again_at_once(
             assert not os.access(target / "blobs", os.F_OK)
 
 
+def test_a_file_that_was_removed_can_be_written_again_at_once(
+    here: Path, shared_mount: Mount
+) -> None:
+    """The kernel, which knows it for a second, opens it, and asks for another only after ESTALE."""
+    beside = shared_mount.layouts / here.name
+    for content in ("one", "two", "three"):
+        (here / "file").write_text(content)
+        assert (beside / "file").read_text() == content
+        (beside / "file").unlink()
+
+
+def test_what_is_written_into_a_directory_that_was_removed_is_not_accepted(
+    here: Path, shared_mount: Mount
+) -> None:
+    """It is not lost when it is closed, or later: it cannot even be opened."""
+    layout = here / "layout"
+    for name in ("blobs/sha256/new", "index.json", "file"):
+        (layout / "blobs" / "sha256").mkdir(parents=True)
+        os.listdir(layout / "blobs" / "sha256")
+        shutil.rmtree(shared_mount.layouts / here.name / "layout")
+        with pytest.raises(FileNotFoundError):
+            os.close(os.open(layout / name, os.O_CREAT | os.O_WRONLY))
+
+
 def test_the_kernel_hears_of_a_blob_that_the_pool_lost(
     fuse: None, engine: str, tmp_path: Path
 ) -> None:
