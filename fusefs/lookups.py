@@ -46,7 +46,11 @@ class Lookups:
         view = self._view
         directory = view.tree[parent]
         await self._look_elsewhere(directory, name)
-        found = view.peek(directory, name)
+        try:
+            found = view.peek(directory, name)
+        except FileNotFoundError:
+            self.retries.end(thread)
+            raise
         if self._is_ours(directory, name) and self.clients.may_make(thread):
             if await self.clients.make(thread, directory, name):
                 raise missing()  # no client made it, so whoever insists on making it may
@@ -59,7 +63,7 @@ class Lookups:
                     log.warning("cannot promise %s: %s", found.content.digest, error)
                     raise missing() from error  # it can still be written
             found = view.peek(directory, name)  # it may have gone before
-        if isinstance(found.content, Ordinary) and self.retries.are_expected(thread):
+        if isinstance(found.content, Ordinary) and self.retries.is_expected(thread):
             return self._keep(directory, name, thread)
         blob, own = found.content, view.numbers.lent(thread, found.content)
         if own is None or not isinstance(blob, Blob):

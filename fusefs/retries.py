@@ -9,8 +9,24 @@ import errno
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 _MOST = 64  # threads, of which the oldest are forgotten
+_LOOKUPS = 2  # of a name: the kernel repeats the first when it finds another inode
+
+
+@dataclass(slots=True)
+class _Retry:
+    """What a thread looks for: how often it may still do so, and what it found, if anything."""
+
+    left: int = _LOOKUPS
+    inode: int = 0
+    file: int = -1
+
+    def keep(self, inode: int, file: int) -> None:
+        if self.file >= 0:
+            os.close(self.file)
+        self.inode, self.file = inode, file
 
 
 class Retries:
@@ -20,41 +36,51 @@ class Retries:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[int, int]] = {}  # by thread: an inode, and a descriptor or -1
+        self._retries: dict[int, _Retry] = {}  # by thread
 
-    def are_expected(self, thread: int) -> bool:
-        """Tell whether a thread was told ESTALE, and has not opened anything since."""
-        return thread in self._kept
+    def is_expected(self, thread: int) -> bool:
+        """Tell whether the file that a thread looks up is what it was told ESTALE for."""
+        retry = self._retries.get(thread)
+        if retry is not None and not retry.left:
+            self.end(thread)  # it does something else now
+            return False
+        return retry is not None
 
     def keep(self, thread: int, inode: int, file: int) -> None:
         """Keep a descriptor, which is ours to close, for when a thread opens that inode."""
-        self._drop(thread)
-        self._kept[thread] = inode, file
-        if len(self._kept) > _MOST:
-            self._drop(next(iter(self._kept)))
+        retry = self._retries[thread]
+        retry.left -= 1
+        retry.keep(inode, file)
+
+    def end(self, thread: int) -> None:
+        """Let go of what is kept for a thread, which does not open it."""
+        retry = self._retries.pop(thread, None)
+        if retry is not None:
+            retry.keep(0, -1)
 
     @contextmanager
     def opening(self, thread: int, inode: int) -> Generator[int]:
-        """Yield what was kept for a thread that opens an inode, for the block; -1 for nothing."""
-        known, file = self._kept.get(thread, (0, -1))
-        if known == inode:
-            del self._kept[thread]
+        """Yield what was kept for a thread that opens an inode, for the block; -1 for nothing.
+
+        Expects the thread again when the block raises ESTALE.
+        """
+        retry = self._retries.pop(thread, None) or _Retry()
         try:
-            yield file if known == inode else -1
+            yield retry.file if retry.inode == inode else -1
         except OSError as error:
             if error.errno == errno.ESTALE:
-                self.keep(thread, 0, -1)
+                self._expect(thread)
             raise
         finally:
-            if known == inode and file >= 0:
-                os.close(file)
+            retry.keep(0, -1)
 
     def close(self) -> None:
         """Let go of everything."""
-        while self._kept:
-            self._drop(next(iter(self._kept)))
+        for thread in list(self._retries):
+            self.end(thread)
 
-    def _drop(self, thread: int) -> None:
-        _, file = self._kept.pop(thread, (0, -1))
-        if file >= 0:
-            os.close(file)
+    def _expect(self, thread: int) -> None:
+        self.end(thread)
+        self._retries[thread] = _Retry()
+        if len(self._retries) > _MOST:
+            self.end(next(iter(self._retries)))

@@ -49,6 +49,44 @@ async def test_who_opens_a_file_gets_one_however_often_it_is_replaced(
     assert await client.read_file("image/file") == last
 
 
+def kept(client: Client) -> int:
+    """Return how many files of the store this process has open."""
+    files = [os.readlink(entry) for entry in os.scandir("/proc/self/fd") if entry.is_symlink()]
+    return sum(file.startswith(f"{client.store.layouts}/") for file in files)
+
+
+async def fail_to_open(client: Client) -> None:
+    inode = (await client.lookups.find(await client.inode("image"), b"file", THREAD)).inode
+    await replace(client, b"1", outside=False)
+    with pytest.raises(OSError, match="Stale"):
+        await client.handles.open(inode, os.O_RDONLY, THREAD)
+
+
+async def test_who_finds_nothing_is_expected_no_more(client: Client) -> None:
+    await client.mkdir("image")
+    await client.write_file("image/file", b"0")
+    await fail_to_open(client)
+    above = await client.inode("image")
+    client.names.unlink(above, b"file")
+    with pytest.raises(FileNotFoundError):
+        await client.lookups.find(above, b"file", THREAD)
+    await client.write_file("image/file", b"2")
+    await client.lookups.find(above, b"file", THREAD)
+    assert kept(client) == 0
+
+
+async def test_who_goes_on_without_opening_is_expected_no_more(client: Client) -> None:
+    await client.mkdir("image")
+    await client.write_file("image/file", b"0")
+    await fail_to_open(client)
+    above = await client.inode("image")
+    files: list[int] = []
+    for _ in range(4):
+        await client.lookups.find(above, b"file", THREAD)
+        files.append(kept(client))
+    assert files == [1, 1, 0, 0]
+
+
 async def test_nothing_is_kept_of_what_is_not_opened(client: Client) -> None:
     await client.mkdir("image")
     await client.write_file("image/file", b"0")
