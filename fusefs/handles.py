@@ -203,7 +203,7 @@ class Handles:
         content = node.content
         if isinstance(content, Staged):
             async with current(content):
-                content.staging.truncate(length)
+                await self._view.blocking(content.staging.truncate, length)
         elif handle is not None and handle.ordinary is not None:  # it may have no name any more
             await self._ordinaries.truncate(handle.ordinary, handle.file, length)
         elif isinstance(content, Ordinary):

@@ -85,7 +85,7 @@ class Status:
         about, filesystem = self._about, self._filesystem
         requests, counters, now = filesystem.requests, filesystem.counters, time.monotonic_ns()
         waiting = requests.waiting()
-        operations = sorted(requests.latencies.items())
+        operations = sorted(requests.latencies.copy().items())  # which nobody changes
         return {
             "mountpoint": str(about.mountpoint),
             "store": str(about.store),

@@ -96,3 +96,18 @@ async def test_an_index_that_is_closed_while_the_one_before_is_moved_stays(
         may_go_on.set()
     assert (client.store.layouts / "old" / "index.json").read_bytes() == NEW
     assert (client.store.layouts / "new" / "index.json").read_bytes() == Index.of([OLD.root]).raw
+
+
+async def test_others_are_answered_while_a_file_is_copied_to_be_cut(client: Client) -> None:
+    name = hashlib.sha256(LARGE).hexdigest()
+    await client.mkdir("blobs/sha256")
+    await client.write_file(f"blobs/sha256/{name}", LARGE)
+    await client.write_file(f"blobs/sha256/{name}.new", LARGE)  # remembered as that blob
+    inode = await client.inode(f"blobs/sha256/{name}.new")
+    client.disk.pause_at("copy_range")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.handles.truncate, inode, None, 5)
+        await client.disk.reached()
+        assert await client.read_file(f"blobs/sha256/{name}") == LARGE
+        client.disk.resume()
+    assert await client.read_file(f"blobs/sha256/{name}.new") == LARGE[:5]
