@@ -221,10 +221,10 @@ class Handles:
         handle = self._handles[number]
         if handle.staged is not None:
             if handle.staged.staging.is_passed:
-                self._begin_sync(os.dup(handle.staged.staging.ingest.file))
+                self._begin_sync(handle.staged.staging.ingest.file)
             await self._generations.settle(handle.staged)
         elif self._view.passthrough and handle.ordinary and handle.ordinary.is_streamed:
-            self._begin_sync(os.open(f"/proc/self/fd/{handle.file}", os.O_RDONLY | os.O_CLOEXEC))
+            self._begin_sync(handle.file)
 
     async def fsync(self, number: int) -> None:
         """Return once what was written survives power loss."""
@@ -303,11 +303,13 @@ class Handles:
         return self._add_staged(node, staged, flags)
 
     def _begin_sync(self, file: int) -> None:
-        """Let the disk begin with what the kernel wrote, and close the file.
+        """Let the disk begin with what the kernel wrote, if that can be done.
 
         Most writers now rename it, which takes a third less time if it is hashed meanwhile.
         """
-        trio.lowlevel.spawn_system_task(self._started_sync, file)
+        with suppress(OSError):  # there are too many open files
+            own = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
+            trio.lowlevel.spawn_system_task(self._started_sync, own)
 
     async def _started_sync(self, file: int) -> None:
         with trio.CancelScope(shield=True):

@@ -180,9 +180,10 @@ async def _announce(mountpoint: Path, ready: Callable[[], None]) -> None:
     It is not asked here. A server that waits for its own answer when it is killed never ends:
     its thread waits for good, and keeps the device open, so that all clients wait, too.
     """
-    if entry := await in_thread(find, mountpoint):
-        bdi = Path(f"/sys/class/bdi/{entry.device}/read_ahead_kb")
-        with contextlib.suppress(OSError):  # only root may; it is speed, not function
+    # only root may, and there may be no thread; it is speed, not function
+    with contextlib.suppress(OSError):
+        if entry := await in_thread(find, mountpoint):
+            bdi = Path(f"/sys/class/bdi/{entry.device}/read_ahead_kb")
             await in_thread(bdi.write_text, str(READ_AHEAD))
     ready()
 

@@ -124,7 +124,10 @@ class Kernel(trio.abc.Instrument):
         os.writev(self._device, [wire.reply(request.unique, len(answer)), answer])
 
     async def _work(self) -> None:
-        buffer = memoryview(mmap.mmap(-1, _BUFFER))  # takes as much memory as is used of it
+        try:
+            buffer = memoryview(mmap.mmap(-1, _BUFFER))  # takes as much memory as is used of it
+        except OSError as error:
+            raise MemoryError from error  # as of all else that needs some: this ends the mount
         await self._lead(buffer)
         while len(self._idle) < SPARE and await self._rest():
             await self._lead(buffer)

@@ -278,7 +278,7 @@ def test_a_server_that_gets_no_more_memory_ends_its_mount(faulty: Faulty, engine
         assert mount.path not in mount_points()
         assert (mount.layouts / "before").read_bytes() == b"content"
         mount.log.join()
-        assert mount.log.matching("^ERROR ")
+        assert mount.log.matching("^ERROR "), "\n".join(mount.log.lines)
 
 
 def test_time_in_which_the_process_was_stopped_does_not_count(
