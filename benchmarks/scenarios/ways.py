@@ -34,8 +34,8 @@ def run(bench: Bench) -> Iterator[Result]:
                 build,
                 daemon,
                 [way for way in WAYS if is_first or way not in (FULL, UNCOMPRESSED)],
-                Path(real) if real else None,
                 # what is done of the first alone differs by size elsewhere, and takes minutes
+                Path(real) if real and is_first else None,
                 has_registry=is_first,
                 watch=say,
             )
