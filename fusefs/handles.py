@@ -346,7 +346,11 @@ class Handles:
 
     def _open_file(self, node: Node[Content]) -> int:
         if isinstance(node.content, Blob):
-            return self._view.presence.open(node, node.content.digest)
+            try:
+                return self._view.presence.open(node, node.content.digest)
+            except OSError:
+                node.content.pooled = None  # or the next lookup would believe in it, too
+                raise
         if isinstance(node.content, Guarded):
             directory, name = node.content.name
             return self._view.files.open(directory.child(name), os.O_RDONLY)
